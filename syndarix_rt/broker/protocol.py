@@ -1,0 +1,171 @@
+"""The broker's contract: one log per channel, published to atomically, read exactly.
+
+A *channel* is a name such as ``project:{apollo}``; the braces are literal (a Redis Cluster hash tag). Its log holds
+entries, each one event's encoded JSON (or, on other channels, any JSON object), at contiguous offsets 1, 2, 3 … within
+an epoch. `tests/broker_contract.py` is the same suite for every implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import msgspec
+
+from syndarix_rt.delivery.resume import Position
+from syndarix_rt.events import is_project_name
+
+__all__ = [
+    "MAX_BATCH_BYTES",
+    "MAX_BATCH_EVENTS",
+    "Batch",
+    "Broker",
+    "Page",
+    "Published",
+    "Retention",
+    "TailUpdate",
+    "project_channel",
+    "project_of",
+]
+
+MAX_BATCH_EVENTS = 1_000
+"""Most events in one batch: a script that publishes more would hold Redis for longer than a few milliseconds."""
+
+MAX_BATCH_BYTES = 4 * 1024 * 1024
+"""Most bytes in one batch."""
+
+
+def project_channel(project: str) -> str:
+    """The channel of a project's events: ``project:{apollo}``."""
+    if not is_project_name(project):
+        raise ValueError(f"not a project name: {project!r} (1 to 64 of letters, digits, '_' and '-')")
+    return f"project:{{{project}}}"
+
+
+def project_of(channel: str) -> str | None:
+    """The project of a project channel; None for any other channel."""
+    return channel[9:-1] if channel.startswith("project:{") and channel.endswith("}") else None
+
+
+class Retention(msgspec.Struct, frozen=True):
+    """How much of each channel's log is kept; whichever limit is met first."""
+
+    entries: int = 100_000
+    """Most entries. A project's day at about one event a second."""
+    age_s: float = 24 * 3600.0
+    """The log goes this long after its last publish; what is known about it stays 7 days longer."""
+    bytes: int = 256 * 1024 * 1024
+    """Most bytes, approximately."""
+
+
+class Published(msgspec.Struct, frozen=True):
+    """Where a batch stands in the log."""
+
+    epoch: str
+    first: int
+    last: int
+    duplicates: int = 0
+    """The batch's size if it was there already (sent again after a lost reply), else 0."""
+
+
+class Batch(NamedTuple):
+    """Entries of a log in order, without a hole: offsets ``first``, ``first + 1`` …"""
+
+    epoch: str
+    first: int
+    entries: list[bytes]
+
+    @property
+    def last(self) -> int:
+        """Offset of the last entry."""
+        return self.first + len(self.entries) - 1
+
+
+class Page(NamedTuple):
+    """A read of the log, with the position it was read at (both by one script, so they agree)."""
+
+    position: Position
+    first: int
+    """Offset of the first entry; if it is not the one after what was asked for, retention took what is missing."""
+    entries: list[bytes]
+
+
+TailUpdate = Batch | Position | None
+"""What a tail yields. ``Batch``: the next entries, contiguous to what was yielded before. ``Position``: a new start
+(always the first thing yielded, and again whenever the epoch changes or entries were lost before they could be read):
+the next batch begins at ``last + 1`` of it. None: the broker is away; the next thing will be a ``Position``."""
+
+
+@runtime_checkable
+class Broker(Protocol):
+    """What publishers, the server and tests need. All methods but ``tail`` raise `BrokerUnavailable` when it is away."""
+
+    async def publish(
+        self,
+        channel: str,
+        entries: Sequence[bytes],
+        *,
+        producer: str | None = None,
+        sequence: int = 0,
+        fingerprint: str = "",
+    ) -> Published:
+        """Append a batch, atomically, and announce it.
+
+        With a ``producer``, a batch sent again with the same ``sequence`` adds nothing and gives the first reply with
+        ``duplicates`` set. One batch per producer and channel may be in flight.
+
+        Args:
+            channel: the channel's name.
+            entries: encoded events, each without a line end; 1 to `MAX_BATCH_EVENTS`, at most `MAX_BATCH_BYTES`.
+            producer: who sends, random per publisher object (or an idempotency key with its scope).
+            sequence: counts this producer's batches.
+            fingerprint: of the batch's content; the same sequence with another one is refused.
+
+        Raises:
+            ValueError: too many or too large entries, or none.
+            PublishConflict: a lower sequence than the producer's last, or another fingerprint.
+            BrokerUnavailable: it may or may not have been added; sending it again with the same sequence is safe.
+        """
+        ...
+
+    async def position(self, channel: str) -> Position:
+        """What the log holds now. A channel not known yet gets its epoch by this."""
+        ...
+
+    async def read(self, channel: str, after: int, limit: int) -> Page:
+        """Up to ``limit`` entries after offset ``after``, from the log itself."""
+        ...
+
+    def tail(self, channel: str) -> AsyncIterator[TailUpdate]:
+        """Follow a channel from its top on, repaired from the log; never raises for a broker that is away.
+
+        An async generator: ``aclose()`` it to unsubscribe.
+        """
+        ...
+
+    async def reset(self, channel: str) -> Position:
+        """Delete the channel's log and begin a new epoch at offset 1."""
+        ...
+
+    async def projects(self) -> list[str]:
+        """Names of the projects that were ever published to, sorted; may be some seconds behind."""
+        ...
+
+    async def claim(self, channel: str, holder: str, ttl_s: float) -> str:
+        """Say that ``holder`` (a run) plays into the channel for the next ``ttl_s``; returns who holds it then.
+
+        The first one to claim holds it until it lets it lapse or releases it.
+        """
+        ...
+
+    async def release(self, channel: str, holder: str) -> None:
+        """End a claim; nothing if someone else holds it."""
+        ...
+
+    async def ping(self) -> None:
+        """Return when the broker answers."""
+        ...
+
+    async def aclose(self) -> None:
+        """Give back connections; tails end."""
+        ...

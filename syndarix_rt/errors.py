@@ -1,0 +1,124 @@
+"""Every error that this package raises on purpose.
+
+Each says what happened, where, and what to do. The tree:
+
+* :exc:`SyndarixError`
+
+  * :exc:`EventError` (also a ``ValueError``): an event, payload or event id breaks the rules; carries ``path`` and ``reason``
+  * :exc:`FilterError` (also a ``ValueError``): a ``types`` filter has a word that means nothing
+  * :exc:`DecodeError` (also a ``ValueError``): an event stream breaks its limits (Sans-I/O)
+  * :exc:`ScenarioError` (also a ``ValueError``): a scenario is wrong; carries ``path`` and ``reason``
+  * :exc:`RecordingError`: a recording or a trace cannot be read; carries file and line
+  * :exc:`BrokerError`
+
+    * :exc:`BrokerUnavailable`: the broker cannot be reached now; trying again may help
+    * :exc:`PublishConflict`: the broker refused a batch because of what it already holds
+    * :exc:`ProjectBusy`: another run plays into this project
+
+  * :exc:`StreamError`: a server refused a request or a stream; carries the HTTP ``status``
+  * :exc:`EmbeddedServerError`: no embedded Redis can be had or started
+  * :exc:`MissingExtra` (also an ``ImportError``): an optional dependency is not installed
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BrokerError",
+    "BrokerUnavailable",
+    "DecodeError",
+    "EmbeddedServerError",
+    "EventError",
+    "FilterError",
+    "MissingExtra",
+    "ProjectBusy",
+    "PublishConflict",
+    "RecordingError",
+    "ScenarioError",
+    "StreamError",
+    "SyndarixError",
+]
+
+
+class SyndarixError(Exception):
+    """Root of everything that this package raises on purpose."""
+
+
+class _PathError(SyndarixError, ValueError):
+    """Something at a JSON path is wrong."""
+
+    def __init__(self, reason: str, path: str = "$") -> None:
+        super().__init__(reason, path)
+        self.reason = reason
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+class EventError(_PathError):
+    """An event, payload or event id breaks the rules.
+
+    Attributes:
+        reason: what is wrong, for a person.
+        path: where, as a JSON path from the event's (or the batch's) root, such as ``$[3].data.run_id``.
+    """
+
+    def within(self, prefix: str) -> EventError:
+        """The same error, seen from a document in which the event stands at ``prefix`` (such as ``$[3]``)."""
+        return EventError(self.reason, prefix + self.path.removeprefix("$"))
+
+
+class ScenarioError(_PathError):
+    """A scenario is wrong; ``path`` names the key as in the TOML file, such as ``agents.developers``."""
+
+
+class FilterError(SyndarixError, ValueError):
+    """A ``types`` filter has a word that is no category, glob or type name."""
+
+
+class DecodeError(SyndarixError, ValueError):
+    """An event stream broke a limit of the decoder."""
+
+
+class RecordingError(SyndarixError):
+    """A recording or a trace cannot be read; the text names file, line and reason."""
+
+
+class BrokerError(SyndarixError):
+    """The broker could not do what was asked."""
+
+
+class BrokerUnavailable(BrokerError):  # noqa: N818 - reads as a state, like redis-py's own names
+    """The broker cannot be reached now; the same call may succeed later."""
+
+
+class PublishConflict(BrokerError):  # noqa: N818 - the HTTP word for it
+    """A batch was refused: its sequence is too low, or its key came with another body before."""
+
+
+class ProjectBusy(BrokerError):  # noqa: N818 - see PublishConflict
+    """Another run plays into this project; replace it or append to it on purpose."""
+
+
+class StreamError(SyndarixError):
+    """A server refused a request or a stream for good.
+
+    Attributes:
+        status: the HTTP status, or None if there was no answer.
+    """
+
+    def __init__(self, text: str, status: int | None = None) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class EmbeddedServerError(SyndarixError):
+    """No embedded Redis can be had on this platform, or it did not start."""
+
+
+class MissingExtra(SyndarixError, ImportError):  # noqa: N818 - names what is missing
+    """An optional dependency is not installed; the text is the one command that installs it."""
+
+    def __init__(self, extra: str, feature: str) -> None:
+        super().__init__(f"{feature} needs: pip install 'syndarix-rt[{extra}]'")
+        self.extra = extra
