@@ -191,7 +191,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         try:
             return msgspec.convert(document, cls)
         except msgspec.ValidationError as error:
-            raise _located(error) from error
+            raise _located(error) from None
 
 
 def decode_batch(document: Any) -> list[Event]:
@@ -265,7 +265,7 @@ def _check(event: Event) -> None:
         try:
             msgspec.convert(event.data, line.payload)
         except msgspec.ValidationError as error:
-            raise _located(error, "$.data") from error
+            raise _located(error, "$.data") from None
 
 
 def encode_lines(events: Iterable[Event]) -> bytes:
