@@ -64,7 +64,7 @@ def is_project_name(name: str) -> bool:
     return _PROJECT.fullmatch(name) is not None
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
     """One thing that happened, as published: a CloudEvents 1.0 event in JSON.
 
     Raises:
@@ -129,6 +129,17 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """The catalogue's category; None for a custom type."""
         return category_of(self.type)
 
+    @property
+    def position(self) -> EventId | None:
+        """Where it stands in its log; None for an event that did not come out of one. No part of its value."""
+        return self.__dict__.get("position")
+
+    @property
+    def raw(self) -> bytes:
+        """The very bytes it was decoded from; its encoding if it was made here."""
+        raw: bytes | None = self.__dict__.get("raw")
+        return self.encode() if raw is None else raw
+
     def encode(self) -> bytes:
         """Compact JSON on one line, without a line end; the same event always gives the same bytes.
 
@@ -156,8 +167,12 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return result
 
     @classmethod
-    def decode(cls, raw: bytes | str) -> Event:
+    def decode(cls, raw: bytes, position: EventId | None = None) -> Event:
         """Read one event from JSON.
+
+        Args:
+            raw: the JSON text; kept as :attr:`raw`.
+            position: where it stands in its log, if it came out of one.
 
         Raises:
             EventError: if it is not JSON, too large, or breaks a rule; ``path`` says where.
@@ -168,7 +183,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             document = _decode_json(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise EventError(f"not JSON: {error}") from error
-        return cls.from_dict(document)
+        event = cls.from_dict(document)
+        event.__dict__["raw"] = raw
+        if position is not None:
+            event.__dict__["position"] = position
+        return event
 
     @classmethod
     def from_dict(cls, document: Any) -> Event:
