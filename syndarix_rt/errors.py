@@ -4,7 +4,7 @@ Each says what happened, where, and what to do. The tree:
 
 * :exc:`SyndarixError`
 
-  * :exc:`EventError` (also a ``ValueError``): an event, payload or event id breaks the rules; carries ``path`` and ``reason``
+  * :exc:`EventError` (also a ``ValueError``): an event or an event id breaks the rules; carries ``path`` and ``reason``
   * :exc:`FilterError` (also a ``ValueError``): a ``types`` filter has a word that means nothing
   * :exc:`DecodeError` (also a ``ValueError``): an event stream breaks its limits (Sans-I/O)
   * :exc:`ScenarioError` (also a ``ValueError``): a scenario is wrong; carries ``path`` and ``reason``

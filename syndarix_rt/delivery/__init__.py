@@ -1,0 +1,29 @@
+"""The rules of delivery, without I/O: time, chance and bytes come in as arguments.
+
+* :mod:`~syndarix_rt.delivery.sse`: encode and decode an event stream
+* :mod:`~syndarix_rt.delivery.log`: one log, many cursors
+* :mod:`~syndarix_rt.delivery.resume`: the verdict over a cursor; `Gap`, `Position`
+* :mod:`~syndarix_rt.delivery.filters`: which types a subscriber wants
+* :mod:`~syndarix_rt.delivery.backoff`: delays between reconnects
+* :mod:`~syndarix_rt.delivery.ledger`: what one subscriber received, as evidence
+"""
+
+from syndarix_rt.delivery.backoff import backoff
+from syndarix_rt.delivery.filters import TypeFilter
+from syndarix_rt.delivery.ledger import Ledger
+from syndarix_rt.delivery.log import Cursor, Log, Piece, Span
+from syndarix_rt.delivery.resume import Gap, Position, Resumption, judge
+
+__all__ = [
+    "Cursor",
+    "Gap",
+    "Ledger",
+    "Log",
+    "Piece",
+    "Position",
+    "Resumption",
+    "Span",
+    "TypeFilter",
+    "backoff",
+    "judge",
+]

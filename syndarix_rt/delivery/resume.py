@@ -49,7 +49,7 @@ class Gap(msgspec.Struct, frozen=True):
     """A declared hole in a stream: what was asked for cannot be continued without a loss."""
 
     reason: GapReason
-    """``trimmed``: retention took it before this connection; ``slow``: while it was live; ``epoch``: another history."""
+    """``trimmed``: retention took it before this connection; ``slow``: while it was live; ``epoch``: other history."""
     requested: str
     """The cursor as given; in the middle of a stream, the last position that was sent."""
     first: int

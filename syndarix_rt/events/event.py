@@ -114,7 +114,14 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=
         """An event of our own; ``data`` may be a payload struct."""
         payload = msgspec.to_builtins(data) if isinstance(data, msgspec.Struct) else data
         return cls(
-            specversion="1.0", id=id, source=source, type=type, time=time, project=project, data=payload, **attributes
+            specversion="1.0",
+            id=id,
+            source=source,
+            type=type,
+            time=time,
+            project=project,
+            data=payload,
+            **attributes,
         )
 
     def __post_init__(self) -> None:
@@ -239,7 +246,7 @@ def _rfc3339(time: datetime) -> str:
 
 
 def _located(error: msgspec.ValidationError, prefix: str = "$") -> EventError:
-    """msgspec says "reason - at `$.path`"; we keep the two apart."""
+    """Msgspec says "reason - at `$.path`"; we keep the two apart."""
     if isinstance(error.__cause__, EventError):
         return error.__cause__
     match = _AT.fullmatch(str(error))

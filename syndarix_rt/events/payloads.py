@@ -56,7 +56,7 @@ class _Agent(Payload, kw_only=True):
     """The run: one agent working on one issue once."""
     agent_id: Id
     role: Text
-    """The agent's job, such as planner, developer, tester or reviewer (``gen_ai.agent.name`` says who, this says what)."""
+    """The agent's job, such as planner, developer, tester or reviewer."""
     issue_id: Id | None = None
     branch: GitName | None = None
 
@@ -101,7 +101,7 @@ class AgentEnd(_Agent, kw_only=True):
     """``agent_completed`` and ``agent_error``: a run ends, with its totals (sums over its activities)."""
 
     end_reason: Text
-    """``completed``, ``max_iters``, ``rate_limited``, ``tool_failure`` or ``cancelled``; a real agent may have others."""
+    """``completed``, ``max_iters``, ``rate_limited``, ``tool_failure`` or ``cancelled``; real agents have others."""
     llm_calls: Count | None = None
     tool_calls: Count | None = None
     input_tokens: Count | None = None

@@ -1,0 +1,220 @@
+"""One log, many cursors: the part of a channel's log that a process keeps in memory, and subscribers' places in it.
+
+Each entry is encoded once, as the bytes of its SSE frame. A subscriber is a `Cursor`, not a queue: when it wakes up it
+takes everything up to the head (up to a budget) as one piece, and all cursors at the same place with the same filter
+get the very same bytes object. A cursor that has fallen out of memory takes pages of the broker's log instead, through
+the same `cut`. So replay and live are one path.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from syndarix_rt.delivery.filters import TypeFilter
+from syndarix_rt.delivery.sse import encode, encode_entry
+from syndarix_rt.events import EventId
+
+__all__ = ["Cursor", "Log", "Piece", "Span"]
+
+CHECKPOINT_ENTRIES = 1_000
+"""A filtered stream says where it is after this many skipped entries (CONTRACT §4)."""
+
+CHECKPOINT_S = 5.0
+"""… or this long after the first skip that it has not told of."""
+
+PIECE_BYTES = 256 * 1024
+"""A piece ends after the entry that passes this: enough to make a write cheap, small against a slow link's patience."""
+
+
+class _Typed(msgspec.Struct):
+    type: str
+
+
+_typed = msgspec.json.Decoder(_Typed).decode
+
+
+class Span(NamedTuple):
+    """Consecutive entries, encoded: entry ``i`` has offset ``first + i``."""
+
+    first: int
+    types: list[str]
+    frames: list[bytes]
+
+    @classmethod
+    def encode(cls, epoch: str, first: int, entries: list[bytes]) -> Span:
+        """Encode a batch or a page. An entry that no publisher of ours can have written passes as ``message``."""
+        types: list[str] = []
+        frames: list[bytes] = []
+        for offset, entry in enumerate(entries, first):
+            event_id = f"{epoch}.{offset}"
+            try:
+                event = _typed(entry).type
+                if "\n" in event or "\r" in event or "\0" in event:
+                    event = "message"
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                event = "message"
+            clean = b"\n" not in entry and b"\r" not in entry and event != "message"
+            frames.append(encode_entry(event_id, event, entry) if clean else encode(entry, event=event, id=event_id))
+            types.append(event)
+        return cls(first, types, frames)
+
+
+class Piece(NamedTuple):
+    """What one write carries: entries after some offset, up to ``upto``, those that passed the filter as bytes."""
+
+    data: bytes
+    upto: int
+    """The offset that this piece reaches; entries up to it were sent or skipped."""
+    sent: int
+    """The last offset whose frame is in ``data``; 0 if none is."""
+
+
+def cut(span: Span, after: int, types: TypeFilter | None, budget_bytes: int = PIECE_BYTES) -> Piece:
+    """The piece of ``span`` that follows offset ``after`` (which must not lie before ``span.first - 1``)."""
+    start = after + 1 - span.first
+    frames = span.frames
+    end = len(frames)
+    parts: list[bytes] = []
+    size = 0
+    sent = 0
+    index = start
+    while index < end and size < budget_bytes:
+        if types is None or types.matches(span.types[index]):
+            parts.append(frames[index])
+            size += len(frames[index])
+            sent = span.first + index
+        index += 1
+    return Piece(b"".join(parts), span.first + index - 1, sent)
+
+
+class Log:
+    """The newest entries of one channel within one epoch, bounded by count and bytes.
+
+    Args:
+        max_entries: entries kept. 10,000: seconds of a fire hose, hours of a project; replay beyond it reads Redis.
+        max_bytes: bytes kept. 16 MiB for a channel, so that a hundred busy channels fit a small machine.
+    """
+
+    def __init__(self, *, max_entries: int = 10_000, max_bytes: int = 16 * 1024 * 1024) -> None:
+        self.max_entries = max_entries
+        self.max_bytes = max_bytes
+        self.epoch = ""
+        self.size_bytes = 0
+        self._span = Span(1, [], [])
+        self._pieces: dict[tuple[int, TypeFilter | None], Piece] = {}
+
+    @property
+    def first(self) -> int:
+        """Oldest offset in memory; ``last + 1`` if there is none."""
+        return self._span.first
+
+    @property
+    def last(self) -> int:
+        """Newest offset."""
+        return self._span.first + len(self._span.frames) - 1
+
+    def start(self, epoch: str, last: int) -> None:
+        """Forget everything; the next entry is ``last + 1`` of ``epoch``."""
+        self.epoch = epoch
+        self.size_bytes = 0
+        self._span = Span(last + 1, [], [])
+        self._pieces.clear()
+
+    def append(self, first: int, entries: list[bytes]) -> None:
+        """Add the next entries; the oldest go when the log is over its bounds.
+
+        Raises:
+            ValueError: if ``first`` is not ``last + 1``; a log never has a hole.
+        """
+        if first != self.last + 1:
+            raise ValueError(f"entries from offset {first} do not follow offset {self.last}")
+        span = Span.encode(self.epoch, first, entries)
+        self._span.types.extend(span.types)
+        self._span.frames.extend(span.frames)
+        self.size_bytes += sum(map(len, span.frames))
+        self._pieces.clear()
+        self._trim()
+
+    def _trim(self) -> None:
+        """Cut down to the bounds, but only once a quarter too much is there: deleting from a list's head copies it."""
+        frames = self._span.frames
+        surplus = len(frames) - self.max_entries
+        over_bytes = self.size_bytes - self.max_bytes
+        if surplus <= self.max_entries // 4 and over_bytes <= self.max_bytes // 4:
+            return
+        drop = 0
+        while drop < len(frames) and (drop < surplus or over_bytes > 0):
+            over_bytes -= len(frames[drop])
+            self.size_bytes -= len(frames[drop])
+            drop += 1
+        del frames[:drop], self._span.types[:drop]
+        self._span = Span(self._span.first + drop, self._span.types, frames)
+
+    def holds(self, after: int) -> bool:
+        """Whether the entry after offset ``after`` is in memory (or is the next to come)."""
+        return self.first - 1 <= after <= self.last
+
+    def piece(self, after: int, types: TypeFilter | None) -> Piece:
+        """What follows offset ``after``; the same object for all who stand there. ``holds(after)`` must be true."""
+        key = (after, types)
+        piece = self._pieces.get(key)
+        if piece is None:
+            piece = self._pieces[key] = cut(self._span, after, types)
+        return piece
+
+
+class Cursor:
+    """A subscriber's place in a channel, and how much of it the subscriber knows.
+
+    Attributes:
+        epoch: the epoch that ``offset`` belongs to.
+        offset: entries up to here were written or skipped.
+        told: the last offset whose id went to the subscriber, with an event or as a checkpoint.
+        types: its filter, None for everything.
+    """
+
+    __slots__ = ("_skipping_since_s", "epoch", "offset", "told", "types")
+
+    def __init__(self, epoch: str, offset: int, types: TypeFilter | None = None) -> None:
+        self.epoch = epoch
+        self.offset = offset
+        self.told = offset
+        self.types = types
+        self._skipping_since_s: float | None = None
+
+    @property
+    def event_id(self) -> EventId:
+        """What a subscriber that is cut off now should resume from: the last position that it was told."""
+        return EventId(self.epoch, self.told)
+
+    def jump(self, epoch: str, offset: int) -> bytes:
+        """Move without events in between (a declared gap, a new epoch); the checkpoint that says so."""
+        self.epoch = epoch
+        self.offset = offset
+        return self.checkpoint()
+
+    def advance(self, piece: Piece, now_s: float) -> bytes:
+        """Take a piece; the bytes to write, a due checkpoint included."""
+        data = piece.data
+        if piece.sent:
+            self.told = piece.sent
+            self._skipping_since_s = None
+        self.offset = max(self.offset, piece.upto)
+        if self.offset > self.told:
+            if self._skipping_since_s is None:
+                self._skipping_since_s = now_s
+            if self.offset - self.told >= CHECKPOINT_ENTRIES:
+                data += self.checkpoint()
+        return data
+
+    def checkpoint_due_s(self) -> float | None:
+        """When the skips must be told at the latest (same clock as ``advance``); None if nothing was skipped."""
+        return None if self._skipping_since_s is None else self._skipping_since_s + CHECKPOINT_S
+
+    def checkpoint(self) -> bytes:
+        """An id-only block with the present place."""
+        self.told = self.offset
+        self._skipping_since_s = None
+        return encode(id=str(self.event_id))
