@@ -1,0 +1,220 @@
+"""What all tests share: a state directory of their own, real servers and browsers, checks that nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import os
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+from system_tools import HOW_TO_GET, require_tool, require_traces
+
+IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
+STATE_DIR = "SYNDARIX_RT_STATE_DIR"
+
+CHROMIUM_FLAGS = [
+    "--no-sandbox",  # containers and CI run as root
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",  # a test never leaves this machine
+]
+
+
+# ---- skips: none in CI, and a summary elsewhere -------------------------------------------------------------------
+
+
+def _fail_if_skipped(report):
+    if IN_CI and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"{report.nodeid}: {report.longrepr[2]} (with CI=true a skip is a failure)"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    report = yield
+    _fail_if_skipped(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report():
+    report = yield
+    _fail_if_skipped(report)
+    return report
+
+
+def pytest_terminal_summary(terminalreporter):
+    reasons = Counter(report.longrepr[2] for report in terminalreporter.stats.get("skipped", []))
+    lacking = {
+        name: sum(count for reason, count in reasons.items() if reason == f"Skipped: needs {name}")
+        for name in HOW_TO_GET
+    }
+    if not any(lacking.values()):
+        return
+    terminalreporter.section("skipped for lack of a tool")
+    for name, count in lacking.items():
+        if count:
+            terminalreporter.line(f"{count:4d} for {name}: {HOW_TO_GET[name]}")
+
+
+# ---- nothing is left behind ---------------------------------------------------------------------------------------
+
+
+def _wait_until_gone(find, seconds):
+    """What ``find()`` still finds when the time is over."""
+    deadline = time.monotonic() + seconds
+    while left := find():
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
+    return left
+
+
+def _describe(process):
+    with contextlib.suppress(psutil.Error):
+        return f"{process.pid} {' '.join(process.cmdline())[:200]}"
+    return str(process.pid)
+
+
+def _kill(processes):
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+
+
+@pytest.fixture(autouse=True)
+def no_process_left():
+    """After a test none of its child processes is left."""
+    me = psutil.Process()
+    before = set(me.children(recursive=True))
+
+    def left():
+        found = []
+        for child in me.children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if (
+                    child not in before
+                    and child.status() != psutil.STATUS_ZOMBIE
+                    and "multiprocessing.resource_tracker" not in " ".join(child.cmdline())
+                ):
+                    found.append(child)
+        return found
+
+    yield
+    processes = _wait_until_gone(left, seconds=3)
+    if processes:
+        described = "\n  ".join(map(_describe, processes))
+        _kill(processes)
+        pytest.fail(f"the test left processes running:\n  {described}", pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def _asyncio_checks(request, no_process_left):
+    if inspect.iscoroutinefunction(getattr(request, "function", None)):
+        request.getfixturevalue("no_task_left")
+
+
+@pytest.fixture
+async def no_task_left():
+    """After an async test no task of its loop is pending."""
+    yield
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    if tasks:  # those that were cancelled just now may need a moment
+        _, tasks = await asyncio.wait(tasks, timeout=1)
+    if tasks:
+        pytest.fail("the test left tasks running:\n  " + "\n  ".join(map(repr, tasks)), pytrace=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _session_state(tmp_path_factory):
+    """Session servers get their own state directory too; at the end no process that lives in one of ours is left."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv(STATE_DIR, str(tmp_path_factory.mktemp("session-state")))
+    yield
+    patch.undo()
+    base = str(tmp_path_factory.getbasetemp())
+
+    def left():
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get(STATE_DIR, "").startswith(base):
+                    found.append(process)
+        return found
+
+    processes = _wait_until_gone(left, seconds=10)  # the embedded server's watchdog waits 5 s for another user
+    if processes:
+        described = "\n  ".join(map(_describe, processes))
+        _kill(processes)
+        pytest.fail(f"the suite left processes running:\n  {described}", pytrace=False)
+
+
+# ---- where things are ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def state_dir(tmp_path, monkeypatch, no_process_left) -> Path:
+    """The user's state directory, empty and for this test alone; child processes inherit it."""
+    directory = tmp_path / "state"
+    monkeypatch.setenv(STATE_DIR, str(directory))
+    return directory
+
+
+@pytest.fixture(scope="session")
+def traces_dir() -> Path:
+    """The real traces; use with the marker ``traces``."""
+    return require_traces()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    return require_tool("chromium")
+
+
+@pytest.fixture(scope="session")
+def nginx() -> str:
+    return require_tool("nginx")
+
+
+# ---- servers and browsers -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory):
+    """One real Redis-compatible server for the whole run."""
+    from redis_server import RedisServer  # noqa: PLC0415 - only where it is used
+
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server) -> str:
+    """URL of the real server, emptied for this test."""
+    import redis  # noqa: PLC0415 - only where it is used
+
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.flushall()
+    return redis_server.url
+
+
+@pytest.fixture
+async def browser(chromium):
+    """A headless Chromium of its own (Playwright, async), closed after the test."""
+    from playwright.async_api import async_playwright  # noqa: PLC0415 - slow to load
+
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium, headless=True, args=CHROMIUM_FLAGS)
+        try:
+            yield browser
+        finally:
+            await browser.close()
