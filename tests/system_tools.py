@@ -36,7 +36,7 @@ TOOLS = {
         ),
         "apt-get install chromium  |  brew install --cask google-chrome",
     ),
-    "nginx": Tool(("nginx",), "apt-get install nginx-light  |  brew install nginx"),
+    "nginx": Tool(("nginx",), "apt-get install nginx  |  brew install nginx"),
     "redis-server": Tool(("redis-server", "valkey-server"), "apt-get install redis-server  |  brew install redis"),
 }
 TRACES = "the real traces"
