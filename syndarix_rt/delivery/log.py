@@ -45,20 +45,25 @@ class Span(NamedTuple):
     @classmethod
     def encode(cls, epoch: str, first: int, entries: list[bytes]) -> Span:
         """Encode a batch or a page. An entry that no publisher of ours can have written passes as ``message``."""
-        types: list[str] = []
+        types = cls.types_of(entries)
         frames: list[bytes] = []
-        for offset, entry in enumerate(entries, first):
+        for offset, (event, entry) in enumerate(zip(types, entries, strict=True), first):
             event_id = f"{epoch}.{offset}"
-            try:
-                event = _typed(entry).type
-                if "\n" in event or "\r" in event or "\0" in event:
-                    event = "message"
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                event = "message"
             clean = b"\n" not in entry and b"\r" not in entry and event != "message"
             frames.append(encode_entry(event_id, event, entry) if clean else encode(entry, event=event, id=event_id))
-            types.append(event)
         return cls(first, types, frames)
+
+    @staticmethod
+    def types_of(entries: list[bytes]) -> list[str]:
+        """The event types of entries; ``message`` for what is no event."""
+        types = []
+        for entry in entries:
+            try:
+                event = _typed(entry).type
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                event = "message"
+            types.append("message" if "\n" in event or "\r" in event or "\0" in event else event)
+        return types
 
 
 class Piece(NamedTuple):

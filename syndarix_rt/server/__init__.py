@@ -1,0 +1,17 @@
+"""The server: Quart routes, one hub, Hypercorn below.
+
+* :mod:`~syndarix_rt.server.app`: `create_app`
+* :mod:`~syndarix_rt.server.projects`: stream, history, publish, position
+* :mod:`~syndarix_rt.server.stream`: one subscriber's event stream
+* :mod:`~syndarix_rt.server.hub`: one tail and one log per channel, a cursor for each stream
+* :mod:`~syndarix_rt.server.ingress`: events from outside
+* :mod:`~syndarix_rt.server.access`: who may come in
+* :mod:`~syndarix_rt.server.pages`: the web page
+* :mod:`~syndarix_rt.server.launcher`: Hypercorn, signals, draining
+"""
+
+from syndarix_rt.server.app import create_app
+from syndarix_rt.server.launcher import bind, loop_factory, serve
+from syndarix_rt.server.settings import Settings
+
+__all__ = ["Settings", "bind", "create_app", "loop_factory", "serve"]

@@ -1,0 +1,171 @@
+"""Who may come in: the key, the host names that are ours, and pages of other sites (DESIGN §11, CONTRACT §6)."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+from urllib.parse import urlsplit
+
+from quart import Quart, Request, Response, g, redirect, request
+
+from syndarix_rt.server.problems import Problem
+from syndarix_rt.server.settings import Settings
+
+__all__ = ["install"]
+
+OPEN_PATHS = ("/healthz", "/readyz")
+"""Probes carry no secrets and must work for a load balancer."""
+
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+
+COOKIE_LIFE_S = 30 * 24 * 3600
+"""A month; the cookie is worthless anyway once the server has another token."""
+
+
+def install(app: Quart, settings: Settings) -> None:
+    """Put the checks in front of every route of the app."""
+    guard = _Guard(settings)
+
+    @app.before_request
+    async def _check() -> Response | None:
+        return guard.check(request)
+
+    @app.after_request
+    async def _cors(response: Response) -> Response:
+        return guard.allow_reading(request, response)
+
+
+class _Guard:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._hosts = {settings.host.lower(), "localhost", *(host.lower() for host in settings.hosts)}
+        # Not the token itself: a cookie jar is no place for a secret that other programs use too.
+        token = settings.token
+        self._cookie = hmac.new(token.encode(), b"cookie", hashlib.sha256).hexdigest() if token else ""
+
+    def check(self, request: Request) -> Response | None:
+        """Refuse the request by raising a Problem, answer it here, or let it pass with ``g.principal`` set."""
+        self._check_host(request)
+        if request.method == "OPTIONS":
+            return self._preflight(request)
+        credential = self._credential(request)
+        if request.method not in SAFE_METHODS:
+            self._check_origin(request, credential)
+        if request.path in OPEN_PATHS or request.path.startswith("/static/"):
+            return None
+        if credential is None:
+            raise Problem(
+                401,
+                "unauthorized",
+                "This server wants its key: open the URL that it printed at start, with '?key=…', "
+                "or send 'Authorization: Bearer <key>'.",
+                headers={"www-authenticate": 'Bearer realm="syndarix-rt"'},
+            )
+        g.principal = credential
+        if "key" in request.args and request.method == "GET" and _is_page(request):
+            return self._trade(request)
+        return None
+
+    def _credential(self, request: Request) -> str | None:
+        """How the request shows the token: ``bearer``, ``key``, ``cookie``; ``open`` without a token; else None."""
+        token = self._settings.token
+        if not token:
+            return "open"
+        scheme, _, value = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and hmac.compare_digest(value.strip().encode(), token.encode()):
+            return "bearer"
+        if hmac.compare_digest(request.args.get("key", "").encode(), token.encode()):
+            return "key"
+        if hmac.compare_digest(request.cookies.get(_cookie_name(request), "").encode(), self._cookie.encode()):
+            return "cookie"
+        return None
+
+    def _trade(self, request: Request) -> Response:
+        """Trade the key in the address bar for a cookie, and take it out of the address bar."""
+        query = "&".join(
+            part for part in request.query_string.decode("latin-1").split("&") if part and not part.startswith("key=")
+        )
+        location = request.root_path + request.path + ("?" + query if query else "")
+        response: Response = redirect(location, 303)  # type: ignore[assignment]
+        if self._settings.token:
+            response.set_cookie(
+                _cookie_name(request),
+                self._cookie,
+                max_age=COOKIE_LIFE_S,
+                path=request.root_path or "/",
+                secure=request.scheme == "https",
+                httponly=True,
+                samesite="Lax",  # Strict would lose it on the way from a chat message or a notebook's link
+            )
+        response.headers["cache-control"] = "no-store"
+        response.headers["referrer-policy"] = "no-referrer"
+        return response
+
+    def _check_host(self, request: Request) -> None:
+        """A page that had its name rebound to our address still says that name."""
+        name = _host_name(request.headers.get("host", ""))
+        if name in self._hosts:
+            return
+        try:
+            if ipaddress.ip_address(name).is_loopback:
+                return
+        except ValueError:
+            pass
+        raise Problem(
+            403,
+            "unknown-host",
+            f"This server does not answer for the host {name[:100]!r}; start it with --allow-host if it should.",
+        )
+
+    def _check_origin(self, request: Request, credential: str | None) -> None:
+        """What changes state must not come from another site's page that rides on a cookie or on an open server."""
+        if credential in ("bearer", "key"):
+            return
+        origin = request.headers.get("origin")
+        if origin is None and credential != "cookie":
+            return  # not a browser
+        if origin is None or not (self._is_own(request, origin) or origin in self._settings.cors_origins):
+            raise Problem(
+                403, "foreign-origin", f"Requests from {str(origin)[:100]!r} are not taken; see --cors-origin."
+            )
+
+    def _is_own(self, request: Request, origin: str) -> bool:
+        return urlsplit(origin).netloc.lower() == request.headers.get("host", "").lower()
+
+    def _preflight(self, request: Request) -> Response:
+        response = Response("", status=204)
+        if request.headers.get("origin") in self._settings.cors_origins:
+            response.headers["access-control-allow-methods"] = "GET, POST, PUT, DELETE"
+            response.headers["access-control-allow-headers"] = (
+                "authorization, content-type, idempotency-key, last-event-id"
+            )
+            response.headers["access-control-max-age"] = "600"
+        return response
+
+    def allow_reading(self, request: Request, response: Response) -> Response:
+        """Let pages of the listed origins read the answer."""
+        origin = request.headers.get("origin")
+        if self._settings.cors_origins:
+            response.headers.add("vary", "origin")
+        if origin in self._settings.cors_origins:
+            response.headers["access-control-allow-origin"] = origin
+            response.headers["access-control-allow-credentials"] = "true"
+        return response
+
+
+def _is_page(request: Request) -> bool:
+    return request.path == "/" or request.path.startswith("/p/")
+
+
+def _host_name(host: str) -> str:
+    """The name in a Host header, without the port and without the brackets of IPv6."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    return host.rpartition(":")[0].lower() if ":" in host else host.lower()
+
+
+def _cookie_name(request: Request) -> str:
+    """Cookies know no ports: two servers on one host must not overwrite each other's."""
+    port = request.headers.get("host", "").rpartition(":")[2]
+    return f"syndarix-rt-{port if port.isdigit() else 'default'}"

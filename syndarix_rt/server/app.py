@@ -1,0 +1,56 @@
+"""`create_app`: the Quart application over a broker."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from quart import Quart, Response
+
+from syndarix_rt.broker.protocol import MAX_BATCH_BYTES, Broker
+from syndarix_rt.errors import BrokerUnavailable
+from syndarix_rt.server import access, problems
+from syndarix_rt.server.hub import Hub
+from syndarix_rt.server.pages import pages
+from syndarix_rt.server.projects import _Rates, projects
+from syndarix_rt.server.settings import Settings
+
+__all__ = ["create_app"]
+
+
+def create_app(broker: Broker, settings: Settings | None = None) -> Quart:
+    """The application. The caller owns the broker and closes it after the server has ended.
+
+    ``app.extensions["syndarix_rt"]`` is its `Hub`; whoever serves the app calls ``await hub.drain()`` before it stops
+    (our launcher does).
+    """
+    settings = settings or Settings()
+    app = Quart("syndarix_rt.server", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BATCH_BYTES + 64 * 1024  # a full batch as a JSON array, with its commas
+    hub = app.extensions["syndarix_rt"] = Hub(broker, settings)
+    app.extensions["syndarix_rt_rates"] = _Rates()
+    problems.install(app)
+    access.install(app, settings)
+    app.register_blueprint(pages)
+    app.register_blueprint(projects)
+
+    @app.while_serving
+    async def _serving() -> AsyncGenerator[None]:
+        hub.start()
+        yield
+        await hub.aclose()
+
+    @app.get("/healthz")
+    async def _healthz() -> Response:
+        return Response("ok\n", content_type="text/plain")
+
+    @app.get("/readyz")
+    async def _readyz() -> Response:
+        if hub.draining:
+            return Response("draining\n", status=503, content_type="text/plain")
+        try:
+            await broker.ping()
+        except BrokerUnavailable as error:
+            return Response(f"broker away: {error}\n", status=503, content_type="text/plain")
+        return Response("ready\n", content_type="text/plain")
+
+    return app

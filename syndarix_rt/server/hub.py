@@ -1,0 +1,152 @@
+"""`Hub`: one tail and one in-memory log per channel, a cursor for each stream.
+
+A channel is followed while it has streams. Its tail (repaired by the broker's room) fills the log and wakes the
+streams; each takes what it lacks. One ticker looks at all streams once in a while for keepalives and checkpoints, so
+an idle stream costs no timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+
+from syndarix_rt.broker.protocol import Batch, Broker
+from syndarix_rt.delivery import Log, Position
+from syndarix_rt.server.settings import Settings
+from syndarix_rt.server.stream import Stream
+
+__all__ = ["Channel", "Hub"]
+
+PAGE_READS = 16
+"""Streams that may read the broker's log at once: a thousand clients that resume together wait in line."""
+
+_log = structlog.get_logger("syndarix_rt.server")
+
+
+class Channel:
+    """What this process holds of one channel, and who listens."""
+
+    def __init__(self, name: str, broker: Broker) -> None:
+        self.name = name
+        self.broker = broker
+        self.log = Log()
+        self.started = False
+        """Whether the log is contiguous to what the tail gives; false while the broker is away."""
+        self.streams: set[Stream] = set()
+        self._task = asyncio.create_task(self._follow(), name=f"tail {name}")
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                async for update in self.broker.tail(self.name):
+                    if isinstance(update, Batch):
+                        self.log.append(update.first, update.entries)
+                    elif isinstance(update, Position):
+                        self.log.start(update.epoch, update.last)
+                        self.started = True
+                    else:
+                        self.started = False
+                        continue
+                    for stream in self.streams:
+                        stream.wake()
+            except Exception:  # noqa: BLE001 - logged with its traceback, and the channel must live on
+                # A tail never ends by itself; if it does, the streams must not hang for ever on a fault of ours.
+                _log.exception("the tail of a channel failed; it is started again", channel=self.name)
+            self.started = False
+            await asyncio.sleep(0.5)
+
+    async def aclose(self) -> None:
+        """Stop following."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+class Hub:
+    """All channels and streams of one server process."""
+
+    def __init__(self, broker: Broker, settings: Settings) -> None:
+        self.broker = broker
+        self.settings = settings
+        self.page_reads = asyncio.Semaphore(PAGE_READS)
+        self.draining = False
+        self._empty = asyncio.Event()
+        self._channels: dict[str, Channel] = {}
+        self._closers: dict[str, asyncio.Task[None]] = {}
+        self._ticker: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to tick; called once the loop runs."""
+        self._ticker = asyncio.create_task(self._tick(), name="hub ticker")
+
+    @property
+    def streams(self) -> list[Stream]:
+        """All open streams."""
+        return [stream for channel in self._channels.values() for stream in channel.streams]
+
+    def subscribers(self, channel: str) -> int:
+        """Streams open on a channel in this process."""
+        found = self._channels.get(channel)
+        return len(found.streams) if found else 0
+
+    @asynccontextmanager
+    async def subscribe(self, stream: Stream) -> AsyncIterator[Channel]:
+        """Attach a stream to its channel; the channel is followed at least as long."""
+        name = stream.channel_name
+        if closer := self._closers.pop(name, None):
+            closer.cancel()
+        channel = self._channels.get(name)
+        if channel is None:
+            channel = self._channels[name] = Channel(name, self.broker)
+        channel.streams.add(stream)
+        try:
+            yield channel
+        finally:
+            channel.streams.discard(stream)
+            if self.draining and not self.streams:
+                self._empty.set()
+            if not channel.streams and self._channels.get(name) is channel and name not in self._closers:
+                self._closers[name] = asyncio.create_task(self._close_later(channel))
+
+    async def _close_later(self, channel: Channel) -> None:
+        await asyncio.sleep(self.settings.linger_s)
+        # From here on nothing may intervene: a newcomer must find the channel whole, or not at all.
+        self._closers.pop(channel.name, None)
+        self._channels.pop(channel.name, None)
+        await channel.aclose()
+
+    async def _tick(self) -> None:
+        """Wake the streams whose time has come. A quarter of the keepalive is exact enough for a comment."""
+        period_s = min(1.0, self.settings.keepalive_s / 4)
+        while True:
+            await asyncio.sleep(period_s)
+            now_s = time.monotonic()
+            for stream in self.streams:
+                if stream.due_s <= now_s:
+                    stream.wake()
+
+    async def drain(self) -> None:
+        """End all streams, spread over a while, each with its last data; returns when they are gone or time is up."""
+        self.draining = True
+        streams = self.streams
+        window_s = min(self.settings.drain_s, len(streams) / self.settings.drain_per_s)
+        for stream in streams:
+            stream.drain(within_s=window_s)
+        if streams:
+            # One second more for the last writes; a stream that cannot write by then is cut off with its connection.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), window_s + 1.0)
+
+    async def aclose(self) -> None:
+        """Stop following everything."""
+        tasks = [task for task in (self._ticker, *self._closers.values()) if task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._closers.clear()
+        channels = list(self._channels.values())
+        self._channels.clear()
+        await asyncio.gather(*(channel.aclose() for channel in channels))

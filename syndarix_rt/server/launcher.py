@@ -1,0 +1,182 @@
+"""Serve the app with Hypercorn: our socket, our way to end, one process.
+
+Hypercorn's own shutdown knows nothing of streams that never end: on Python 3.12 and later it would wait for them for
+ever. So the trigger that we give it first drains the hub, then returns; and a hard deadline stands behind both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+from hypercorn.asyncio import serve as hypercorn_serve
+from hypercorn.config import Config
+from quart import Quart
+
+from syndarix_rt.broker.protocol import Broker
+from syndarix_rt.server.app import create_app
+from syndarix_rt.server.hub import Hub
+from syndarix_rt.server.settings import Settings
+
+__all__ = ["bind", "loop_factory", "serve"]
+
+BACKLOG = 2048
+"""Connections that may wait to be accepted: all clients of a restarted server come at once."""
+
+HARD_DEADLINE_S = 5.0
+"""After the drain, connections that still hang are cut with the process."""
+
+PORTS_TRIED = 100
+
+
+def bind(host: str, port: int, *, or_next_free: bool = False, stall_s: float = 30.0) -> socket.socket:
+    """A listening socket, whose options its connections inherit.
+
+    Args:
+        host: name or address; IPv6 too.
+        port: 0 for any free one.
+        or_next_free: take one of the next ports if this one is busy.
+        stall_s: give a connection up that takes no byte, or does not answer, for so long.
+
+    Raises:
+        OSError: the port is busy, or the address is not ours.
+    """
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    for candidate in range(port, min(port + (PORTS_TRIED if or_next_free and port else 1), 65536)):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # A peer that vanished without a word (sleep, Wi-Fi, NAT) is found by the kernel: 15 + 3 × 5 seconds.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name, value in (
+                ("TCP_KEEPIDLE", 15),
+                ("TCP_KEEPINTVL", 5),
+                ("TCP_KEEPCNT", 3),
+                ("TCP_USER_TIMEOUT", int(stall_s * 1000)),
+            ):
+                if hasattr(socket, name):  # Linux has all four, others some
+                    sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+            sock.bind((address[0], candidate, *address[2:]))
+            sock.listen(BACKLOG)
+        except OSError:
+            sock.close()
+            if candidate + 1 >= min(port + (PORTS_TRIED if or_next_free and port else 1), 65536):
+                raise
+        else:
+            return sock
+    raise OSError(f"no free port from {port} on")  # not reached: the last failure is raised above
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Uvloop's where it is installed: less latency under load, and none of asyncio's hang at shutdown."""
+    try:
+        import uvloop  # noqa: PLC0415 - optional, and not on every platform
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+async def serve(
+    broker: Broker,
+    settings: Settings,
+    sock: socket.socket,
+    *,
+    shutdown: asyncio.Event | None = None,
+    ready: Callable[[Quart], Awaitable[None]] | None = None,
+) -> None:
+    """Serve until SIGINT, SIGTERM or ``shutdown``; then drain and return. A second signal cuts the drain short.
+
+    Args:
+        broker: stays open; the caller closes it.
+        settings: see there.
+        sock: a listening socket from :func:`bind`; closed at the end.
+        shutdown: set it to end the server. Without it, signals are handled (main thread only).
+        ready: awaited once requests are answered.
+    """
+    app = create_app(broker, settings)
+    hub: Hub = app.extensions["syndarix_rt"]
+    ending = shutdown or asyncio.Event()
+    hurry = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    handled: list[signal.Signals] = []
+    if shutdown is None:
+
+        def on_signal() -> None:
+            (hurry if ending.is_set() else ending).set()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                loop.add_signal_handler(number, on_signal)
+                handled.append(number)
+            except NotImplementedError:  # Windows
+                signal.signal(number, lambda *_: loop.call_soon_threadsafe(on_signal))
+
+    config = Config()
+    config.bind = [f"fd://{sock.detach()}"]
+    config.accesslog = None  # a stream's line would come at its end; connections are logged by us
+    config.errorlog = _quiet_logger()
+    config.backlog = BACKLOG
+    config.include_server_header = False
+    config.graceful_timeout = 1.0  # streams are gone by then
+
+    async def trigger() -> None:
+        if ready is not None:
+            await ready(app)
+        await ending.wait()
+        await _first(hub.drain(), hurry.wait())
+
+    server = asyncio.create_task(hypercorn_serve(app, config, shutdown_trigger=trigger, mode="asgi"))
+    deadline = asyncio.create_task(_deadline(ending, hurry, settings))
+    try:
+        await asyncio.wait({server, deadline}, return_when=asyncio.FIRST_COMPLETED)
+        if not server.done():
+            structlog.get_logger("syndarix_rt.server").warning("connections did not end in time; they are cut")
+            server.cancel()
+            await asyncio.wait({server}, timeout=1.0)
+        elif not server.cancelled() and (error := server.exception()):
+            raise error
+    finally:
+        for task in (server, deadline):
+            task.cancel()
+        await asyncio.gather(server, deadline, return_exceptions=True)
+        for number in handled:
+            loop.remove_signal_handler(number)
+
+
+async def _deadline(ending: asyncio.Event, hurry: asyncio.Event, settings: Settings) -> None:
+    await ending.wait()
+    try:
+        await asyncio.wait_for(hurry.wait(), settings.drain_s + HARD_DEADLINE_S)
+    except TimeoutError:
+        return
+    await asyncio.sleep(1.0)
+
+
+async def _first(*awaitables: Any) -> None:
+    """Return when the first of them is done; cancel the others."""
+    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _quiet_logger() -> logging.Logger:
+    """Hypercorn's faults, without its greeting (we print the URL ourselves)."""
+    logger = logging.getLogger("hypercorn.error")
+    if not logger.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.addHandler(handler)
+    logger.setLevel(logging.WARNING)
+    logger.propagate = False
+    return logger

@@ -1,0 +1,263 @@
+"""The routes below ``/projects``: stream, history, publish, position, claim and reset (DESIGN §6)."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from typing import Any
+
+import msgspec
+from quart import Blueprint, Request, Response, current_app, g, request
+
+from syndarix_rt.broker.protocol import project_channel
+from syndarix_rt.delivery import Position, TypeFilter, judge
+from syndarix_rt.delivery.log import Span
+from syndarix_rt.errors import EventError
+from syndarix_rt.events import EventId, is_project_name
+from syndarix_rt.server.hub import Hub
+from syndarix_rt.server.ingress import read_batch
+from syndarix_rt.server.problems import Problem, bad_request
+from syndarix_rt.server.stream import Start, Stream
+
+__all__ = ["projects"]
+
+projects = Blueprint("projects", __name__, url_prefix="/projects")
+
+HISTORY_LIMIT = 1_000
+HISTORY_DEFAULT = 100
+HISTORY_SCAN = 10_000
+"""Entries looked at for one history page; a rare type is found over several requests."""
+
+KEY_CHARACTERS = 128
+CLAIM_MAX_S = 60.0
+"""A run that died must not keep a project for longer than a person waits."""
+
+RATE_WINDOW_S = 10.0
+"""A project's rate is taken over about so long."""
+
+
+def _hub() -> Hub:
+    hub: Hub = current_app.extensions["syndarix_rt"]
+    return hub
+
+
+def _channel(project: str) -> str:
+    if not is_project_name(project):
+        raise bad_request(
+            f"Not a project name: {project[:100]!r} (1 to 64 of letters, digits, '_' and '-').", kind="invalid-project"
+        )
+    return project_channel(project)
+
+
+def _json(document: Any, status: int = 200) -> Response:
+    response = Response(msgspec.json.encode(document), status=status, content_type="application/json")
+    response.headers["cache-control"] = "no-store"
+    return response
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+@projects.get("")
+async def list_projects() -> Response:
+    """Names, positions, rates and subscribers."""
+    hub = _hub()
+    names = await hub.broker.projects()
+    positions = await asyncio.gather(*(hub.broker.position(project_channel(name)) for name in names))
+    rates: _Rates = current_app.extensions["syndarix_rt_rates"]
+    return _json(
+        {
+            "projects": [
+                {
+                    "project": name,
+                    "epoch": position.epoch,
+                    "first": position.first,
+                    "last": position.last,
+                    "events_per_s": rates.take(name, position),
+                    "subscribers": hub.subscribers(project_channel(name)),
+                }
+                for name, position in zip(names, positions, strict=True)
+            ]
+        }
+    )
+
+
+class _Rates:
+    """Events per second of each project, from the positions at successive requests."""
+
+    def __init__(self) -> None:
+        self._samples: dict[str, list[tuple[float, Position]]] = {}
+
+    def take(self, project: str, position: Position) -> float | None:
+        """The rate since the oldest sample of the window; None at first, and over a change of epoch."""
+        now_s = time.monotonic()
+        samples = [
+            (at_s, known)
+            for at_s, known in self._samples.get(project, [])
+            if known.epoch == position.epoch and now_s - at_s <= RATE_WINDOW_S
+        ]
+        self._samples[project] = [*samples[-100:], (now_s, position)]
+        if not samples or now_s - samples[0][0] < 0.2:  # noqa: PLR2004 - too short to mean anything
+            return None
+        at_s, known = samples[0]
+        return round((position.last - known.last) / (now_s - at_s), 2)
+
+
+@projects.get("/<project>/position")
+async def position(project: str) -> Response:
+    """``{epoch, first, last}``."""
+    found = await _hub().broker.position(_channel(project))
+    return _json({"epoch": found.epoch, "first": found.first, "last": found.last})
+
+
+@projects.get("/<project>/events")
+async def events(project: str) -> Response:
+    """The event stream, or the history if the request accepts JSON or NDJSON rather."""
+    channel = _channel(project)
+    types = TypeFilter.parse(request.args["types"]) if "types" in request.args else None
+    wanted = request.accept_mimetypes.best_match(["text/event-stream", "application/json", "application/x-ndjson"])
+    if wanted in ("application/json", "application/x-ndjson"):
+        return await _history(channel, types, ndjson=wanted == "application/x-ndjson")
+    if wanted is None and request.headers.get("accept"):
+        raise Problem(406, "not-acceptable", "Accept one of text/event-stream, application/json, application/x-ndjson.")
+    stream = Stream(_hub(), channel, _start(request), types)
+    response = Response(
+        stream.writes(),
+        content_type="text/event-stream; charset=utf-8",
+        headers={"cache-control": "no-store, no-transform", "x-accel-buffering": "no"},
+    )
+    response.timeout = None  # Quart would cut a stream after RESPONSE_TIMEOUT
+    return response
+
+
+def _start(request: Request) -> Start:
+    """Where the subscriber wants to begin; all of it is untrusted input."""
+    text = request.headers.get("last-event-id") or request.args.get("last_event_id")
+    if text:
+        return Start(_event_id(text), text)
+    replay = request.args.get("replay", "0")
+    if replay == "all":
+        return Start(replay="all")
+    if not (replay.isascii() and replay.isdigit() and len(replay) <= 16):  # noqa: PLR2004 - digits of 2^53
+        raise bad_request(f"replay must be a count or 'all', not {replay[:50]!r}.")
+    return Start(replay=min(int(replay), _hub().settings.replay_limit))
+
+
+def _event_id(text: str) -> EventId:
+    try:
+        return EventId.parse(text)
+    except EventError as error:
+        raise bad_request(error.reason, kind="invalid-event-id") from error
+
+
+async def _history(channel: str, types: TypeFilter | None, *, ndjson: bool) -> Response:
+    """A page of the log (CONTRACT §5)."""
+    broker = _hub().broker
+    limit = _limit(request.args.get("limit"))
+    position = await broker.position(channel)
+    after = position.first - 1
+    if "after" in request.args:
+        text = request.args["after"]
+        after, gap = judge(_event_id(text), position, requested=text)
+        if gap is not None:
+            members: dict[str, Any] = msgspec.to_builtins(gap)
+            detail = "History after this event id is gone; continue at 'first'."
+            raise Problem(410, "gap", detail, epoch=position.epoch, **members)
+    found: list[dict[str, Any]] = []
+    scanned = 0
+    while len(found) < limit and scanned < HISTORY_SCAN:
+        page = await broker.read(channel, after, min(1_000, HISTORY_SCAN - scanned))
+        if page.position.epoch != position.epoch or (page.entries and page.first != after + 1) or not page.entries:
+            break  # a reset or trimming overtook us: what we have is whole, and 'next' says where it ends
+        span = Span.types_of(page.entries)
+        for offset, (event_type, entry) in enumerate(zip(span, page.entries, strict=True), page.first):
+            after = offset
+            scanned += 1
+            if types is None or types.matches(event_type):
+                found.append({"position": f"{position.epoch}.{offset}", "event": msgspec.Raw(entry)})
+                if len(found) == limit:
+                    break
+    following = f"{position.epoch}.{after}"
+    if ndjson:
+        body = b"".join(msgspec.json.encode(line) + b"\n" for line in found)
+        response = Response(body, content_type="application/x-ndjson")
+        response.headers["link"] = f'<?after={following}&limit={limit}>; rel="next"'
+        response.headers["cache-control"] = "no-store"
+        return response
+    bounds = {"epoch": position.epoch, "first": position.first, "last": position.last}
+    return _json(bounds | {"next": following, "events": found})
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return HISTORY_DEFAULT
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:5]) <= HISTORY_LIMIT):
+        raise bad_request(f"limit must be 1 to {HISTORY_LIMIT}, not {text[:50]!r}.")
+    return int(text)
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+@projects.post("/<project>/events")
+async def publish(project: str) -> Response:
+    """Publish one event, a JSON array, or NDJSON: all or nothing."""
+    channel = _channel(project)
+    broker = _hub().broker
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 0 < len(key) <= KEY_CHARACTERS:
+        raise bad_request(f"Idempotency-Key must have 1 to {KEY_CHARACTERS} characters.")
+    body: bytes = await request.get_data()  # type: ignore[assignment]
+    entries = read_batch(body, request.mimetype, project)
+    if any(event_type == "approval_resolved" for event_type in Span.types_of(entries)):
+        raise Problem(
+            403, "reserved-type", "approval_resolved is written by POST …/approvals/{id} only; nothing was stored."
+        )
+    producer = None
+    if key is not None:
+        producer = "http-" + hashlib.sha256(f"{g.principal}\n{key}".encode()).hexdigest()[:40]
+    done = await broker.publish(
+        channel, entries, producer=producer, fingerprint=hashlib.sha256(body).hexdigest()[:32] if key else ""
+    )
+    return _json(
+        {"epoch": done.epoch, "first": done.first, "last": done.last, "duplicates": done.duplicates}, status=202
+    )
+
+
+@projects.delete("/<project>/events")
+async def reset(project: str) -> Response:
+    """Delete the project's log and begin a new epoch."""
+    found = await _hub().broker.reset(_channel(project))
+    return _json({"epoch": found.epoch, "first": found.first, "last": found.last})
+
+
+class _Claim(msgspec.Struct, frozen=True):
+    holder: str
+    ttl_s: float = 10.0
+
+
+@projects.put("/<project>/claim")
+async def claim(project: str) -> Response:
+    """Say that a run plays into the project: ``{holder, ttl_s}``; 409 names another run that does."""
+    channel = _channel(project)
+    if request.mimetype != "application/json":
+        raise Problem(415, "unsupported-media-type", "Content-Type must be application/json.")
+    body: bytes = await request.get_data()  # type: ignore[assignment]
+    try:
+        wanted = msgspec.json.decode(body, type=_Claim)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise bad_request(f"Not a claim: {error}") from error
+    if not 0 < wanted.ttl_s <= CLAIM_MAX_S or not 0 < len(wanted.holder) <= KEY_CHARACTERS:
+        raise bad_request(f"ttl_s must be above 0 and at most {CLAIM_MAX_S}, holder 1 to {KEY_CHARACTERS} characters.")
+    holder = await _hub().broker.claim(channel, wanted.holder, wanted.ttl_s)
+    if holder != wanted.holder:
+        raise Problem(409, "project-busy", f"The run {holder!r} plays into {project!r}.", holder=holder)
+    return _json({"holder": holder})
+
+
+@projects.delete("/<project>/claim/<holder>")
+async def release(project: str, holder: str) -> Response:
+    """End a claim."""
+    await _hub().broker.release(_channel(project), holder)
+    return Response("", status=204)

@@ -1,0 +1,35 @@
+"""`Settings`: what a server is told at start; each default has its reason."""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = ["Settings"]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """How the server behaves. Units stand in the names."""
+
+    host: str = "127.0.0.1"
+    """The name or address it is bound to; requests for another host are refused (DNS rebinding). Loopback: a demo on a
+    laptop is nobody else's business."""
+    hosts: tuple[str, ...] = ()
+    """Further host names that it answers to, such as a proxy's."""
+    token: str | None = None
+    """The secret that clients must show; None switches authorisation off (for tests, and for loopback on purpose)."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins of other sites whose pages may read and write here."""
+    keepalive_s: float = 15.0
+    """A comment goes to a connection that had no byte for so long; the HTML standard advises about 15 s for proxies."""
+    retry_ms: tuple[int, int] = (1_000, 3_000)
+    """Bounds of the random delay that clients are asked to keep before they connect again."""
+    drain_s: float = 10.0
+    """Streams are ended over at most so long at shutdown."""
+    drain_per_s: float = 200.0
+    """Streams ended in a second, so that their clients do not all come back at once; few streams end at once."""
+    stall_s: float = 30.0
+    """A connection that takes no byte for so long is given up (``TCP_USER_TIMEOUT``): longer than a lift ride."""
+    replay_limit: int = 100_000
+    """``?replay=N`` is cut to this: the default retention, so that only a longer log feels it."""
+    linger_s: float = 1.0
+    """A channel is followed so long after its last subscriber left: bridges a reload, ends well within 5 s."""
