@@ -35,7 +35,7 @@ class TypeFilter:
         Raises:
             FilterError: for an empty list and for each word that is no category, glob (``*`` only) or type name.
         """
-        words = [word.strip() for word in text.split(",")]
+        words = [word.strip(" ") for word in text.split(",")]
         if len(words) > _MAX_WORDS:
             raise FilterError(f"types: at most {_MAX_WORDS} words, not {len(words)}")
         for word in words:

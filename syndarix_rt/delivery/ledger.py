@@ -6,6 +6,8 @@ declared gap is booked as such, a hole that nobody declared is an error of the d
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from typing import Any
 
 import msgspec
@@ -13,9 +15,10 @@ import msgspec
 from syndarix_rt.delivery.resume import Gap
 from syndarix_rt.events import EventId
 
-__all__ = ["Hole", "Ledger"]
+__all__ = ["LATENCY_STEPS_MS", "Hole", "Ledger"]
 
-_LATENCY_STEPS_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 60_000)
+LATENCY_STEPS_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 60_000)
+"""Upper bounds of the latency histogram, milliseconds; beyond the last is the overflow."""
 
 
 class Hole(msgspec.Struct, frozen=True):
@@ -40,7 +43,7 @@ class Ledger(msgspec.Struct, kw_only=True):
         last: the last position received or passed by a checkpoint.
         gaps: losses that the stream declared.
         holes: losses that it did not declare. Always empty, or delivery is broken.
-        latency_ms: histogram of publication to reception: upper bound in ms to count; ``None`` is beyond.
+        latency_counts: events by the time from publication to reception, for each of `LATENCY_STEPS_MS` and beyond.
     """
 
     filtered: bool = False
@@ -53,7 +56,7 @@ class Ledger(msgspec.Struct, kw_only=True):
     last: EventId | None = None
     gaps: list[Gap] = []
     holes: list[Hole] = []
-    latency_ms: dict[int | None, int] = {}
+    latency_counts: list[int] = msgspec.field(default_factory=lambda: [0] * (len(LATENCY_STEPS_MS) + 1))
 
     def open(self, *, resumed: bool) -> None:
         """Book a connection."""
@@ -74,9 +77,7 @@ class Ledger(msgspec.Struct, kw_only=True):
         self.first = self.first or position
         self.last = position
         if latency_s is not None:
-            ms = latency_s * 1000
-            step = next((step for step in _LATENCY_STEPS_MS if ms <= step), None)
-            self.latency_ms[step] = self.latency_ms.get(step, 0) + 1
+            self.latency_counts[bisect_left(LATENCY_STEPS_MS, latency_s * 1000)] += 1
         return True
 
     def gap(self, gap: Gap) -> None:
@@ -94,6 +95,16 @@ class Ledger(msgspec.Struct, kw_only=True):
                 self.holes.append(Hole(position.epoch, last.offset + 1, position.offset))
         self.last = position
 
+    def latency_ms(self, quantile: float) -> float | None:
+        """Upper bound of the latency below which a share ``quantile`` of the events came; None without events."""
+        wanted = quantile * sum(self.latency_counts)
+        seen = 0
+        for count, step_ms in zip(self.latency_counts, (*LATENCY_STEPS_MS, math.inf), strict=True):
+            seen += count
+            if count and seen >= wanted:
+                return step_ms
+        return None
+
     @property
     def clean(self) -> bool:
         """No undeclared loss and no duplicate."""
@@ -101,7 +112,7 @@ class Ledger(msgspec.Struct, kw_only=True):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and frames."""
-        result: dict[str, Any] = msgspec.to_builtins(self, str_keys=True)
+        result: dict[str, Any] = msgspec.to_builtins(self)
         for name in ("first", "last"):
             position = getattr(self, name)
             result[name] = None if position is None else str(position)
