@@ -1,0 +1,47 @@
+"""One log per channel: the contract, its reference in memory, and Redis.
+
+* :mod:`~syndarix_rt.broker.protocol`: what a broker does
+* :mod:`~syndarix_rt.broker.memory`: `MemoryBroker`, the reference
+* :mod:`~syndarix_rt.broker.redis`: `RedisBroker`; the scripts are in ``lua/``
+* :mod:`~syndarix_rt.broker.publisher`: `Publisher`, which gets events into a project's log exactly once
+
+``redis`` is loaded when `RedisBroker` is first asked for.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from syndarix_rt.broker.memory import MemoryBroker
+from syndarix_rt.broker.protocol import (
+    Batch,
+    Broker,
+    Page,
+    Published,
+    Retention,
+    TailUpdate,
+    project_channel,
+    project_of,
+)
+
+if TYPE_CHECKING:
+    from syndarix_rt.broker.redis import RedisBroker
+
+__all__ = [
+    "Batch",
+    "Broker",
+    "MemoryBroker",
+    "Page",
+    "Published",
+    "RedisBroker",
+    "Retention",
+    "TailUpdate",
+    "project_channel",
+    "project_of",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "RedisBroker":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from syndarix_rt.broker.redis import RedisBroker  # noqa: PLC0415 - redis takes 80 ms to import
+
+    return RedisBroker

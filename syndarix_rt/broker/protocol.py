@@ -24,6 +24,7 @@ __all__ = [
     "Published",
     "Retention",
     "TailUpdate",
+    "check_batch",
     "project_channel",
     "project_of",
 ]
@@ -45,6 +46,21 @@ def project_channel(project: str) -> str:
 def project_of(channel: str) -> str | None:
     """The project of a project channel; None for any other channel."""
     return channel[9:-1] if channel.startswith("project:{") and channel.endswith("}") else None
+
+
+def check_batch(entries: Sequence[bytes]) -> None:
+    """Refuse what is no batch.
+
+    Raises:
+        ValueError: none or too many entries, too many bytes, an empty entry, or one with a line end in it.
+    """
+    size = sum(map(len, entries))
+    if not 1 <= len(entries) <= MAX_BATCH_EVENTS:
+        raise ValueError(f"a batch has 1 to {MAX_BATCH_EVENTS} entries, this one {len(entries)}")
+    if size > MAX_BATCH_BYTES:
+        raise ValueError(f"a batch has at most {MAX_BATCH_BYTES} bytes, this one {size}")
+    if not all(entries) or any(b"\n" in entry for entry in entries):
+        raise ValueError("an entry is one line, neither empty nor with a line end in it")
 
 
 class Retention(msgspec.Struct, frozen=True):

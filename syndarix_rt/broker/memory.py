@@ -1,0 +1,244 @@
+"""`MemoryBroker`: the reference for the broker's contract, inside one process and one event loop.
+
+The same rules as `RedisBroker`, without a server: what it holds is gone with the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import NamedTuple
+
+from syndarix_rt.broker.protocol import (
+    MAX_BATCH_BYTES,
+    Batch,
+    Page,
+    Published,
+    Retention,
+    TailUpdate,
+    check_batch,
+    project_of,
+)
+from syndarix_rt.delivery.resume import Position
+from syndarix_rt.errors import BrokerError, PublishConflict
+
+__all__ = ["MemoryBroker"]
+
+RECORD_S = 24 * 3600.0
+"""How long a producer's last batch is known."""
+
+META_S = 7 * 24 * 3600.0
+"""How long a channel is known after its log went."""
+
+PAGE_ENTRIES = 1_000
+"""Entries that a tail takes at once: one batch."""
+
+
+class _Record(NamedTuple):
+    sequence: int
+    fingerprint: str
+    published: Published
+    at_s: float
+
+
+class _Channel:
+    """One channel's log."""
+
+    def __init__(self) -> None:
+        self.epoch = secrets.token_urlsafe(9)
+        self.last = 0
+        self.entries: deque[bytes] = deque()
+        self.bytes = 0
+        self.records: dict[str, _Record] = {}
+        self.published_s: float | None = None
+        self.tails: set[asyncio.Event] = set()
+
+    @property
+    def position(self) -> Position:
+        return Position(self.epoch, self.last - len(self.entries) + 1, self.last)
+
+    def begin(self) -> None:
+        """A new epoch at offset 1."""
+        self.epoch = secrets.token_urlsafe(9)
+        self.last = 0
+        self.clear()
+
+    def clear(self) -> None:
+        self.entries.clear()
+        self.bytes = 0
+
+    def append(self, entries: Sequence[bytes], retention: Retention) -> None:
+        self.entries.extend(entries)
+        self.last += len(entries)
+        self.bytes += sum(map(len, entries))
+        while len(self.entries) > retention.entries or self.bytes > retention.bytes:
+            self.bytes -= len(self.entries.popleft())
+
+    def expire(self, now_s: float, age_s: float) -> None:
+        """What time has taken since the last publish."""
+        if self.published_s is None:
+            return
+        if now_s - self.published_s >= age_s + META_S:
+            self.begin()
+            self.published_s = None
+        elif now_s - self.published_s >= age_s:
+            self.clear()
+
+    def page(self, after: int, limit: int) -> Page:
+        position = self.position
+        first = max(after + 1, position.first)
+        entries: list[bytes] = []
+        size = 0
+        for offset in range(first, min(position.last, first + limit - 1) + 1):
+            entries.append(self.entries[offset - position.first])
+            size += len(entries[-1])
+            if size >= MAX_BATCH_BYTES:
+                break
+        return Page(position, first, entries)
+
+
+class MemoryBroker:
+    """A `Broker` in memory.
+
+    Args:
+        retention: how much of each channel's log is kept.
+        clock: seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        *,
+        retention: Retention = Retention(),  # noqa: B008 - frozen
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.retention = retention
+        self._clock = clock
+        self._channels: dict[str, _Channel] = {}
+        self._claims: dict[str, tuple[str, float]] = {}
+        self._projects: set[str] = set()
+        self._closed = False
+
+    async def publish(
+        self,
+        channel: str,
+        entries: Sequence[bytes],
+        *,
+        producer: str | None = None,
+        sequence: int = 0,
+        fingerprint: str = "",
+    ) -> Published:
+        """See `Broker.publish`."""
+        check_batch(entries)
+        log = self._channel(channel)
+        now_s = self._clock()
+        if producer is not None:
+            for name in list(log.records):  # oldest first
+                if now_s - log.records[name].at_s < RECORD_S:
+                    break
+                del log.records[name]
+            known = log.records.get(producer)
+            if known is not None and sequence < known.sequence:
+                raise PublishConflict(
+                    f"{channel}: this producer has already sent sequence {known.sequence}, a later one"
+                )
+            if known is not None and sequence == known.sequence:
+                if fingerprint != known.fingerprint:
+                    raise PublishConflict(f"{channel}: sequence {sequence} of this producer came with another content before")
+                first, last = known.published.first, known.published.last
+                return Published(known.published.epoch, first, last, last - first + 1)
+        published = Published(log.epoch, log.last + 1, log.last + len(entries))
+        log.append(entries, self.retention)
+        log.published_s = now_s
+        if producer is not None:
+            log.records.pop(producer, None)
+            log.records[producer] = _Record(sequence, fingerprint, published, now_s)
+        project = project_of(channel)
+        if project is not None:
+            self._projects.add(project)
+        self._wake(log)
+        return published
+
+    async def position(self, channel: str) -> Position:
+        """See `Broker.position`."""
+        return self._channel(channel).position
+
+    async def read(self, channel: str, after: int, limit: int) -> Page:
+        """See `Broker.read`."""
+        return self._channel(channel).page(after, limit)
+
+    async def tail(self, channel: str) -> AsyncIterator[TailUpdate]:
+        """See `Broker.tail`."""
+        log = self._channel(channel)
+        wake = asyncio.Event()
+        log.tails.add(wake)
+        try:
+            epoch, last = "", 0
+            while not self._closed:
+                wake.clear()
+                page = self._channel(channel).page(last, PAGE_ENTRIES)
+                if page.position.epoch != epoch or (page.first != last + 1):
+                    epoch, last = page.position.epoch, page.position.last
+                    yield page.position
+                elif page.entries:
+                    batch = Batch(epoch, page.first, page.entries)
+                    last = batch.last
+                    yield batch
+                else:
+                    await wake.wait()
+        finally:
+            log.tails.discard(wake)
+
+    async def reset(self, channel: str) -> Position:
+        """See `Broker.reset`."""
+        log = self._channel(channel)
+        log.begin()
+        self._wake(log)
+        return log.position
+
+    async def projects(self) -> list[str]:
+        """See `Broker.projects`."""
+        return sorted(self._projects)
+
+    async def claim(self, channel: str, holder: str, ttl_s: float) -> str:
+        """See `Broker.claim`."""
+        now_s = self._clock()
+        held_by, until_s = self._claims.get(channel, ("", 0.0))
+        if held_by and held_by != holder and now_s < until_s:
+            return held_by
+        self._claims[channel] = (holder, now_s + ttl_s)
+        return holder
+
+    async def release(self, channel: str, holder: str) -> None:
+        """See `Broker.release`."""
+        if self._claims.get(channel, ("", 0.0))[0] == holder:
+            del self._claims[channel]
+
+    async def ping(self) -> None:
+        """See `Broker.ping`."""
+        self._check_open()
+
+    async def aclose(self) -> None:
+        """See `Broker.aclose`."""
+        self._closed = True
+        for log in self._channels.values():
+            self._wake(log)
+
+    def _channel(self, name: str) -> _Channel:
+        self._check_open()
+        log = self._channels.get(name)
+        if log is None:
+            log = self._channels[name] = _Channel()
+        log.expire(self._clock(), self.retention.age_s)
+        return log
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BrokerError("this broker has been closed")
+
+    @staticmethod
+    def _wake(log: _Channel) -> None:
+        for wake in log.tails:
+            wake.set()

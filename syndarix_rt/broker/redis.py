@@ -1,0 +1,228 @@
+"""`RedisBroker`: the broker on a Redis or Valkey server of version 7 or later.
+
+Keys of a channel, all under its hash tag: ``srt:log:<channel>`` (the log, a stream), ``srt:meta:<channel>`` (epoch and
+last offset), ``srt:seq:<channel>`` (what producers sent last), ``srt:claim:<channel>`` (who plays into it). The Pub/Sub
+channel is named like the channel. The project names are in ``srt:projects``.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from syndarix_rt.broker.endpoint import Endpoint, Resolve
+from syndarix_rt.broker.protocol import (
+    MAX_BATCH_BYTES,
+    Page,
+    Published,
+    Retention,
+    TailUpdate,
+    check_batch,
+    project_of,
+)
+from syndarix_rt.broker.reader import Announcement, Reader, Top
+from syndarix_rt.broker.scripts import CLAIM, PUBLISH, READ, RELEASE, RESET
+from syndarix_rt.broker.subscriptions import Subscriptions, pauses
+from syndarix_rt.delivery.resume import Position
+from syndarix_rt.errors import BrokerError, BrokerUnavailable, PublishConflict
+from syndarix_rt.events import EventId
+
+__all__ = ["RedisBroker"]
+
+PAGE_ENTRIES = 1_000
+"""Entries that a tail reads at once to catch up: one batch."""
+
+PROJECT_S = 10.0
+"""How often a project that is published to is named again, so that the list comes back after a flush."""
+
+
+class RedisBroker:
+    """A `Broker` on one Redis server.
+
+    Belongs to the event loop in which it is first used.
+
+    Args:
+        url: ``redis://``, ``rediss://`` or ``unix://``.
+        namespace: put before every key and channel name, so that several installations can share a server.
+        retention: how much of each channel's log is kept.
+        resolve: gives the URL anew before each reconnect; may restart the server meanwhile.
+
+    Raises:
+        ValueError: the URL or the namespace is none.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        namespace: str = "",
+        retention: Retention = Retention(),  # noqa: B008 - frozen
+        resolve: Resolve | None = None,
+    ) -> None:
+        if "{" in namespace or "}" in namespace:
+            raise ValueError(f"a namespace may hold no braces, they name the cluster slot: {namespace!r}")
+        self.retention = retention
+        self._namespace = namespace
+        self._endpoint = Endpoint(url, resolve)
+        self._subscriptions = Subscriptions(self._endpoint, self._tops)
+        self._named: dict[str, float] = {}
+
+    async def publish(
+        self,
+        channel: str,
+        entries: Sequence[bytes],
+        *,
+        producer: str | None = None,
+        sequence: int = 0,
+        fingerprint: str = "",
+    ) -> Published:
+        """See `Broker.publish`."""
+        check_batch(entries)
+        reply = await self._run_on_log(
+            PUBLISH,
+            channel,
+            self._namespace + channel,
+            self.retention.entries,
+            self.retention.bytes,
+            b"\n".join(entries),
+            producer or "",
+            sequence,
+            fingerprint,
+        )
+        epoch, first, last, duplicates = reply
+        project = project_of(channel)
+        if project is not None:
+            await self._name(project)
+        return Published(epoch.decode(), first, last, duplicates)
+
+    async def position(self, channel: str) -> Position:
+        """See `Broker.position`."""
+        return (await self.read(channel, 0, 0)).position
+
+    async def read(self, channel: str, after: int, limit: int) -> Page:
+        """See `Broker.read`."""
+        reply = await self._run_on_log(READ, channel, after, limit, MAX_BATCH_BYTES)
+        epoch, first, last, survived, page_first, entries = reply
+        places = tuple(EventId.parse(place) for place in survived.decode().split())
+        return Page(Position(epoch.decode(), first, last, places), page_first, entries)
+
+    async def tail(self, channel: str) -> AsyncIterator[TailUpdate]:
+        """See `Broker.tail`."""
+        reader: Reader | None = None
+        away = False
+        waits = pauses()
+        with self._subscriptions.feed(self._namespace + channel) as feed:
+            while not feed.closed:
+                update: TailUpdate = None
+                try:
+                    if reader is None or reader.behind:
+                        await feed.subscribed()
+                        if feed.closed:
+                            return
+                        if reader is None:
+                            update = await self.position(channel)
+                            reader = Reader(update)
+                        else:
+                            update = reader.page(await self.read(channel, reader.last, PAGE_ENTRIES))
+                    else:
+                        sign = await feed.next()
+                        if isinstance(sign, Announcement):
+                            update = reader.announced(sign)
+                        elif isinstance(sign, Top):
+                            reader.compared(sign)
+                        else:
+                            reader.behind = True
+                except BrokerUnavailable:
+                    reader = None
+                    if not away:
+                        away = True
+                        yield None
+                    await feed.again(next(waits))
+                    continue
+                if update is not None:
+                    away = False
+                    waits = pauses()
+                    yield update
+
+    async def reset(self, channel: str) -> Position:
+        """See `Broker.reset`."""
+        epoch = await self._run_on_log(RESET, channel)
+        return Position(epoch.decode(), 1, 0)
+
+    async def projects(self) -> list[str]:
+        """See `Broker.projects`."""
+        names = await self._endpoint.command("SMEMBERS", self._key("projects"))
+        return sorted(name.decode() for name in names)
+
+    async def claim(self, channel: str, holder: str, ttl_s: float) -> str:
+        """See `Broker.claim`."""
+        held = await self._endpoint.run(CLAIM, [self._key("claim", channel)], [holder, _ms(ttl_s)])
+        return str(held.decode())
+
+    async def release(self, channel: str, holder: str) -> None:
+        """See `Broker.release`."""
+        await self._endpoint.run(RELEASE, [self._key("claim", channel)], [holder])
+
+    async def ping(self) -> None:
+        """See `Broker.ping`."""
+        await self._endpoint.command("PING")
+
+    async def aclose(self) -> None:
+        """See `Broker.aclose`."""
+        await self._subscriptions.aclose()
+        await self._endpoint.aclose()
+
+    def _key(self, kind: str, channel: str = "") -> str:
+        return f"{self._namespace}srt:{kind}:{channel}" if channel else f"{self._namespace}srt:{kind}"
+
+    async def _run_on_log(self, script: Any, channel: str, *args: str | bytes | int) -> Any:
+        """Run a script of which ``log.lua`` is the beginning."""
+        keys = [self._key(kind, channel) for kind in ("log", "meta", "seq")]
+        try:
+            return await self._endpoint.run(script, keys, [secrets.token_urlsafe(9), _ms(self.retention.age_s), *args])
+        except BrokerUnavailable:
+            raise
+        except BrokerError as error:
+            raise _explained(error, channel) from error.__cause__
+
+    async def _name(self, project: str) -> None:
+        """Put a project into the list, now and then; a failure is made good by a later publish."""
+        now = time.monotonic()
+        if now - self._named.get(project, -PROJECT_S) < PROJECT_S:
+            return
+        self._named[project] = now
+        try:
+            await self._endpoint.command("SADD", self._key("projects"), project)
+        except BrokerError:
+            del self._named[project]
+
+    async def _tops(self, names: Sequence[str]) -> list[Top | None]:
+        """Where the logs end, of channels with their namespace; None where that cannot be read."""
+        start = len(self._namespace)
+        commands = [("HMGET", self._key("meta", name[start:]), "epoch", "last") for name in names]
+        return [
+            Top((reply[0] or b"").decode(), int(reply[1] or 0)) if isinstance(reply, list) else None
+            for reply in await self._endpoint.pipeline(commands)
+        ]
+
+
+def _ms(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
+
+
+def _explained(error: BrokerError, channel: str) -> BrokerError:
+    """What a script refused, for a person."""
+    words = str(error.__cause__).split(" ")
+    code = words[0]
+    if code == "SRTKEY":
+        found, expected, key = words[1:4]
+        return BrokerError(f"the key {key} is a {found}, not a {expected}: remove it, or use another namespace")
+    if code == "SRTSEQUENCE":
+        return PublishConflict(f"{channel}: this producer has already sent sequence {words[1]}, a later one")
+    if code == "SRTFINGERPRINT":
+        return PublishConflict(f"{channel}: sequence {words[1]} of this producer came with another content before")
+    if code == "SRTFULL":
+        return BrokerError(f"{channel}: the log is at its last offset; reset it")
+    return error

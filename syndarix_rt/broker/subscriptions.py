@@ -1,0 +1,298 @@
+"""One Pub/Sub connection for all tails of a broker: it carries announcements, and says when it may have lost some.
+
+The connection is replaced whenever it breaks or falls silent. Each tail has a `Feed`, a bounded buffer: what does not
+fit is dropped, and the tail is told to look at the log instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from types import TracebackType
+
+import redis.exceptions as errors
+from redis.asyncio import Connection
+
+from syndarix_rt.broker.endpoint import Endpoint
+from syndarix_rt.broker.reader import Announcement, Top, parse
+from syndarix_rt.errors import BrokerUnavailable
+
+__all__ = ["Feed", "Sign", "Subscriptions", "pauses"]
+
+PING_S = 2.0
+"""How often a PING goes out, so that a healthy connection never looks silent."""
+
+SILENCE_S = 5.0
+"""A connection without a byte for so long is replaced: two PINGs without a PONG."""
+
+COMPARE_S = 1.0
+"""How often the tops of all logs are compared: the longest that a lost announcement can stay unnoticed."""
+
+FEED_MESSAGES = 1_024
+"""Most announcements that wait for one tail."""
+
+FEED_BYTES = 8 * 1024 * 1024
+"""Most bytes of them: 32 of the largest. What is dropped is read from the log, later and in pages."""
+
+Sign = Announcement | Top | None
+"""What a feed gives: an announcement, a comparison, or None: announcements may have been lost."""
+
+
+def pauses() -> Iterator[float]:
+    """Seconds between attempts: 50 ms, doubling to 1 s. A restarted server is met soon; a dead one costs nothing."""
+    pause_s = 0.05
+    while True:
+        yield pause_s
+        pause_s = min(pause_s * 2, 1.0)
+
+
+class Feed:
+    """What reaches one tail. Attach it with ``with``."""
+
+    def __init__(self, subscriptions: Subscriptions, name: str) -> None:
+        self._subscriptions = subscriptions
+        self._name = name
+        self._messages: deque[tuple[Announcement, int]] = deque()
+        self._bytes = 0
+        self._top: Top | None = None
+        self._lost = False
+        self._live = False
+        self._error: Exception | None = None
+        self._wake = asyncio.Event()
+        self.closed = False
+
+    def __enter__(self) -> Feed:
+        self._subscriptions.attach(self._name, self)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._subscriptions.detach(self._name, self)
+
+    async def subscribed(self) -> None:
+        """Return once the subscription is acknowledged: what is published from now on is announced here (or closed).
+
+        Raises:
+            BrokerUnavailable: an attempt to connect failed; others go on.
+        """
+        while not (self._live or self.closed):
+            self._raise()
+            await self._changed()
+
+    async def next(self) -> Sign:
+        """The next sign; None also when closed.
+
+        Raises:
+            BrokerUnavailable: the connection was lost, and an attempt to replace it failed.
+        """
+        while not self.closed:
+            if self._lost:
+                self._lost = False
+                return None
+            if self._messages:
+                message, size = self._messages.popleft()
+                self._bytes -= size
+                return message
+            if self._top:
+                top, self._top = self._top, None
+                return top
+            self._raise()
+            await self._changed()
+        return None
+
+    async def again(self, pause_s: float) -> None:
+        """Wait for the connection to come back; where it is there (only a command failed), for ``pause_s``."""
+        if self._live:
+            await asyncio.sleep(pause_s)
+        while not (self._live or self.closed):
+            if self._error is not None and not isinstance(self._error, BrokerUnavailable):
+                raise self._error
+            await self._changed()
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    async def _changed(self) -> None:
+        self._wake.clear()
+        await self._wake.wait()
+
+    # What Subscriptions says:
+
+    def put(self, message: Announcement | None, size: int) -> None:
+        """An announcement; None if it could not be understood."""
+        if message is None or len(self._messages) >= FEED_MESSAGES or self._bytes + size > FEED_BYTES:
+            self._messages.clear()
+            self._bytes = 0
+            self._lost = True
+        else:
+            self._messages.append((message, size))
+            self._bytes += size
+        self._wake.set()
+
+    def compared(self, top: Top) -> None:
+        """Where the log ends."""
+        self._top = top
+        self._wake.set()
+
+    def acknowledged(self) -> None:
+        """The subscription stands; what was announced before may have been lost."""
+        self._live, self._lost, self._error = True, True, None
+        self._wake.set()
+
+    def broken(self, error: Exception | None = None) -> None:
+        """The connection is gone; with an error, it could not be replaced either."""
+        self._live = False
+        if error is not None:
+            self._error = error
+            self._wake.set()
+
+    def close(self) -> None:
+        """No more signs."""
+        self.closed = True
+        self._wake.set()
+
+
+class Subscriptions:
+    """The connection, and who wants what of it.
+
+    Args:
+        endpoint: the server.
+        tops: compares the logs of some channels.
+    """
+
+    def __init__(self, endpoint: Endpoint, tops: Callable[[Sequence[str]], Awaitable[list[Top | None]]]) -> None:
+        self._endpoint = endpoint
+        self._tops = tops
+        self._feeds: dict[str, set[Feed]] = {}
+        self._pending: Counter[str] = Counter()
+        self._standing: set[str] = set()
+        self._wanted = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def feed(self, name: str) -> Feed:
+        """A feed of one Pub/Sub channel."""
+        return Feed(self, name)
+
+    def attach(self, name: str, feed: Feed) -> None:
+        """Subscribe, unless another feed already did."""
+        self._feeds.setdefault(name, set()).add(feed)
+        if name in self._standing:
+            feed.acknowledged()
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run(), name="redis subscriptions")
+        self._wanted.set()
+
+    def detach(self, name: str, feed: Feed) -> None:
+        """Unsubscribe, if nobody else listens."""
+        feeds = self._feeds[name]
+        feeds.discard(feed)
+        if not feeds:
+            del self._feeds[name]
+        self._wanted.set()
+
+    async def aclose(self) -> None:
+        """End all feeds."""
+        for feed in self._all():
+            feed.close()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def _all(self) -> list[Feed]:
+        return [feed for feeds in self._feeds.values() for feed in feeds]
+
+    async def _run(self) -> None:
+        """Keep a connection as long as anybody listens."""
+        waits = pauses()
+        while self._feeds:
+            try:
+                connection = await self._endpoint.connect()
+                try:
+                    await self._use(connection)
+                finally:
+                    stood, self._standing = bool(self._standing), set()
+                    self._pending.clear()
+                    for feed in self._all():
+                        feed.broken()
+                    await connection.disconnect(nowait=True)
+                if stood:
+                    waits = pauses()
+                    continue
+                error: Exception = BrokerUnavailable(f"Redis at {self._endpoint.place} does not let us subscribe")
+            except BrokerUnavailable as unavailable:
+                error = unavailable
+            except Exception as fatal:  # whatever it is belongs to the tails, not to a task nobody awaits
+                for feed in self._all():
+                    feed.broken(fatal)
+                return
+            for feed in self._all():
+                feed.broken(error)
+            await asyncio.sleep(next(waits))
+
+    async def _use(self, connection: Connection) -> None:
+        """Serve the feeds over this connection until it breaks or nobody listens."""
+        tasks = [
+            asyncio.create_task(work)
+            for work in (self._receive(connection), self._subscribe(connection), self._compare())
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        for task in done:
+            with contextlib.suppress(errors.ConnectionError, errors.TimeoutError, OSError):
+                task.result()
+        self._endpoint.lost()
+
+    async def _subscribe(self, connection: Connection) -> None:
+        """Bring what is subscribed in line with what is wanted; PING in between."""
+        subscribed: set[str] = set()
+        while self._feeds:
+            self._wanted.clear()
+            wanted = set(self._feeds)
+            if new := wanted - subscribed:
+                self._pending.update(new)
+                await connection.send_command("SUBSCRIBE", *new)
+            if old := subscribed - wanted:
+                self._standing -= old
+                await connection.send_command("UNSUBSCRIBE", *old)
+            subscribed = wanted
+            try:
+                async with asyncio.timeout(PING_S):
+                    await self._wanted.wait()
+            except TimeoutError:
+                await connection.send_command("PING")
+
+    async def _receive(self, connection: Connection) -> None:
+        """Hand out what arrives; return when nothing has for too long."""
+        while (reply := await connection.read_response(timeout=SILENCE_S)) is not None:
+            kind = reply[0] if isinstance(reply, list) else b"pong"
+            if kind == b"message":
+                feeds = self._feeds.get(reply[1].decode())
+                if feeds:
+                    message = parse(reply[2])
+                    for feed in feeds:
+                        feed.put(message, len(reply[2]))
+            elif kind == b"subscribe":
+                name = reply[1].decode()
+                self._pending[name] -= 1
+                if not self._pending[name]:
+                    del self._pending[name]
+                    self._standing.add(name)
+                    for feed in self._feeds.get(name, ()):
+                        feed.acknowledged()
+
+    async def _compare(self) -> None:
+        """Compare the tops of all logs, in one round trip, again and again."""
+        while True:
+            await asyncio.sleep(COMPARE_S)
+            names = list(self._standing)
+            with contextlib.suppress(BrokerUnavailable):  # a dead server is noticed by the silence
+                for name, top in zip(names, await self._tops(names), strict=True):
+                    for feed in self._feeds.get(name, ()):
+                        if top is not None:
+                            feed.compared(top)

