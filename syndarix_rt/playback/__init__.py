@@ -1,0 +1,13 @@
+"""Simulated time to wall time, and files of events.
+
+* :mod:`~syndarix_rt.playback.player`: `Player` publishes events at a speed; pause, resume, step
+* :mod:`~syndarix_rt.playback.claims`: `claim` sees to it that one run plays into a project
+* :mod:`~syndarix_rt.playback.recording`: JSON Lines files, one event a line, written, read and replayed
+* :mod:`~syndarix_rt.playback.importers`: real traces as events
+"""
+
+from syndarix_rt.playback.claims import claim
+from syndarix_rt.playback.player import Player
+from syndarix_rt.playback.recording import RecordingWriter, read_recording, replay, write_recording
+
+__all__ = ["Player", "RecordingWriter", "claim", "read_recording", "replay", "write_recording"]

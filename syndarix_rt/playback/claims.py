@@ -1,0 +1,94 @@
+"""One run a project: who plays into a project says so, and keeps saying so while it plays."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+
+from syndarix_rt.broker.protocol import Broker, project_channel
+from syndarix_rt.errors import BrokerUnavailable, ProjectBusy
+
+__all__ = ["claim"]
+
+TTL_S = 10.0
+"""A run whose process was killed blocks its project for this long at most."""
+
+REFRESH_S = 3.0
+"""Three tries before a claim lapses: two may be lost to a broker that restarts."""
+
+_STOPPING_S = 0.5
+"""What a run that lost its project needs to end its batch in flight."""
+
+
+@asynccontextmanager
+async def claim(
+    broker: Broker,
+    project: str,
+    run: str,
+    *,
+    on_lost: Callable[[ProjectBusy], None],
+    replace: bool = False,
+    append: bool = False,
+    ttl_s: float = TTL_S,
+    refresh_s: float = REFRESH_S,
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+) -> AsyncIterator[None]:
+    """While inside, ``run`` is the one that plays into ``project``.
+
+    ::
+
+        player = Player(events, publisher.publish, speed=60)
+        async with claim(broker, "apollo", "demo_small-7", on_lost=player.stop):
+            await player.run()
+
+    Args:
+        broker: where the project's log lives.
+        project: its name.
+        run: the run's id; what others are told who try meanwhile.
+        on_lost: called with the error if another run took the project over, or got it while the broker was away.
+        replace: take the project over from whoever plays, which takes as long as that run needs to notice, and
+            begin a new epoch without its events.
+        append: play beside whoever plays.
+        ttl_s: how long the claim holds without a refresh.
+        refresh_s: how often it is refreshed.
+        sleep: waits that many seconds.
+
+    Raises:
+        ProjectBusy: if another run plays into the project and neither ``replace`` nor ``append`` is set.
+        BrokerUnavailable: if the broker is away at the start.
+    """
+    channel = project_channel(project)
+    holder = await broker.claim(channel, run, ttl_s)
+    if holder != run and replace:
+        await broker.release(channel, holder)
+        holder = await broker.claim(channel, run, ttl_s)
+        await sleep(refresh_s + _STOPPING_S)  # else its last batches would land in the new epoch
+    if holder != run and not append:
+        raise ProjectBusy(
+            f"{holder} plays into project {project!r}; stop it, wait {ttl_s:g} s if it was killed, "
+            "or play with replace=True (--replace: a new epoch) or append=True (--append: beside it)"
+        )
+    if replace:
+        await broker.reset(channel)
+    if holder != run:
+        yield
+        return
+
+    async def keep() -> None:
+        while True:
+            await sleep(refresh_s)
+            with suppress(BrokerUnavailable):  # the next refresh tells whether somebody took it meanwhile
+                holder = await broker.claim(channel, run, ttl_s)
+                if holder != run:
+                    on_lost(ProjectBusy(f"{holder} took over project {project!r} from {run}"))
+                    return
+
+    keeper = asyncio.create_task(keep())
+    try:
+        yield
+    finally:
+        keeper.cancel()
+        await asyncio.wait({keeper})
+        with suppress(BrokerUnavailable):
+            await broker.release(channel, run)

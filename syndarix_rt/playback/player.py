@@ -1,0 +1,365 @@
+"""Playing: events at their simulated times become publications in wall time.
+
+The states and what changes them:
+
+============  ===========  ============================================================
+state         on           becomes
+============  ===========  ============================================================
+``playing``   ``pause``    ``paused``
+``playing``   ``step``     ``stepping``
+``paused``    ``resume``   ``playing``
+``paused``    ``step``     ``stepping``
+``stepping``  ``stepped``  ``paused`` (exactly the events asked for are published)
+``stepping``  ``pause``    ``paused``
+``stepping``  ``resume``   ``playing``
+any of these  ``end``      ``ended`` (no more events, or stopped)
+any of these  ``cancel``   ``cancelled`` (the task that runs it was)
+any of these  ``fail``     ``failed`` (the source or the publisher raised)
+============  ===========  ============================================================
+
+What is not in the table changes nothing: pausing a paused player, or any command after the end.
+
+**The clock.** While playing, simulated time is a straight line over the monotonic clock: an event of time ``t`` is due
+at ``anchor_wall + (t - anchor_time) / speed``. The anchor is set anew at the first event and whenever the line bends
+(resume, another speed), at the place where the player stands then, so nothing jumps. A player that is late (a slow
+publisher, a busy machine) publishes as fast as it can until it is back on the line; it never raises and never skips.
+Bending the line also forgives what it is late by, since it stands at the event that it must publish next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple
+
+from syndarix_rt.broker.protocol import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, Published
+from syndarix_rt.events import Event, EventId
+
+__all__ = ["Player", "State"]
+
+State = Literal["playing", "paused", "stepping", "ended", "cancelled", "failed"]
+_Cause = Literal["pause", "resume", "step", "stepped", "end", "cancel", "fail"]
+
+_RUNNING: tuple[State, ...] = ("playing", "paused", "stepping")
+
+_TRANSITIONS: dict[tuple[State, _Cause], State] = {
+    ("playing", "pause"): "paused",
+    ("playing", "step"): "stepping",
+    ("paused", "resume"): "playing",
+    ("paused", "step"): "stepping",
+    ("stepping", "stepped"): "paused",
+    ("stepping", "pause"): "paused",
+    ("stepping", "resume"): "playing",
+    **{(state, "end"): "ended" for state in _RUNNING},
+    **{(state, "cancel"): "cancelled" for state in _RUNNING},
+    **{(state, "fail"): "failed" for state in _RUNNING},
+}
+
+_SLICE_S = 0.005
+"""The source may generate for so long before other tasks get their turn: no frame of a chart is late by it."""
+
+_EARLY_S = 0.001
+"""An event is due this much before its time: the event loop's timers are no finer (epoll counts milliseconds)."""
+
+_RECORDEDTIME_BYTES = 48
+"""What the publisher adds to an event: ``,"recordedtime":"2026-01-01T00:00:00.000000Z"``."""
+
+_LAST_BATCH_S = 5.0
+"""A cancelled player waits so long for the reply to the batch in flight, to know whether it counts."""
+
+
+class Player:
+    """Plays events into a publisher at a speed.
+
+    ``await player.run()`` plays until the events end. Everything else may be called at any time from the same event
+    loop, before it too: a player that was paused first starts paused.
+
+    Args:
+        events: what to play, ordered by time (an earlier time than the one before is due at once). It is read
+            lazily: when pacing, at most one event beyond what is due; at full speed, one batch ahead.
+        publish: sends a batch and returns where it stands; batches have 1 to `MAX_BATCH_EVENTS` events and one is
+            in flight at a time.
+        speed: simulated seconds per wall second; ``math.inf`` plays as fast as the publisher takes it.
+        monotonic: the wall clock, seconds.
+        sleep: waits that many seconds of that clock.
+    """
+
+    def __init__(
+        self,
+        events: Iterable[Event],
+        publish: Callable[[Sequence[Event]], Awaitable[Published]],
+        *,
+        speed: float = 1.0,  # real time
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._events: Iterator[Event] = iter(events)
+        self._publish = publish
+        self._speed = _checked_speed(speed)
+        self._monotonic = monotonic
+        self._sleep = sleep
+
+        self._state: State = "playing"
+        self._changed = asyncio.Event()
+        self._started = False
+        self._buffer: deque[_Waiting] = deque()
+        self._exhausted = False
+        self._error: Exception | None = None  # raised by the source, or given to stop()
+        self._steps = 0  # events still to be published while stepping
+
+        self._anchor_wall = 0.0
+        self._anchor_time: float | None = None  # simulated seconds since 1970; None before the first event
+        self._newest_s: float | None = None  # simulated time of the newest event taken out of the buffer
+        self._published = 0
+        self._position: EventId | None = None
+        self._lag_s = 0.0
+
+    # ---- what can be seen -----------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        """Where it stands in the table above."""
+        return self._state
+
+    @property
+    def speed(self) -> float:
+        """Simulated seconds per wall second."""
+        return self._speed
+
+    @property
+    def published(self) -> int:
+        """Events that were published."""
+        return self._published
+
+    @property
+    def position(self) -> EventId | None:
+        """Where the last of them stands in its log; None before the first."""
+        return self._position
+
+    @property
+    def time(self) -> datetime | None:
+        """The simulated time it stands at, never past an event that is still to be published; None before the first."""
+        now_s = self._now_s()
+        return None if now_s is None else datetime.fromtimestamp(now_s, UTC)
+
+    @property
+    def lag_s(self) -> float:
+        """How late the newest batch was handed to the publisher, wall seconds; 0 at full speed and when stepping."""
+        return self._lag_s
+
+    # ---- commands -------------------------------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Publish nothing more; a batch in flight is still counted."""
+        self._bend()
+        self._move("pause")
+
+    def resume(self) -> None:
+        """Go on from where it stands."""
+        self._bend()
+        self._move("resume")
+
+    def step(self, events: int = 1) -> None:
+        """Publish exactly so many events at once, then pause; while it steps already, so many more.
+
+        Raises:
+            ValueError: if ``events`` is not positive.
+        """
+        if events < 1:
+            raise ValueError(f"cannot step {events} events; give 1 or more")
+        self._bend()
+        self._steps = events + (self._steps if self._state == "stepping" else 0)
+        self._move("step")
+
+    def set_speed(self, speed: float) -> None:
+        """Go on at another speed from where it stands.
+
+        Raises:
+            ValueError: if it is not above 0 (``pause()`` stops time; ``math.inf`` is full speed).
+        """
+        checked = _checked_speed(speed)
+        self._bend()
+        self._speed = checked
+        self._changed.set()
+
+    def stop(self, error: Exception | None = None) -> None:
+        """End after the batch in flight; with an ``error``, ``run()`` raises it."""
+        if self._state in _RUNNING:
+            self._error = error
+            self._exhausted = True
+            self._buffer.clear()
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Play until the events end, or ``stop()``.
+
+        Raises:
+            RuntimeError: if it was run before; a player plays once.
+            Exception: whatever the source raised (all events before it are published), or the publisher.
+        """
+        if self._started:
+            raise RuntimeError("this player has run already; make a new one")
+        self._started = True
+        cause: _Cause = "fail"
+        try:
+            await self._play()
+            cause = "end"
+        except asyncio.CancelledError:
+            cause = "cancel"
+            raise
+        finally:
+            self._anchor_time = self._newest_s  # not where the line went while the end came late
+            self._move(cause)
+            if isinstance(self._events, Generator):
+                self._events.close()  # it may hold a file
+
+    # ---- playing --------------------------------------------------------------------------------------------------
+
+    async def _play(self) -> None:
+        while True:
+            self._changed.clear()
+            await self._fill()
+            batch = self._take()
+            if batch:
+                await self._send(batch)
+            elif self._exhausted and not self._buffer:
+                break
+            else:
+                await self._wait()
+        if self._error is not None:
+            raise self._error
+
+    async def _fill(self) -> None:
+        """Read from the source what may be published now, and with pacing one event more; give way meanwhile."""
+        slice_end = self._monotonic() + _SLICE_S
+        while self._wants_more():
+            try:
+                event = next(self._events)
+                waiting = _Waiting(event, event.time.timestamp(), len(event.raw) + _RECORDEDTIME_BYTES)
+            except StopIteration:
+                self._exhausted = True
+            except Exception as error:  # noqa: BLE001 - raised by _play when the events before it are published
+                self._error = error
+                self._exhausted = True
+            else:
+                if self._anchor_time is None:
+                    self._anchor_wall = self._monotonic()
+                    self._anchor_time = waiting.time_s
+                self._buffer.append(waiting)
+            if self._monotonic() >= slice_end:
+                await asyncio.sleep(0)
+                slice_end = self._monotonic() + _SLICE_S
+
+    def _wants_more(self) -> bool:
+        if self._exhausted or len(self._buffer) >= self._limit():
+            return False
+        return not self._buffer or self._late_s(self._buffer[-1]) >= -_EARLY_S
+
+    def _take(self) -> list[Event]:
+        """What is to be published now, out of the buffer."""
+        buffer = self._buffer
+        limit = self._limit()
+        room = MAX_BATCH_BYTES
+        batch: list[Event] = []
+        while buffer and len(batch) < limit:
+            late_s = self._late_s(buffer[0])
+            room -= buffer[0].size
+            if late_s < -_EARLY_S or room < 0:
+                break
+            if not batch:
+                self._lag_s = max(0.0, late_s)
+            event, self._newest_s, _ = buffer.popleft()
+            batch.append(event)
+        if batch and not self._paces():
+            self._anchor_time = self._newest_s
+        return batch
+
+    async def _send(self, batch: list[Event]) -> None:
+        """Publish a batch, and read the next one from the source meanwhile."""
+        stepping = self._state == "stepping"
+        if stepping:
+            self._steps -= len(batch)
+        sending = asyncio.ensure_future(self._publish(batch))
+        try:
+            await self._fill()
+            await asyncio.wait({sending})  # unlike awaiting it, being cancelled here leaves the batch alone
+        except asyncio.CancelledError:
+            await asyncio.wait({sending}, timeout=_LAST_BATCH_S)
+            raise
+        finally:
+            sending.cancel()  # of no effect when it is done
+            if sending.done() and not sending.cancelled() and sending.exception() is None:
+                reply = sending.result()
+                self._published += len(batch)
+                self._position = EventId(reply.epoch, reply.last)
+        sending.result()  # raises what the publisher raised
+        if stepping and not self._steps:
+            self._move("stepped")
+
+    async def _wait(self) -> None:
+        """Until the next event is due or a command comes."""
+        command = asyncio.ensure_future(self._changed.wait())
+        waits: set[asyncio.Future[Any]] = {command}
+        if self._paces() and self._buffer:
+            waits.add(asyncio.ensure_future(self._sleep(-self._late_s(self._buffer[0]))))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    # ---- the clock ------------------------------------------------------------------------------------------------
+
+    def _paces(self) -> bool:
+        """Whether simulated time is a line over wall time now; else it stands at the newest event."""
+        return self._state == "playing" and math.isfinite(self._speed)
+
+    def _limit(self) -> int:
+        """How many events may be published at once."""
+        if self._state == "paused":
+            return 0
+        return min(self._steps, MAX_BATCH_EVENTS) if self._state == "stepping" else MAX_BATCH_EVENTS
+
+    def _late_s(self, waiting: _Waiting) -> float:
+        """How long an event is overdue, wall seconds; negative before. Without pacing everything is due now."""
+        if not self._paces():
+            return 0.0
+        assert self._anchor_time is not None
+        return self._monotonic() - self._anchor_wall - (waiting.time_s - self._anchor_time) / self._speed
+
+    def _now_s(self) -> float | None:
+        """Simulated seconds since 1970; never past an event that is still to be published."""
+        if self._anchor_time is None or not self._paces():
+            return self._anchor_time
+        line = self._anchor_time + (self._monotonic() - self._anchor_wall) * self._speed
+        return max(self._anchor_time, min(line, self._buffer[0].time_s)) if self._buffer else line
+
+    def _bend(self) -> None:
+        """Begin a new line where the player stands now."""
+        self._anchor_time = self._now_s()
+        self._anchor_wall = self._monotonic()
+
+    def _move(self, cause: _Cause) -> None:
+        """Change the state by the table, and let ``run()`` look again."""
+        self._state = _TRANSITIONS.get((self._state, cause), self._state)
+        self._changed.set()
+
+
+class _Waiting(NamedTuple):
+    """An event that was read and not yet published."""
+
+    event: Event
+    time_s: float
+    """Simulated seconds since 1970."""
+    size: int
+    """Bytes as published, at most."""
+
+
+def _checked_speed(speed: float) -> float:
+    if not speed > 0:  # NaN fails this too
+        raise ValueError(f"speed must be above 0, not {speed!r} (simulated seconds per wall second; inf is full speed)")
+    return speed

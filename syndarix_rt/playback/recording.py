@@ -1,0 +1,183 @@
+"""Recordings: JSON Lines files that hold one event a line, exactly the bytes that were published.
+
+A recording is written under ``<name>.partial`` and gets its name when it is complete, so a file with its proper name
+is never cut. Reading checks every event and says which line is wrong.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+import msgspec
+
+from syndarix_rt.errors import EventError, RecordingError
+from syndarix_rt.events import MAX_EVENT_BYTES, Event
+
+__all__ = ["RecordingWriter", "read_recording", "replay", "write_recording"]
+
+_BUFFER_BYTES = 1 << 20
+"""Python's buffer before the file: few system calls at 100,000 events/s."""
+
+
+class RecordingWriter:
+    """Writes events into a recording; a context manager.
+
+    While events come, what was written is handed to the operating system every ``flush_s``: a killed process loses
+    at most the events of the last ``flush_s`` before its last write. ``close()`` (leaving the ``with`` block without
+    an error does it) syncs the file to the disk and gives it its name, replacing a file that has it already. Leaving
+    the block with an error keeps what there is as ``<name>.partial``, until the next recording of that name.
+
+    A device or pipe (``/dev/null``, ``/dev/stdout``) is written to directly.
+
+    Attributes:
+        path: the name that the finished recording gets.
+        partial: the name it has until then.
+        events: how many events were written.
+
+    Raises:
+        RecordingError: from the constructor, :meth:`write` and :meth:`close`, if the file cannot be written, such as
+            when the disk is full.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        flush_s: float = 1.0,  # what a person who stops a recording by force does not miss
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.path = Path(path)
+        is_special = self.path.exists() and not self.path.is_file()
+        self.partial = self.path if is_special else self.path.with_name(self.path.name + ".partial")
+        self.events = 0
+        self._flush_s = flush_s
+        self._monotonic = monotonic
+        self._flushed_at = monotonic()
+        try:
+            self._file: IO[bytes] = self.partial.open("wb", buffering=_BUFFER_BYTES)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def write(self, event: Event) -> None:
+        """Add one event: the bytes it came as, or its encoding if it was made here."""
+        raw = event.raw
+        if b"\n" in raw:  # it came as JSON over several lines, so not out of a log of ours
+            raw = event.encode()
+        try:
+            self._file.write(raw + b"\n")
+            self.events += 1
+            now = self._monotonic()
+            if now - self._flushed_at >= self._flush_s:
+                self._flushed_at = now
+                self._file.flush()
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def close(self) -> None:
+        """Complete the recording under its own name; nothing if that is done already."""
+        if self._file.closed:
+            return
+        try:
+            with self._file:
+                self._file.flush()
+                if self.partial != self.path:
+                    os.fsync(self._file.fileno())
+            if self.partial != self.path:
+                self.partial.replace(self.path)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+            return
+        with suppress(OSError):  # the error that ended the block says more
+            self._file.close()
+        if not self.events and self.partial != self.path:
+            self.partial.unlink(missing_ok=True)
+
+    def _failed(self, error: OSError) -> RecordingError:
+        text = f"{self.partial}: cannot write: {error.strerror}"
+        if self.events:
+            text += f"; about {self.events} events were written, the last of them may be cut"
+        return RecordingError(text)
+
+
+def write_recording(path: str | os.PathLike[str], events: Iterable[Event]) -> int:
+    """Write a whole recording; returns the number of events.
+
+    Raises:
+        RecordingError: if the file cannot be written.
+    """
+    with RecordingWriter(path) as writer:
+        for event in events:
+            writer.write(event)
+    return writer.events
+
+
+def read_recording(path: str | os.PathLike[str]) -> Iterator[Event]:
+    """The events of a recording in their order, one line at a time; a name that ends in ``.gz`` is unpacked.
+
+    Each event's ``raw`` is its line. Empty lines are passed over. A complete last line needs no line end.
+
+    Raises:
+        RecordingError: while iterating, at the first line that is no event; it names file, line and reason. All
+            events before it have been given by then.
+    """
+    path = Path(path)
+    number = events = 0
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            # A line is read only as far as an event may reach: a file without line ends cannot fill the memory.
+            while line := file.readline(MAX_EVENT_BYTES + 3):
+                number += 1
+                raw = line.rstrip(b"\r\n")
+                if not raw.strip():
+                    continue
+                try:
+                    event = Event.decode(raw)
+                except EventError as error:
+                    raise _bad_line(path, number, events, error, cut=not line.endswith(b"\n")) from error
+                events += 1
+                yield event
+    except (OSError, EOFError, zlib.error) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or str(error)
+        raise RecordingError(f"{path}: cannot read after {events} events: {reason}") from error
+
+
+def replay(path: str | os.PathLike[str], project: str | None = None) -> Iterator[Event]:
+    """The events of a recording as they are published again.
+
+    ``id`` and ``time`` stay, ``recordedtime`` is dropped: the publisher sets it anew.
+
+    Args:
+        path: the recording.
+        project: publish them into this project; None: each stays in its own.
+
+    Raises:
+        RecordingError: as `read_recording`.
+    """
+    for event in read_recording(path):
+        yield msgspec.structs.replace(event, project=project or event.project, recordedtime=None)
+
+
+def _bad_line(path: Path, number: int, events: int, error: EventError, *, cut: bool) -> RecordingError:
+    where = f"{path}, line {number}"
+    if cut and error.reason.startswith("not JSON"):
+        return RecordingError(
+            f"{where}: the last line is cut off, {events} good events precede it; remove that line to use them"
+        )
+    return RecordingError(f"{where}: {error} ({events} good events precede it)")
