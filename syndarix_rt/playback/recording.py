@@ -150,7 +150,13 @@ def read_recording(path: str | os.PathLike[str]) -> Iterator[Event]:
                 try:
                     event = Event.decode(raw)
                 except EventError as error:
-                    raise _bad_line(path, number, events, error, cut=not line.endswith(b"\n")) from error
+                    where = f"{path}, line {number}"
+                    if _is_cut(line):
+                        raise RecordingError(
+                            f"{where}: the last line is cut off, {events} good events precede it; "
+                            "remove that line to use them"
+                        ) from error
+                    raise RecordingError(f"{where}: {error} ({events} good events precede it)") from error
                 events += 1
                 yield event
     except (OSError, EOFError, zlib.error) as error:
@@ -174,10 +180,12 @@ def replay(path: str | os.PathLike[str], project: str | None = None) -> Iterator
         yield msgspec.structs.replace(event, project=project or event.project, recordedtime=None)
 
 
-def _bad_line(path: Path, number: int, events: int, error: EventError, *, cut: bool) -> RecordingError:
-    where = f"{path}, line {number}"
-    if cut and error.reason.startswith("not JSON"):
-        return RecordingError(
-            f"{where}: the last line is cut off, {events} good events precede it; remove that line to use them"
-        )
-    return RecordingError(f"{where}: {error} ({events} good events precede it)")
+def _is_cut(line: bytes) -> bool:
+    """Whether a line that is no event is one that was not written to its end."""
+    if line.endswith(b"\n") or len(line) > MAX_EVENT_BYTES:
+        return False
+    try:
+        msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return True
+    return False
