@@ -1,0 +1,151 @@
+"""What every part of the client shares: a session, and how an answer that is no success is read.
+
+Two outcomes matter to whoever asked: `Unavailable` (it may work later) and any other `StreamError` (it will not, until
+a person changes something).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+
+import aiohttp
+import msgspec
+
+from syndarix_rt._version import __version__
+from syndarix_rt.errors import StreamError
+
+__all__ = ["CONNECT_S", "MAX_WAIT_S", "Unavailable", "open_session", "refusal", "translated"]
+
+CONNECT_S = 10.0
+"""A connection is made within this or it is given up: a lost SYN is sent again after 1, 3 and 7 s."""
+
+MAX_WAIT_S = 300.0
+"""The longest delay that a server may ask for (``Retry-After``, ``retry:``): a mistake there must not be for ever."""
+
+_MAX_PROBLEM_BYTES = 64 * 1024
+_MAX_DETAIL = 1_000  # characters; more of a server's text than this helps nobody
+
+_HINTS = {
+    401: "use the URL that the server printed, with its ?key=",
+    404: "is this the server's URL, with the prefix of its proxy if there is one?",
+}
+
+
+class Unavailable(StreamError):  # noqa: N818 - a state, as BrokerUnavailable
+    """No answer, or one that asks to come back later.
+
+    Attributes:
+        retry_after_s: how long the server asks to wait at least, seconds.
+    """
+
+    def __init__(self, text: str, status: int | None = None, retry_after_s: float = 0.0) -> None:
+        super().__init__(text, status)
+        self.retry_after_s = retry_after_s
+
+
+class _Problem(msgspec.Struct):
+    """The members of RFC 9457 that a person reads."""
+
+    title: str = ""
+    detail: str = ""
+
+
+def open_session(token: str | None, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientSession:
+    """A session that shows the token with every request. Needs a running event loop."""
+    headers = {"User-Agent": f"syndarix-rt/{__version__}"}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    # No cookies: the token is shown with each request, and a session must not outlive it.
+    return aiohttp.ClientSession(headers=headers, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar())
+
+
+@contextmanager
+def translated(url: str) -> Iterator[None]:
+    """Turn the errors of asking ``url`` into ours.
+
+    Raises:
+        Unavailable: no connection, a cut one, or silence.
+        StreamError: the URL, the certificate or what answers there is wrong.
+    """
+    try:
+        yield
+    except aiohttp.ClientConnectorCertificateError as error:
+        raise StreamError(f"{url}: the server's certificate is not trusted: {error.certificate_error}") from error
+    except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
+        raise StreamError(f"{url}: not a URL that can be asked: {error}") from error
+    except aiohttp.TooManyRedirects as error:
+        raise StreamError(f"{url}: redirected too often") from error
+    except aiohttp.ClientResponseError as error:
+        raise StreamError(f"{url}: what answers there does not speak HTTP: {error.message}") from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise Unavailable(f"{url}: {_cause(error)}") from error
+
+
+def _cause(error: Exception) -> str:
+    match error:
+        case aiohttp.ConnectionTimeoutError():
+            return f"no connection within {CONNECT_S:g} s"
+        case TimeoutError():
+            return "no byte for too long"
+        case aiohttp.ClientConnectorError():
+            return f"cannot connect: {error.os_error.strerror or error.os_error}"
+        case aiohttp.ClientPayloadError() | aiohttp.ServerDisconnectedError() | ConnectionError():
+            return "the connection was cut"
+        case _:
+            return str(error) or type(error).__name__
+
+
+async def refusal(response: aiohttp.ClientResponse, url: str) -> StreamError:
+    """The error that an answer means; reads what its problem document says (RFC 9457)."""
+    status = response.status
+    text = f"{url}: {status} {_phrase(status)}"
+    if location := response.headers.get("Location") if status // 100 == 3 else None:  # noqa: PLR2004 - 3xx
+        return StreamError(f"{text}: it points to {location[:200]!r}; use that server's URL", status)
+    detail = await _detail(response) or _HINTS.get(status, "")
+    if detail:
+        text = f"{text}: {detail}"
+    if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return Unavailable(text, status, _retry_after_s(response.headers.get("Retry-After", "")))
+    return StreamError(text, status)
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "(unknown status)"
+
+
+async def _detail(response: aiohttp.ClientResponse) -> str:
+    if response.content_type not in ("application/problem+json", "application/json"):
+        return ""
+    body = b""
+    with suppress(aiohttp.ClientError, OSError):  # a cut body: the status says enough
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > _MAX_PROBLEM_BYTES:
+                return ""
+    try:
+        problem = msgspec.json.decode(body, type=_Problem)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+    return (problem.detail or problem.title)[:_MAX_DETAIL]
+
+
+def _retry_after_s(value: str) -> float:
+    """Seconds from a ``Retry-After`` (RFC 9110 §10.2.3): a count of seconds or a date; 0 if it is neither."""
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return min(float(value[:10]), MAX_WAIT_S)
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:
+        return 0.0
+    if date.tzinfo is None:  # "-0000": UTC without a claim about the place
+        date = date.replace(tzinfo=UTC)
+    return min(max(0.0, date.timestamp() - time.time()), MAX_WAIT_S)

@@ -1,0 +1,419 @@
+"""`EventStream`: one project's events, exactly once and in order, across every cut of the connection.
+
+The states and what leads from one to the next:
+
+==========  ==========================================  ==========
+state       on                                          next
+==========  ==========================================  ==========
+connecting  the stream says where it stands             open
+connecting  no connection, silence, 429, 5xx            waiting
+open        the connection ends, is cut or falls silent waiting
+waiting     the delay is over                           connecting
+any         ``aclose()``, 204, a refusal                closed
+==========  ==========================================  ==========
+
+Nothing runs in the background: whoever iterates reads the socket, so a slow reader slows the server down (it has the
+log) and memory stays bounded. An iteration that is cancelled, as by ``asyncio.wait_for``, may be taken up again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
+from enum import StrEnum
+from http import HTTPStatus
+from types import TracebackType
+from typing import Literal, Self
+
+import aiohttp
+import msgspec
+
+from syndarix_rt.client.http import CONNECT_S, MAX_WAIT_S, Unavailable, open_session, refusal, translated
+from syndarix_rt.client.url import parse_server_url
+from syndarix_rt.delivery import Gap, Ledger, TypeFilter, backoff
+from syndarix_rt.delivery.sse import Decoder, Frame
+from syndarix_rt.errors import DecodeError, EventError, StreamError
+from syndarix_rt.events import Event, EventId, is_project_name
+
+__all__ = ["EventStream", "StreamOpen", "StreamState"]
+
+ENTER_S = 10.0
+"""``async with`` waits this long for the stream to open: as long as for a connection."""
+
+FIRST_DELAY_S = 1.0
+"""The first delay at most, while no server has said ``retry:``; a restarted server is back by then."""
+
+FLOOR_S = 0.1
+"""What delays begin with at least: ``retry: 0`` must not become a busy loop."""
+
+CAP_S = 30.0
+"""Delays grow up to this: nobody watches a dead line for longer without reloading it."""
+
+
+class StreamState(StrEnum):
+    """Where a stream stands; the module's table has the transitions."""
+
+    CONNECTING = "connecting"
+    OPEN = "open"
+    WAITING = "waiting"
+    CLOSED = "closed"
+
+
+_NEXT = {
+    StreamState.CONNECTING: {StreamState.OPEN, StreamState.WAITING, StreamState.CLOSED},
+    StreamState.OPEN: {StreamState.WAITING, StreamState.CLOSED},
+    StreamState.WAITING: {StreamState.CONNECTING, StreamState.CLOSED},
+    StreamState.CLOSED: set[StreamState](),
+}
+
+
+class StreamOpen(msgspec.Struct, frozen=True):
+    """What the server says when a stream opens."""
+
+    epoch: str
+    first: int
+    """Oldest offset retained."""
+    last: int
+    """Newest offset at that moment; what comes after it is live."""
+    resumed: bool
+    """Whether it continues exactly where the cursor was."""
+
+
+class EventStream:
+    """An asynchronous context manager and iterator of `Event` (with ``position``) and `Gap`.
+
+    ::
+
+        async with EventStream("http://127.0.0.1:8765/?key=…", "apollo") as stream:
+            async for item in stream:
+                ...
+
+    Entering makes the first attempt to connect; once it has opened the stream, everything published from then on is
+    received. If it fails, iterating goes on trying. All errors come from iterating:
+
+    * A lost connection, 429 and 5xx are tried again after a delay that doubles, with jitter; never earlier than the
+      server's ``retry:`` or ``Retry-After`` asks. It resumes after the last position that the stream told.
+    * A hole that the server declares is yielded as a `Gap`, before what follows it.
+    * 204 ends the iteration. Any other refusal raises `StreamError`, with what the server said.
+    * An entry that is no event of ours (somebody wrote into the broker) is skipped and counted in
+      ``ledger.unreadable``, with its position, so that one bad entry does not end a stream for good.
+    * An event that came before is dropped and counted in ``ledger.duplicates``.
+
+    Args:
+        base_url: the server's URL, also as printed or pasted, with ``/p/{project}`` and ``?key=``.
+        project: whose events.
+        types: which ones: category names, globs and type names, as a comma list or one by one. None: all.
+        last_event_id: continue after this position. None: begin with what is published from now on.
+        token: the secret, if it is not in the URL.
+        replay: without a ``last_event_id``, begin with the last N entries that are retained, or ``"all"``.
+        keepalive_s: the server's ``--keepalive``. After three times as long without a byte the connection is dead.
+        on_state: called at each change of the state, with the state and its reason.
+        rng: the source of the jitter.
+        sleep: waits a number of seconds; for tests.
+        clock: a monotonic clock in seconds that goes with ``sleep``.
+
+    Raises:
+        StreamError: the URL or the project's name is wrong (from the constructor); a refusal (from iterating).
+        FilterError: ``types`` has a word that means nothing.
+        EventError: ``last_event_id`` is no event id.
+        DecodeError: from iterating, if the stream has a block beyond all limits.
+
+    Attributes:
+        project: whose events.
+        ledger: what was received, counted as it is yielded.
+        opened: what the server said when the stream last opened; None before.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        project: str,
+        *,
+        types: str | Iterable[str] | None = None,
+        last_event_id: str | EventId | None = None,
+        token: str | None = None,
+        replay: int | Literal["all"] | None = None,
+        keepalive_s: float = 15.0,
+        on_state: Callable[[StreamState, str], None] | None = None,
+        rng: random.Random | None = None,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        server = parse_server_url(base_url)
+        if not is_project_name(project):
+            raise StreamError(f"not a project name: {project!r} (1 to 64 of letters, digits, '_' and '-')")
+        self.project = project
+        self.ledger = Ledger(filtered=types is not None)
+        self.opened: StreamOpen | None = None
+
+        self._url = f"{server.base_url}/projects/{project}/events"
+        self._query: dict[str, str] = {}
+        if types is not None:
+            words = types if isinstance(types, str) else ",".join(types)
+            TypeFilter.parse(words)
+            self._query["types"] = words
+        if replay:
+            self._query["replay"] = str(replay)
+        self._token = token or server.token
+        self._keepalive_s = keepalive_s
+        self._on_state = on_state
+        self._rng = rng or random.Random()  # noqa: S311 - jitter, no secret
+        self._sleep = sleep
+        self._clock = clock
+
+        self._state = StreamState.CONNECTING
+        self._reason = ""
+        self._failure: Exception | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._response: aiohttp.ClientResponse | None = None
+        self._lock = asyncio.Lock()  # held by whoever reads the socket
+        self._step_scope: asyncio.Timeout | None = None
+
+        cursor = str(last_event_id or "")
+        self._position = self.ledger.last = EventId.parse(cursor) if cursor else None
+        self._told = cursor  # the id that `_position` was read from
+        self._decoder = Decoder(last_event_id=cursor)
+        self._frames: deque[Frame] = deque()  # received, not yet yielded; at most one read of the socket
+        self._received_at = 0.0  # wall clock, when they came
+
+        self._retry_s: float | None = None  # the server's last `retry:`
+        self._delays: Iterator[float] | None = None  # while connections fail
+        self._due_s = 0.0  # by `clock`, when the present delay is over
+
+    # ---- what can be seen -----------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> StreamState:
+        """Where it stands in the module's table."""
+        return self._state
+
+    @property
+    def reason(self) -> str:
+        """Why it waits or is closed, or what the server announced; for a person, empty while all is well."""
+        return self._reason
+
+    @property
+    def position(self) -> EventId | None:
+        """Where to resume so that nothing is missed: the last position that was yielded or passed; None at first."""
+        return self._position
+
+    # ---- life -----------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        # Three keepalives: one may be late, and one lost to a slow proxy.
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=3 * self._keepalive_s)
+        self._session = open_session(self._token, timeout)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ENTER_S):
+                    while self._state is StreamState.CONNECTING and not self._frames:
+                        await self._step()
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connection; an iteration that waits in another task ends."""
+        if self._state is not StreamState.CLOSED:
+            self._move(StreamState.CLOSED, "closed here")
+        self._frames.clear()
+        if self._step_scope is not None:
+            self._step_scope.reschedule(asyncio.get_running_loop().time())
+        async with self._lock:
+            self._disconnect()
+            if self._session is not None:
+                await self._session.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event | Gap:
+        if self._session is None:
+            raise RuntimeError("enter the stream first: async with EventStream(…) as stream")
+        while True:
+            try:
+                while self._frames:
+                    item = self._take(self._frames.popleft())
+                    if item is not None:
+                        return item
+            except StreamError as error:
+                self._frames.clear()
+                self._fail(error)
+            self._pass_checkpoint()
+            if self._failure is not None:
+                raise self._failure
+            if self._state is StreamState.CLOSED:
+                raise StopAsyncIteration
+            await self._step()
+
+    # ---- the socket -----------------------------------------------------------------------------------------------
+
+    async def _step(self) -> None:
+        """Do the next thing that the state asks for; ``aclose()`` in another task breaks it off."""
+        async with self._lock:
+            if self._frames or self._state is StreamState.CLOSED:
+                return
+            try:
+                async with asyncio.timeout(None) as self._step_scope:
+                    await self._act()
+            except TimeoutError:  # aclose(); those of the connection are `Unavailable`
+                assert self.state is StreamState.CLOSED
+            except Unavailable as error:
+                self._lose(str(error), error.retry_after_s)
+            except (StreamError, DecodeError) as error:
+                self._fail(error)
+            finally:
+                self._step_scope = None
+
+    async def _act(self) -> None:
+        if self._state is StreamState.WAITING:
+            await self._sleep(max(0.0, self._due_s - self._clock()))
+            self._move(StreamState.CONNECTING)
+        elif self._response is None:
+            await self._request()
+        else:
+            await self._read(self._response)
+
+    async def _request(self) -> None:
+        assert self._session is not None
+        # A proxy that compresses would hold events back until a block of its codec is full.
+        headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
+        cursor = self._decoder.last_event_id
+        if not cursor and self.opened is not None and "replay" not in self._query:
+            # Cut between the opening of a live stream and its first id: it stood at the top of the log.
+            cursor = f"{self.opened.epoch}.{self.opened.last}"
+        if cursor:
+            headers["Last-Event-ID"] = cursor
+        with translated(self._url):
+            response = await self._session.get(self._url, params=self._query, headers=headers)
+        if response.status == HTTPStatus.OK and response.content_type == "text/event-stream":
+            self._response = response
+            self._decoder = Decoder(last_event_id=cursor)
+            return
+        try:
+            if response.status == HTTPStatus.NO_CONTENT:
+                self._move(StreamState.CLOSED, "the server ended the stream for good")
+            elif response.status == HTTPStatus.OK:
+                raise StreamError(
+                    f"{self._url}: answered with {response.content_type}, which is no event stream; "
+                    "is this the server's URL, and does its proxy let the key pass?",
+                    response.status,
+                )
+            else:
+                raise await refusal(response, self._url)
+        finally:
+            response.close()
+
+    async def _read(self, response: aiohttp.ClientResponse) -> None:
+        with translated(self._url):
+            chunk = await response.content.readany()
+        if not chunk:
+            raise Unavailable(self._reason or f"{self._url}: the server ended the connection")
+        self._received_at = time.time()
+        frames = self._decoder.feed(chunk)
+        if not frames:
+            return
+        if self._state is StreamState.CONNECTING and frames[0].event != "server-draining":
+            self._delays = None
+            self._move(StreamState.OPEN)
+        if frames[0].event == "stream-open":  # before anything of it is yielded
+            self._take(frames.pop(0))
+        self._frames.extend(frames)
+
+    def _lose(self, reason: str, retry_after_s: float) -> None:
+        """Wait before the next attempt, at least as long as the server asked for."""
+        self._disconnect()
+        if self._decoder.retry_ms is not None:
+            self._retry_s = min(self._decoder.retry_ms / 1000, MAX_WAIT_S)
+        if self._delays is None:
+            first_s = FIRST_DELAY_S if self._retry_s is None else max(self._retry_s, FLOOR_S)
+            self._delays = backoff(self._rng, first_s=first_s, cap_s=max(first_s, CAP_S))
+        # A `Retry-After` is the same for all who were refused, so jitter is added; `retry:` is jittered by the server.
+        self._due_s = self._clock() + max(self._retry_s or 0.0, retry_after_s + next(self._delays))
+        self._move(StreamState.WAITING, reason)
+
+    def _fail(self, error: Exception) -> None:
+        self._disconnect()
+        self._failure = error
+        self._move(StreamState.CLOSED, str(error))
+
+    def _disconnect(self) -> None:
+        if self._response is not None:
+            self._response.close()
+            self._response = None
+
+    def _move(self, state: StreamState, reason: str = "") -> None:
+        assert state in _NEXT[self._state], f"{self._state} to {state}"
+        self._state = state
+        self._reason = reason
+        if self._on_state is not None:
+            self._on_state(state, reason)
+
+    # ---- what came ------------------------------------------------------------------------------------------------
+
+    def _take(self, frame: Frame) -> Event | Gap | None:
+        """Book a frame; what it yields, if anything."""
+        if "-" in frame.event:  # the mark of a control frame
+            return self._control(frame)
+        try:
+            position = EventId.parse(frame.id)
+        except EventError:
+            self.ledger.unreadable += 1
+            return None
+        try:
+            event = Event.decode(frame.data.encode(), position)
+        except EventError:
+            event = None
+            self.ledger.unreadable += 1
+        if not self.ledger.event(position, self._latency_s(event)):
+            return None
+        self._told = frame.id
+        self._position = position
+        return event
+
+    def _latency_s(self, event: Event | None) -> float | None:
+        """From publication to here; None for history, whose age is no latency."""
+        if event is None or event.recordedtime is None or event.position is None or self.opened is None:
+            return None
+        live = event.position.offset > self.opened.last
+        return self._received_at - event.recordedtime.timestamp() if live else None
+
+    def _control(self, frame: Frame) -> Gap | None:
+        try:
+            match frame.event:
+                case "stream-open":
+                    self.opened = msgspec.json.decode(frame.data, type=StreamOpen)
+                    self.ledger.open(resumed=self.opened.resumed)
+                case "gap":
+                    gap = msgspec.json.decode(frame.data, type=Gap)
+                    self.ledger.gap(gap)
+                    return gap
+                case "server-draining":
+                    self._reason = "the server is shutting down"
+                case "auth-expiring":
+                    self._reason = "the token is about to expire"
+                case _:  # of a newer server; what must not be missed comes as events
+                    pass
+        except msgspec.DecodeError as error:  # not skipped: it may be a loss that was declared
+            raise StreamError(f"{self._url}: cannot read the frame {frame.event!r}: {error}") from error
+        return None
+
+    def _pass_checkpoint(self) -> None:
+        """All that came was yielded: what the decoder was told since (an id-only block) counts now."""
+        told = self._decoder.last_event_id
+        if told == self._told:
+            return
+        self._told = told
+        with suppress(EventError):
+            self._position = EventId.parse(told)
+            self.ledger.checkpoint(self._position)
