@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
 from system_tools import HOW_TO_GET, require_tool, require_traces
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
@@ -27,6 +28,13 @@ CHROMIUM_FLAGS = [
     "--disable-sync",
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",  # a test never leaves this machine
 ]
+
+
+# How long an example takes says nothing on a busy machine.
+settings.register_profile(
+    "suite", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=IN_CI, print_blob=True
+)
+settings.load_profile("suite")
 
 
 # ---- skips: none in CI, and a summary elsewhere -------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """`Event`: one immutable record, a CloudEvents 1.0 JSON object; `EventId`: its position in a log.
 
-An `Event` cannot exist wrong: constructing and decoding check the same rules. Encoding is compact, on one line and
-stable, so equal events have equal bytes. Times are in UTC and written with six decimals, always.
+An `Event` cannot exist wrong: constructing and decoding check the same rules; only what is inside ``data`` of an event
+made in Python is checked when it is encoded. Encoding is compact, on one line and stable: the same event always gives
+the same bytes. Times are in UTC and written with six decimals, always.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from types import NoneType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,10 +18,14 @@ import msgspec
 from syndarix_rt.errors import EventError
 from syndarix_rt.events.catalogue import CATALOGUE, TYPE_PATTERN, category_of
 
-__all__ = ["MAX_EVENT_BYTES", "Event", "EventId", "decode_batch", "is_project_name"]
+__all__ = ["MAX_DEPTH", "MAX_EVENT_BYTES", "Event", "EventId", "decode_batch", "encode_lines", "is_project_name"]
 
 MAX_EVENT_BYTES = 64 * 1024
 """Largest encoded event. Room for a long log excerpt, small enough that 1,000 of them are no danger to a reader."""
+
+MAX_DEPTH = 64
+"""Deepest nesting of an encoded event, itself included. Readers of JSON stop at some depth (.NET at 64, Python where
+the stack ends), so a deeper event could be published by one and break another."""
 
 MAX_OFFSET = 2**53 - 1
 """Offsets stay exact in every JSON reader."""
@@ -28,7 +34,8 @@ _PROJECT = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _EPOCH = re.compile(r"[A-Za-z0-9_-]{8,32}")
 _OFFSET = re.compile(r"0|[1-9][0-9]{0,15}")
-_EXTENSION = re.compile(r"[a-z0-9]{1,20}")  # CloudEvents 1.0, Attribute Naming Convention
+_EXTENSION = re.compile(r"[a-z0-9]+")  # CloudEvents 1.0, Attribute Naming Convention (20 characters are a "should")
+_INTEGERS = range(-(2**31), 2**31)  # CloudEvents 1.0, Type System
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 _MAX_TYPE = 64
 _MAX_SOURCE = 512
@@ -129,7 +136,10 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=
         for name in ("time", "recordedtime"):
             value = getattr(self, name)
             if value is not None and value.tzinfo is not UTC:
-                msgspec.structs.force_setattr(self, name, value.astimezone(UTC))
+                try:
+                    msgspec.structs.force_setattr(self, name, value.astimezone(UTC))
+                except OverflowError:
+                    raise EventError("is outside of the years 1 to 9999 in UTC", f"$.{name}") from None
 
     @property
     def category(self) -> str | None:
@@ -150,22 +160,26 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=
     def encode(self) -> bytes:
         """Compact JSON on one line, without a line end; the same event always gives the same bytes.
 
+        NaN and infinities in ``data`` are written as null, as JavaScript does; JSON has no word for them.
+
         Raises:
-            EventError: if that is more than 64 KiB.
+            EventError: if that is more than 64 KiB or too deep, or if ``data`` holds what JSON cannot say.
         """
         recorded = self.recordedtime
-        if self.time.microsecond and (recorded is None or recorded.microsecond) and not self.extensions:
-            raw = _encoder.encode(self)
-        else:  # msgspec leaves zero microseconds out; once in a million times, and at the start of a simulation
-            fields = msgspec.structs.asdict(self)
-            extensions = fields.pop("extensions")
-            fields = {k: v for k, v in fields.items() if v is not None}
-            fields["time"] = _rfc3339(self.time)
-            if recorded is not None:
-                fields["recordedtime"] = _rfc3339(recorded)
-            raw = _encoder.encode(fields | extensions)
-        if len(raw) > MAX_EVENT_BYTES:
-            raise EventError(f"the event is {len(raw)} bytes encoded, more than {MAX_EVENT_BYTES}")
+        try:
+            if self.time.microsecond and (recorded is None or recorded.microsecond) and not self.extensions:
+                raw = _encoder.encode(self)
+            else:  # msgspec leaves zero microseconds out; once in a million times, and at the start of a simulation
+                fields = msgspec.structs.asdict(self)
+                extensions = fields.pop("extensions")
+                fields = {k: v for k, v in fields.items() if v is not None}
+                fields["time"] = _rfc3339(self.time)
+                if recorded is not None:
+                    fields["recordedtime"] = _rfc3339(recorded)
+                raw = _encoder.encode(fields | extensions)
+        except (TypeError, ValueError, OverflowError, RecursionError, msgspec.EncodeError) as error:
+            raise EventError(f"cannot be written as JSON: {error}") from error
+        _check_encoded(raw)
         return raw
 
     def to_dict(self) -> dict[str, Any]:
@@ -184,8 +198,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=
         Raises:
             EventError: if it is not JSON, too large, or breaks a rule; ``path`` says where.
         """
-        if len(raw) > MAX_EVENT_BYTES:
-            raise EventError(f"the event is {len(raw)} bytes, more than {MAX_EVENT_BYTES}")
+        _check_encoded(raw)
         try:
             document = _decode_json(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -207,13 +220,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=
             raise EventError("expected a JSON object")
         unknown = document.keys() - _KNOWN
         if unknown:
-            if "data_base64" in unknown:
+            if document.get("data_base64") is not None:
                 raise EventError("binary payloads are not taken; put a JSON object into 'data'", "$.data_base64")
-            extensions = {name: document[name] for name in document if name in unknown}
+            # CloudEvents 1.0, JSON Format §2.2: an attribute that is null counts as absent.
+            extensions = {k: v for k, v in document.items() if k in unknown and v is not None}
             document = {k: v for k, v in document.items() if k not in unknown} | {"extensions": extensions}
-        elif "extensions" in document:
-            # A CloudEvents attribute that is really called so; its value must be a scalar.
-            document = document | {"extensions": {"extensions": document["extensions"]}}
         try:
             return msgspec.convert(document, cls)
         except msgspec.ValidationError as error:
@@ -237,8 +248,20 @@ def decode_batch(document: Any) -> list[Event]:
 
 _encoder = msgspec.json.Encoder()
 _decode_json = msgspec.json.Decoder().decode
-_KNOWN = frozenset(Event.__struct_fields__) - {"extensions"}
+_KNOWN = frozenset(Event.__struct_fields__) - {"extensions"}  # an attribute that is really called so is one of them
+_TYPES = tuple(
+    (name, kinds)
+    for kinds, names in (
+        ((str,), ("specversion", "id", "source", "type", "project")),
+        ((datetime,), ("time",)),
+        ((dict,), ("data", "extensions")),
+        ((str, NoneType), ("subject", "cause", "simulation", "traceparent", "datacontenttype")),
+        ((datetime, NoneType), ("recordedtime",)),
+    )
+    for name in names
+)
 _AT = re.compile(r"(?s)(.*) - at `(.*)`")
+_STRING = re.compile(rb'(?s)"(?:[^"\\]|\\.)*"')
 
 
 def _rfc3339(time: datetime) -> str:
@@ -254,8 +277,23 @@ def _located(error: msgspec.ValidationError, prefix: str = "$") -> EventError:
     return EventError(reason, prefix + path.removeprefix("$"))
 
 
+def _check_encoded(raw: bytes) -> None:
+    """The limits of an encoded event."""
+    if len(raw) > MAX_EVENT_BYTES:
+        raise EventError(f"the event is {len(raw)} bytes, more than {MAX_EVENT_BYTES}")
+    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH:  # nearly never; then look closely
+        depth = 0
+        for bracket in re.findall(rb"[\[\]{}]", _STRING.sub(b"", raw)):
+            depth += 1 if bracket in b"[{" else -1
+            if depth > MAX_DEPTH:
+                raise EventError(f"the event is nested more than {MAX_DEPTH} deep")
+
+
 def _check(event: Event) -> None:
-    """The rules beyond the types of the fields."""
+    """The rules of an event's attributes; the constructor, unlike the decoder, leaves the types to us too."""
+    for name, kinds in _TYPES:
+        if not isinstance(value := getattr(event, name), kinds):
+            raise EventError(f"expected {kinds[0].__name__}, got {type(value).__name__}", f"$.{name}")
     if event.specversion != "1.0":
         raise EventError(f"must be '1.0', not {event.specversion!r}", "$.specversion")
     if not _ID.fullmatch(event.id):
@@ -274,11 +312,17 @@ def _check(event: Event) -> None:
         raise EventError("must be 'application/json' or absent", "$.datacontenttype")
     if event.traceparent is not None and not _TRACEPARENT.fullmatch(event.traceparent):
         raise EventError("is not a W3C traceparent", "$.traceparent")
+    if event.subject == "":
+        raise EventError("must not be empty; leave it out", "$.subject")
     for name, value in event.extensions.items():
-        if not isinstance(value, str | int | bool):
-            raise EventError("CloudEvents attributes are strings, integers or booleans", f"$.{name}")
         if not _EXTENSION.fullmatch(name):
-            raise EventError("CloudEvents attribute names are 1 to 20 lower-case letters and digits", f"$.{name}")
+            raise EventError("CloudEvents attribute names are lower-case letters and digits", f"$.{name}")
+        if name in _KNOWN:
+            raise EventError("is no extension", f"$.{name}")
+        if not isinstance(value, str | int) or (isinstance(value, int) and value not in _INTEGERS):
+            raise EventError("CloudEvents attributes are strings, booleans or integers of 32 bits", f"$.{name}")
+        if name == "dataschema" and value == "":
+            raise EventError("must not be empty; leave it out", "$.dataschema")
     line = CATALOGUE.get(event.type)
     if line is None:
         if len(event.type) > _MAX_TYPE or not TYPE_PATTERN.fullmatch(event.type):

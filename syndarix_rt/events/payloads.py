@@ -31,7 +31,7 @@ __all__ = [
     "Sprint",
 ]
 
-Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$(?!\n)")]  # Python's $ also matches before a last line end
 """An id of a run, agent, issue, pull request, pipeline, approval or sprint."""
 
 Text = Annotated[str, Meta(min_length=1, max_length=4096)]
