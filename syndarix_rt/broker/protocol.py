@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
+from syndarix_rt.delivery.batch import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, Published
 from syndarix_rt.delivery.resume import Position
 from syndarix_rt.events import is_project_name
 
@@ -28,12 +29,6 @@ __all__ = [
     "project_channel",
     "project_of",
 ]
-
-MAX_BATCH_EVENTS = 1_000
-"""Most events in one batch: a script that publishes more would hold Redis for longer than a few milliseconds."""
-
-MAX_BATCH_BYTES = 4 * 1024 * 1024
-"""Most bytes in one batch."""
 
 
 def project_channel(project: str) -> str:
@@ -72,16 +67,6 @@ class Retention(msgspec.Struct, frozen=True):
     """The log goes this long after its last publish; what is known about it stays 7 days longer."""
     bytes: int = 256 * 1024 * 1024
     """Most bytes, approximately."""
-
-
-class Published(msgspec.Struct, frozen=True):
-    """Where a batch stands in the log."""
-
-    epoch: str
-    first: int
-    last: int
-    duplicates: int = 0
-    """The batch's size if it was there already (sent again after a lost reply), else 0."""
 
 
 class Batch(NamedTuple):

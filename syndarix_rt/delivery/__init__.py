@@ -5,25 +5,31 @@
 * :mod:`~syndarix_rt.delivery.resume`: the verdict over a cursor; `Gap`, `Position`
 * :mod:`~syndarix_rt.delivery.filters`: which types a subscriber wants
 * :mod:`~syndarix_rt.delivery.backoff`: delays between reconnects
+* :mod:`~syndarix_rt.delivery.batch`: what is published at once; `Published`
 * :mod:`~syndarix_rt.delivery.ledger`: what one subscriber received, as evidence
 """
 
 from syndarix_rt.delivery.backoff import backoff
+from syndarix_rt.delivery.batch import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, Published, batches
 from syndarix_rt.delivery.filters import TypeFilter
 from syndarix_rt.delivery.ledger import Ledger
 from syndarix_rt.delivery.log import Cursor, Log, Piece, Span
 from syndarix_rt.delivery.resume import Gap, Position, Resumption, judge
 
 __all__ = [
+    "MAX_BATCH_BYTES",
+    "MAX_BATCH_EVENTS",
     "Cursor",
     "Gap",
     "Ledger",
     "Log",
     "Piece",
     "Position",
+    "Published",
     "Resumption",
     "Span",
     "TypeFilter",
     "backoff",
+    "batches",
     "judge",
 ]
