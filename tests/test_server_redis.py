@@ -1,0 +1,165 @@
+"""The server over a real Redis: what happens to streams when it is killed, flushed or left."""
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+from redis import asyncio as redis
+from redis_server import RedisServer
+from serving import is_data, offsets, running
+
+from syndarix_rt.broker import RedisBroker
+from syndarix_rt.broker.protocol import Retention
+from syndarix_rt.errors import BrokerUnavailable
+
+CHANNEL = "project:{apollo}"
+
+
+@pytest.fixture
+def own_redis(tmp_path):
+    with RedisServer(tmp_path) as server:
+        yield server
+
+
+async def channels(url):
+    """The Pub/Sub channels that somebody subscribes to."""
+    client = redis.Redis.from_url(url)
+    try:
+        return [name.decode() for name in await client.pubsub_channels()]
+    finally:
+        await client.aclose()
+
+
+async def eventually(condition, seconds=10):
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            await asyncio.sleep(0.02)
+
+
+async def test_streams_go_on_exactly_over_a_kill_of_redis_that_loses_nothing(own_redis):
+    broker = RedisBroker(own_redis.url)
+    async with running(broker, keepalive_s=0.1) as server:
+        async with server.stream() as live, server.stream(types="other_*") as filtered:
+            await live.opened()
+            await filtered.opened()
+            before = await server.publish(1, 3)
+            assert offsets(await live.events(3)) == [1, 2, 3]
+            own_redis.kill()
+            quiet = live.raw.count(b": keepalive")
+            await live.until(lambda me: me.raw.count(b": keepalive") >= quiet + 2)
+            assert (await server.get("/readyz"))[0] == 503
+            status, _headers, _ = await server.post("/projects/apollo/events", b"{}")
+            assert status == 400
+            async with server.stream(last_event_id=f"{before.epoch}.1") as waiting:
+                await waiting.until(lambda me: b": keepalive" in me.raw)
+                assert waiting.response.status == 200
+                assert b"stream-open" not in waiting.raw
+                own_redis.start()
+                after = await publish_when_back(server, 4, 3)
+                assert json.loads((await waiting.opened())[0].data)["resumed"] is True
+                assert offsets(await waiting.events(5)) == [2, 3, 4, 5, 6]
+            frames = await live.events(3)
+            await server.publish(7, 2, type="other_event")
+            assert offsets(await filtered.events(2)) == [7, 8]
+    assert after.epoch != before.epoch
+    assert [frame.id for frame in frames] == [f"{after.epoch}.{n}" for n in (4, 5, 6)]
+    assert b"event: gap" not in live.raw + filtered.raw + waiting.raw
+    await broker.aclose()
+
+
+async def publish_when_back(server, first, count):
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                return await server.publish(first, count)
+            except BrokerUnavailable:
+                await asyncio.sleep(0.02)
+
+
+async def test_a_flush_is_declared_and_the_stream_goes_on(own_redis):
+    broker = RedisBroker(own_redis.url)
+    async with running(broker) as server, server.stream() as live:
+        await live.opened()
+        old = await server.publish(1, 3)
+        await live.events(3)
+        client = redis.Redis.from_url(own_redis.url)
+        await client.flushall()
+        await client.aclose()
+        new = await server.publish(4, 2)
+        frames = await live.until(lambda me: me.decoder.last_event_id == f"{new.epoch}.2")
+    assert [frame.event for frame in frames] == ["gap", "my_event", "my_event"]
+    gap = json.loads(frames[0].data)
+    assert (gap["reason"], gap["requested"], gap["missed"]) == ("epoch", f"{old.epoch}.3", None)
+    assert [frame.id for frame in frames if is_data(frame)] == [f"{new.epoch}.1", f"{new.epoch}.2"]
+    await broker.aclose()
+
+
+async def test_the_subscription_ends_when_the_last_subscriber_leaves_also_by_kill(own_redis):
+    broker = RedisBroker(own_redis.url)
+    reader = "import sys, urllib.request as u\nr = u.urlopen(sys.argv[1])\nprint(r.readline(), flush=True)\nr.read()"
+    async with running(broker, linger_s=0.1) as server:
+
+        async def subscribed():
+            return await channels(own_redis.url) == [CHANNEL]
+
+        async def given_up():
+            return await channels(own_redis.url) == []
+
+        async with server.stream() as one, server.stream() as two:
+            await one.opened()
+            await two.opened()
+            assert await subscribed()
+            one.response.close()
+            await two.until(lambda me: True)
+            assert await subscribed()
+        await eventually(given_up, seconds=5)
+
+        process = subprocess.Popen([sys.executable, "-c", reader, f"{server.url}/projects/apollo/events"], stdout=-1)
+        try:
+            await asyncio.to_thread(process.stdout.readline)
+            await eventually(subscribed)
+            process.send_signal(signal.SIGKILL)
+            await eventually(given_up, seconds=5)
+        finally:
+            process.kill()
+            process.communicate()
+    await broker.aclose()
+
+
+async def test_a_live_stream_that_retention_overtakes_is_told_so(own_redis):
+    """The tail is cut off; what was published and trimmed meanwhile is a declared loss."""
+    broker = RedisBroker(own_redis.url, retention=Retention(entries=100))
+    other = RedisBroker(own_redis.url, retention=Retention(entries=100))
+    async with running(broker) as server, server.stream() as live:
+        await live.opened()
+        done = await server.publish(1, 3)
+        await live.events(3)
+        # The tail loses its connection while another publisher pushes everything out.
+        client = redis.Redis.from_url(own_redis.url)
+        entries = [b'{"type":"my_event","n":%d}' % n for n in range(1_000)]
+        await client.client_kill_filter(_type="pubsub")
+        for _ in range(5):
+            await other.publish(CHANNEL, entries)
+        frames = await live.until(lambda me: me.decoder.last_event_id == f"{done.epoch}.5003")
+        await client.aclose()
+    data = offsets(frame for frame in frames if is_data(frame))
+    gaps = [json.loads(frame.data) for frame in frames if frame.event == "gap"]
+    # Whether the tail was back in time is a race; that every offset is either there or declared is not.
+    expected = 4
+    for frame in frames:
+        if frame.event == "gap":
+            gap = json.loads(frame.data)
+            assert gap["reason"] == "slow"
+            assert gap["missed"] == gap["first"] - expected
+            expected = gap["first"]
+        else:
+            assert offsets([frame]) == [expected]
+            expected += 1
+    assert expected == 5_004
+    assert data[-1] == 5_003
+    assert len(gaps) <= 5
+    await other.aclose()
+    await broker.aclose()
