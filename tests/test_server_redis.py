@@ -117,7 +117,9 @@ async def test_the_subscription_ends_when_the_last_subscriber_leaves_also_by_kil
             assert await subscribed()
         await eventually(given_up, seconds=5)
 
-        process = subprocess.Popen([sys.executable, "-c", reader, f"{server.url}/projects/apollo/events"], stdout=-1)
+        process = subprocess.Popen(  # noqa: ASYNC220 - starting takes no time
+            [sys.executable, "-c", reader, f"{server.url}/projects/apollo/events"], stdout=-1
+        )
         try:
             await asyncio.to_thread(process.stdout.readline)
             await eventually(subscribed)
@@ -162,4 +164,19 @@ async def test_a_live_stream_that_retention_overtakes_is_told_so(own_redis):
     assert data[-1] == 5_003
     assert len(gaps) <= 5
     await other.aclose()
+    await broker.aclose()
+
+
+async def test_entries_deleted_by_hand_are_declared(own_redis):
+    broker = RedisBroker(own_redis.url)
+    async with running(broker) as server:
+        done = await server.publish(1, 9)
+        client = redis.Redis.from_url(own_redis.url)
+        assert await client.xdel(f"srt:log:{CHANNEL}", "4-0", "5-0") == 2
+        await client.aclose()
+        async with server.stream(replay="all") as subscriber:
+            frames = await subscriber.until(lambda me: me.decoder.last_event_id == f"{done.epoch}.9")
+    (gap,) = [json.loads(frame.data) for frame in frames if frame.event == "gap"]
+    assert (gap["reason"], gap["requested"], gap["missed"]) == ("slow", f"{done.epoch}.3", 2)
+    assert offsets(frame for frame in frames if is_data(frame)) == [1, 2, 3, 6, 7, 8, 9]
     await broker.aclose()

@@ -115,15 +115,17 @@ class Stream:
 
         while True:
             log = channel.log
+            data = None
             limit_s = None
-            if not channel.started:
-                data = None  # the broker is away; the tail wakes us when it is back
-            elif cursor.epoch == log.epoch and log.holds(cursor.offset):
-                more = cursor.offset < log.last
-                data = cursor.advance(log.piece(cursor.offset, self._types), time.monotonic()) if more else None
-            else:
-                data = await self._page(channel, cursor)
+            if channel.started and cursor.epoch == log.epoch and log.holds(cursor.offset):
+                if cursor.offset < log.last:
+                    data = cursor.advance(log.piece(cursor.offset, self._types), time.monotonic())
+            elif channel.started:  # else the broker is away, and the tail wakes us when it is back
                 limit_s = AWAY_S
+                try:
+                    data = await self._page(channel, cursor)
+                except BrokerUnavailable:
+                    data = await self._wait(lambda: False, limit_s=AWAY_S)
             if self._ending:
                 yield (data or b"") + cursor.checkpoint() + self._farewell()
                 return
@@ -136,11 +138,8 @@ class Stream:
 
     async def _page(self, channel: Channel, cursor: Cursor) -> bytes | None:
         """What the broker's log has for a cursor that memory cannot serve; None if that is nothing just now."""
-        try:
-            async with self._hub.page_reads:
-                page = await channel.broker.read(self.channel_name, cursor.offset, PAGE_ENTRIES)
-        except BrokerUnavailable:
-            return None
+        async with self._hub.page_reads:
+            page = await channel.broker.read(self.channel_name, cursor.offset, PAGE_ENTRIES)
         position = page.position
         told = str(cursor.event_id)
         after, gap = judge(EventId(cursor.epoch, cursor.offset), position, requested=told, live=True)
@@ -151,6 +150,11 @@ class Stream:
             return cursor.jump(position.epoch, cursor.offset)
         if not page.entries:
             return None
+        if page.first != cursor.offset + 1:  # somebody deleted entries by hand
+            missed = page.first - 1 - cursor.offset
+            return self._declare(Gap("slow", told, position.first, position.last, missed)) + cursor.jump(
+                position.epoch, page.first - 1
+            )
         span = Span.encode(position.epoch, page.first, page.entries)
         return cursor.advance(cut(span, cursor.offset, self._types), time.monotonic())
 
