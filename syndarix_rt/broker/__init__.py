@@ -21,6 +21,7 @@ from syndarix_rt.broker.protocol import (
     project_channel,
     project_of,
 )
+from syndarix_rt.broker.publisher import Publisher
 
 if TYPE_CHECKING:
     from syndarix_rt.broker.redis import RedisBroker
@@ -31,6 +32,7 @@ __all__ = [
     "MemoryBroker",
     "Page",
     "Published",
+    "Publisher",
     "RedisBroker",
     "Retention",
     "TailUpdate",

@@ -7,13 +7,14 @@ account: a caller who gets `BrokerUnavailable` decides.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 import redis.exceptions as errors
-from redis.asyncio import BlockingConnectionPool, Connection, Redis
+from hiredis import pack_command
+from redis.asyncio import Connection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
@@ -25,6 +26,8 @@ __all__ = ["Endpoint", "Resolve"]
 
 Resolve = Callable[[], Awaitable[str]]
 """Gives the server's URL anew; asked before each reconnect, may take some seconds (and start the server meanwhile)."""
+
+_Command = tuple[str | bytes | int, ...]
 
 COMMAND_S = 5.0
 """A command that takes longer is given up: a fsync of a slow disk takes 2 s, nobody waits 10 s for a publish."""
@@ -56,7 +59,9 @@ class Endpoint:
         self._lost = False
         self._resolving = asyncio.Lock()
         self._closed = False
-        self._redis = Redis(connection_pool=_pool(url))
+        self._connections = _connections(url)
+        self._idle: list[Connection] = []
+        self._slots = asyncio.Semaphore(CONNECTIONS)
 
     @property
     def place(self) -> str:
@@ -66,38 +71,29 @@ class Endpoint:
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
         """Run a script; sends its text only where the server does not know it yet."""
-        client = await self._client()
-        with self._translated():
-            async with asyncio.timeout(COMMAND_S):
-                try:
-                    return await client.execute_command("EVALSHA", script.sha, len(keys), *keys, *args)
-                except errors.NoScriptError:  # nothing has run, so this is no second try
-                    return await client.execute_command("EVAL", script.text, len(keys), *keys, *args)
+        async with self._connection() as connection:
+            try:
+                return await _execute(connection, "EVALSHA", script.sha, len(keys), *keys, *args)
+            except errors.NoScriptError:  # nothing has run, so this is no second try
+                return await _execute(connection, "EVAL", script.text, len(keys), *keys, *args)
 
     async def command(self, *args: str | bytes | int) -> Any:
         """Run one command."""
-        client = await self._client()
-        with self._translated():
-            async with asyncio.timeout(COMMAND_S):
-                return await client.execute_command(*args)
+        async with self._connection() as connection:
+            return await _execute(connection, *args)
 
-    async def pipeline(self, commands: Sequence[Sequence[str]]) -> list[Any]:
+    async def pipeline(self, commands: Sequence[_Command]) -> list[Any]:
         """Run commands in one round trip; an error stands in the place of its reply."""
-        client = await self._client()
-        with self._translated():
-            async with asyncio.timeout(COMMAND_S):
-                pipeline = client.pipeline(transaction=False)
-                for command in commands:
-                    pipeline.execute_command(*command)
-                replies: list[Any] = await pipeline.execute(raise_on_error=False)
-                return replies
+        async with self._connection() as connection:
+            await connection.send_packed_command(b"".join(map(_packed, commands)))
+            return [await _reply(connection) for _ in commands]
 
     async def connect(self) -> Connection:
         """A connection of its own, to be disconnected by the caller."""
-        client = await self._client()
-        connection: Connection = client.connection_pool.make_connection()
+        await self._found()
+        connection = self._new()
         with self._translated():
-            await connection.connect()
+            await connection.connect()  # type: ignore[no-untyped-call]
         return connection
 
     def lost(self) -> None:
@@ -107,9 +103,39 @@ class Endpoint:
     async def aclose(self) -> None:
         """Close all connections."""
         self._closed = True
-        await self._redis.connection_pool.aclose()
+        await self._drop_idle()
 
-    async def _client(self) -> Redis:
+    def _new(self) -> Connection:
+        connection: Connection = self._connections.make_connection()  # type: ignore[no-untyped-call]
+        return connection
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        """A connection for one command or a few. redis-py closes one that breaks or that still owes a reply."""
+        await self._found()
+        idle = self._idle
+        with self._translated():
+            async with asyncio.timeout(COMMAND_S), self._slots:
+                connection = idle.pop() if idle else self._new()
+                try:
+                    if connection.is_connected and await connection.can_read():
+                        await connection.disconnect(nowait=True)  # the server has closed it meanwhile
+                    await connection.connect()  # type: ignore[no-untyped-call]
+                    yield connection
+                finally:
+                    if connection.is_connected:
+                        if idle is self._idle:
+                            idle.append(connection)
+                        else:
+                            await connection.disconnect(nowait=True)
+
+    async def _drop_idle(self) -> None:
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            await connection.disconnect(nowait=True)
+
+    async def _found(self) -> None:
+        """Ask where the server is, if it was lost."""
         if self._closed:
             raise BrokerError("this broker has been closed")
         if self._lost and self._resolve is not None:
@@ -120,11 +146,10 @@ class Endpoint:
                     except (SyndarixError, OSError) as error:
                         raise BrokerUnavailable(f"no Redis server can be had: {error}") from error
                     if url != self._url:
-                        await self._redis.connection_pool.aclose()
                         self._url = url
-                        self._redis = Redis(connection_pool=_pool(url))
+                        self._connections = _connections(url)
+                        await self._drop_idle()
                     self._lost = False
-        return self._redis
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -143,11 +168,28 @@ class Endpoint:
             raise BrokerError(f"Redis at {self.place} refused: {error}") from error
 
 
-def _pool(url: str) -> BlockingConnectionPool:
-    return BlockingConnectionPool.from_url(
+def _packed(command: _Command) -> bytes:
+    packed: bytes = pack_command(command)  # type: ignore[arg-type]  # its stub says a tuple of one element
+    return packed
+
+
+async def _execute(connection: Connection, *args: str | bytes | int) -> Any:
+    await connection.send_packed_command(_packed(args))
+    return await connection.read_response()
+
+
+async def _reply(connection: Connection) -> Any:
+    """The next reply of several; an error does not end them."""
+    try:
+        return await connection.read_response()
+    except errors.ResponseError as error:
+        return error
+
+
+def _connections(url: str) -> ConnectionPool:
+    """Makes connections; as a pool it is not used, since its bookkeeping takes as long as a short command."""
+    return ConnectionPool.from_url(
         url,
-        max_connections=CONNECTIONS,
-        timeout=COMMAND_S,
         protocol=2,  # replies of scripts are arrays and strings; RESP3 adds nothing but pushes between them
         socket_timeout=None,  # the limit is set around the whole command, once
         socket_connect_timeout=CONNECT_S,

@@ -146,7 +146,9 @@ class MemoryBroker:
                 )
             if known is not None and sequence == known.sequence:
                 if fingerprint != known.fingerprint:
-                    raise PublishConflict(f"{channel}: sequence {sequence} of this producer came with another content before")
+                    raise PublishConflict(
+                        f"{channel}: sequence {sequence} of this producer came with another content before"
+                    )
                 first, last = known.published.first, known.published.last
                 return Published(known.published.epoch, first, last, last - first + 1)
         published = Published(log.epoch, log.last + 1, log.last + len(entries))

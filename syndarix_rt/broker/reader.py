@@ -21,13 +21,13 @@ class Announcement(NamedTuple):
 
     epoch: str
     first: int
-    count: int
+    size: int
     entries: list[bytes] | None
 
     @property
     def last(self) -> int:
         """Offset of the batch's last entry."""
-        return self.first + self.count - 1
+        return self.first + self.size - 1
 
 
 class Top(NamedTuple):
@@ -45,7 +45,7 @@ def parse(message: bytes) -> Announcement | None:
         announcement = Announcement(epoch, int(first), int(count), body.split(b"\n") if body else None)
     except ValueError:
         return None
-    complete = announcement.entries is None or len(announcement.entries) == announcement.count
+    complete = announcement.entries is None or len(announcement.entries) == announcement.size
     return announcement if version == "1" and complete else None
 
 

@@ -23,8 +23,9 @@ from syndarix_rt.broker.protocol import (
     project_of,
 )
 from syndarix_rt.broker.reader import Announcement, Reader, Top
+from syndarix_rt.broker.retry import pauses
 from syndarix_rt.broker.scripts import CLAIM, PUBLISH, READ, RELEASE, RESET
-from syndarix_rt.broker.subscriptions import Subscriptions, pauses
+from syndarix_rt.broker.subscriptions import Subscriptions
 from syndarix_rt.delivery.resume import Position
 from syndarix_rt.errors import BrokerError, BrokerUnavailable, PublishConflict
 from syndarix_rt.events import EventId
@@ -185,7 +186,15 @@ class RedisBroker:
         except BrokerUnavailable:
             raise
         except BrokerError as error:
-            raise _explained(error, channel) from error.__cause__
+            cause = error.__cause__
+            if str(cause).startswith("WRONGTYPE"):
+                types = await self._endpoint.pipeline([("TYPE", key) for key in keys])
+                found = ", ".join(f"{key} is a {kind.decode()}" for key, kind in zip(keys, types, strict=True))
+                raise BrokerError(
+                    f"{channel}: its keys are in use for something else ({found}; expected: stream, hash, hash or "
+                    "none); remove them, or use another namespace"
+                ) from cause
+            raise _refused(str(cause), channel) or error from cause
 
     async def _name(self, project: str) -> None:
         """Put a project into the list, now and then; a failure is made good by a later publish."""
@@ -212,17 +221,13 @@ def _ms(seconds: float) -> int:
     return max(1, round(seconds * 1000))
 
 
-def _explained(error: BrokerError, channel: str) -> BrokerError:
-    """What a script refused, for a person."""
-    words = str(error.__cause__).split(" ")
-    code = words[0]
-    if code == "SRTKEY":
-        found, expected, key = words[1:4]
-        return BrokerError(f"the key {key} is a {found}, not a {expected}: remove it, or use another namespace")
+def _refused(text: str, channel: str) -> BrokerError | None:
+    """What a script of ours refused, for a person; None if it was Redis itself."""
+    code, _, sequence = text.partition(" ")
     if code == "SRTSEQUENCE":
-        return PublishConflict(f"{channel}: this producer has already sent sequence {words[1]}, a later one")
+        return PublishConflict(f"{channel}: this producer has already sent sequence {sequence}, a later one")
     if code == "SRTFINGERPRINT":
-        return PublishConflict(f"{channel}: sequence {words[1]} of this producer came with another content before")
+        return PublishConflict(f"{channel}: sequence {sequence} of this producer came with another content before")
     if code == "SRTFULL":
-        return BrokerError(f"{channel}: the log is at its last offset; reset it")
-    return error
+        return BrokerError(f"{channel}: the log has reached the last offset there is; reset it")
+    return None

@@ -1,4 +1,4 @@
-"""The Lua scripts of `RedisBroker`, from the files in ``lua/``; each runs whole or not at all as far as others can see."""
+"""The Lua scripts of `RedisBroker`, from the files in ``lua/``."""
 
 from __future__ import annotations
 

@@ -9,17 +9,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
+from typing import Self
 
 import redis.exceptions as errors
 from redis.asyncio import Connection
 
 from syndarix_rt.broker.endpoint import Endpoint
 from syndarix_rt.broker.reader import Announcement, Top, parse
+from syndarix_rt.broker.retry import pauses
 from syndarix_rt.errors import BrokerUnavailable
 
-__all__ = ["Feed", "Sign", "Subscriptions", "pauses"]
+__all__ = ["Feed", "Sign", "Subscriptions"]
 
 PING_S = 2.0
 """How often a PING goes out, so that a healthy connection never looks silent."""
@@ -40,14 +42,6 @@ Sign = Announcement | Top | None
 """What a feed gives: an announcement, a comparison, or None: announcements may have been lost."""
 
 
-def pauses() -> Iterator[float]:
-    """Seconds between attempts: 50 ms, doubling to 1 s. A restarted server is met soon; a dead one costs nothing."""
-    pause_s = 0.05
-    while True:
-        yield pause_s
-        pause_s = min(pause_s * 2, 1.0)
-
-
 class Feed:
     """What reaches one tail. Attach it with ``with``."""
 
@@ -63,11 +57,13 @@ class Feed:
         self._wake = asyncio.Event()
         self.closed = False
 
-    def __enter__(self) -> Feed:
+    def __enter__(self) -> Self:
         self._subscriptions.attach(self._name, self)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._subscriptions.detach(self._name, self)
 
     async def subscribed(self) -> None:
@@ -223,7 +219,7 @@ class Subscriptions:
                 error: Exception = BrokerUnavailable(f"Redis at {self._endpoint.place} does not let us subscribe")
             except BrokerUnavailable as unavailable:
                 error = unavailable
-            except Exception as fatal:  # whatever it is belongs to the tails, not to a task nobody awaits
+            except Exception as fatal:  # noqa: BLE001 - whatever it is belongs to the tails, nobody awaits this task
                 for feed in self._all():
                     feed.broken(fatal)
                 return

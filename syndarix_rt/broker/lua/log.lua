@@ -15,24 +15,14 @@ local function integer(n) -- Lua's own conversion turns to 1e+14 where offsets m
   return string.format('%.0f', n)
 end
 
-local function check_type(key, expected)
-  local found = redis.call('TYPE', key).ok
-  if found ~= 'none' and found ~= expected then
-    error({err = 'SRTKEY ' .. found .. ' ' .. expected .. ' ' .. key})
-  end
-  return found
-end
-
 -- What meta says, brought up to date in memory only; save() writes it.
 local function open_log()
   local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
-  local kind = check_type(LOG, 'stream')
-  check_type(META, 'hash')
   local meta = redis.call('HMGET', META, 'epoch', 'run', 'last', 'survived', 'bytes', 'mark')
   local log = {
     epoch = meta[1], run = run, last = tonumber(meta[3] or 0), survived = meta[4] or '',
     bytes = tonumber(meta[5] or 0), mark = tonumber(meta[6] or 0),
-    exists = kind ~= 'none', fresh = false, changed = false,
+    fresh = false, changed = false,
   }
   if not log.epoch then -- what an older log held belongs to no epoch we know
     log.epoch, log.last, log.survived, log.bytes, log.mark = NEW_EPOCH, 0, '', 0, 0
@@ -48,19 +38,18 @@ local function open_log()
   return log
 end
 
-local function drop_stale(log) -- no meta, so no log
-  if log.fresh and log.exists then redis.call('DEL', LOG) end
+local function drop_log() -- but never a key that somebody else uses under that name
+  redis.call('XLEN', LOG)
+  redis.call('DEL', LOG)
 end
 
 local function save(log)
-  if log.fresh then
-    redis.call('DEL', META)
-  end
+  if log.fresh then redis.call('DEL', META) end
   if log.changed then
     redis.call('HSET', META, 'epoch', log.epoch, 'run', log.run, 'last', integer(log.last), 'survived', log.survived,
       'bytes', integer(log.bytes), 'mark', integer(log.mark))
   else
-    redis.call('HSET', META, 'last', integer(log.last), 'bytes', integer(log.bytes), 'mark', integer(log.mark))
+    redis.call('HSET', META, 'last', integer(log.last), 'bytes', integer(log.bytes))
   end
   redis.call('PEXPIRE', META, META_MS)
 end

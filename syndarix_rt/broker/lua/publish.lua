@@ -16,7 +16,6 @@ local MARKS = 64 -- so the limit in bytes is kept to 1/64
 
 -- Everything up to the first write only reads and refuses.
 local log = open_log()
-check_type(SEQ, 'hash')
 
 local entries, at = {}, 1
 while true do
@@ -35,21 +34,19 @@ if PRODUCER ~= '' then
   now = time[1] * 1000 + math.floor(time[2] / 1000)
   known = redis.call('HGET', SEQ, PRODUCER)
   if known then
-    local seq, epoch, from, to, ms, print = string.match(known, '^(%d+) (%S+) (%d+) (%d+) (%d+) (.*)$')
-    seq = tonumber(seq)
-    if now - ms >= RECORD_MS then
-      seq = -1
-    end
-    if SEQUENCE < seq then
-      return redis.error_reply('SRTSEQUENCE ' .. integer(seq))
-    elseif SEQUENCE == seq then
-      if print ~= FINGERPRINT then return redis.error_reply('SRTFINGERPRINT ' .. integer(seq)) end
-      return {epoch, tonumber(from), tonumber(to), to - from + 1}
+    local sequence, epoch, from, to, ms, fingerprint = string.match(known, '^(%d+) (%S+) (%d+) (%d+) (%d+) (.*)$')
+    if now - ms < RECORD_MS then
+      if SEQUENCE < tonumber(sequence) then
+        return redis.error_reply('SRTSEQUENCE ' .. sequence)
+      elseif SEQUENCE == tonumber(sequence) then
+        if fingerprint ~= FINGERPRINT then return redis.error_reply('SRTFINGERPRINT ' .. sequence) end
+        return {epoch, tonumber(from), tonumber(to), to - from + 1}
+      end
     end
   end
 end
 
-drop_stale(log)
+if log.fresh then drop_log() end
 for i = 1, count do
   local id = integer(log.last + i) .. '-0'
   local added
@@ -77,9 +74,8 @@ if log.bytes - log.mark >= MAX_BYTES / MARKS then
     end
   end
   if from then redis.call('XTRIM', LOG, 'MINID', '~', integer(from) .. '-0') end
-  log.mark = log.bytes
   save(log)
-  redis.call('HSET', META, 'marks', table.concat(kept, ' '))
+  redis.call('HSET', META, 'mark', integer(log.bytes), 'marks', table.concat(kept, ' '))
 else
   save(log)
 end

@@ -7,11 +7,9 @@ local AFTER, LIMIT, MAX_BYTES = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(A
 local STEP = 100 -- entries at a time, so that few are read in vain when they are large
 
 local log = open_log()
-if log.changed then
-  drop_stale(log)
-  save(log)
-end
+if log.fresh then drop_log() end
 local first = first_of(log)
+if log.changed then save(log) end
 
 local from = math.max(AFTER + 1, first)
 local entries, bytes, whole = {}, 0, true

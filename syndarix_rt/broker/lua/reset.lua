@@ -2,7 +2,7 @@
 -- on its way again belonged to the history that has just been deleted. Gives the new epoch.
 
 open_log() -- refuses keys that are not ours
-redis.call('DEL', LOG)
+drop_log()
 save({
   epoch = NEW_EPOCH, run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)'), last = 0, survived = '',
   bytes = 0, mark = 0, fresh = true, changed = true,

@@ -1,0 +1,136 @@
+"""`Publisher`: gets events into a project's log once each and in order, also over lost replies and restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from syndarix_rt.broker.protocol import (
+    MAX_BATCH_BYTES,
+    MAX_BATCH_EVENTS,
+    Broker,
+    Published,
+    project_channel,
+)
+from syndarix_rt.broker.retry import pauses
+from syndarix_rt.errors import BrokerUnavailable, EventError
+from syndarix_rt.events import Event
+
+__all__ = ["Publisher"]
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Publisher:
+    """Publishes into one project; use one object for as long as it goes on.
+
+    Args:
+        broker: where the log lives.
+        project: its name.
+        clock: gives ``recordedtime`` to events without one.
+        give_up_after_s: how long a batch is tried again while the broker is away. 30 s: a restart or a failover takes
+            a few, and a person who waits longer wants to know.
+
+    Raises:
+        ValueError: ``project`` is no project name.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        project: str,
+        *,
+        clock: Callable[[], datetime] = _utc_now,
+        give_up_after_s: float = 30.0,
+    ) -> None:
+        self.project = project
+        self._broker = broker
+        self._channel = project_channel(project)
+        self._clock = clock
+        self._give_up_after_s = give_up_after_s
+        self._producer = secrets.token_urlsafe(12)
+        self._sequence = 0
+        self._one_in_flight = asyncio.Lock()
+
+    async def publish(self, events: Sequence[Event]) -> Published:
+        """Publish events in their order; calls at the same time queue up.
+
+        Events that fit one batch (`MAX_BATCH_EVENTS`, `MAX_BATCH_BYTES`) are stored together or not at all. More of
+        them go as several batches, and then batches of others may stand between ours.
+
+        Returns:
+            The offset of the first and of the last event, the latter's epoch, and how many were found to be there
+            already when a batch was sent again.
+
+        Raises:
+            ValueError: no events.
+            EventError: an event of another project, or one that is too large; the path names it. Nothing is stored.
+            BrokerUnavailable: the broker stayed away. The text says how many events are stored for certain; the next
+                batch may be stored or not. What is published after that counts as new.
+            BrokerError: the broker refused.
+        """
+        if not events:
+            raise ValueError("there are no events to publish")
+        entries = self._encode(events)
+        async with self._one_in_flight:
+            published: list[Published] = []
+            for batch in _batches(entries):
+                try:
+                    published.append(await self._send(batch))
+                except BrokerUnavailable as error:
+                    stored = sum(reply.last - reply.first + 1 for reply in published)
+                    raise BrokerUnavailable(
+                        f"{stored} of {len(entries)} events are published; gave up after "
+                        f"{self._give_up_after_s:g} s: {error}"
+                    ) from error
+        first, last = published[0], published[-1]
+        return Published(last.epoch, first.first, last.last, sum(reply.duplicates for reply in published))
+
+    def _encode(self, events: Sequence[Event]) -> list[bytes]:
+        now = self._clock().astimezone(UTC)
+        entries = []
+        for index, event in enumerate(events):
+            if event.project != self.project:
+                raise EventError(f"is {event.project!r}, but this publishes to {self.project!r}", f"$[{index}].project")
+            try:
+                if event.recordedtime is None:
+                    event = copy.copy(event)  # noqa: PLW2901 - the same event, completed
+                    # Not structs.replace(): that checks all of a valid event again, at three times the encoding's cost.
+                    msgspec.structs.force_setattr(event, "recordedtime", now)
+                entries.append(event.encode())
+            except EventError as error:
+                raise error.within(f"$[{index}]") from error
+        return entries
+
+    async def _send(self, batch: list[bytes]) -> Published:
+        """Send a batch until there is a reply; always under the same sequence, so it is added once."""
+        self._sequence += 1
+        deadline = time.monotonic() + self._give_up_after_s
+        for pause_s in pauses():
+            try:
+                return await self._broker.publish(
+                    self._channel, batch, producer=self._producer, sequence=self._sequence
+                )
+            except BrokerUnavailable:
+                if time.monotonic() + pause_s > deadline:
+                    raise
+            await asyncio.sleep(pause_s)
+        raise AssertionError("pauses never end")
+
+
+def _batches(entries: list[bytes]) -> Iterator[list[bytes]]:
+    start, size = 0, 0
+    for index, entry in enumerate(entries):
+        if index - start == MAX_BATCH_EVENTS or size + len(entry) > MAX_BATCH_BYTES:
+            yield entries[start:index]
+            start, size = index, 0
+        size += len(entry)
+    yield entries[start:]
