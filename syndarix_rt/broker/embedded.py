@@ -314,6 +314,7 @@ class EmbeddedServer:
                 stderr=output,
                 pass_fds=[lock.fileno()],
                 start_new_session=True,  # no Ctrl-C, not even before it has made itself a daemon
+                umask=0o077,
                 timeout=_START_TIMEOUT_S,
                 check=False,  # what it says is in the log
             )
