@@ -62,7 +62,9 @@ def test_an_empty_log_continues_at_its_top():
     offset=st.integers(0, 120),
 )
 def test_a_verdict_never_skips_silently_and_never_goes_back_without_saying_so(first, length, survived, epoch, offset):
-    position = Position(NOW, first, first + length - 1, tuple(EventId(f"epoch-{n}", o) for n, o in enumerate(survived)))
+    last = first + length - 1
+    places = tuple(EventId(f"epoch-{n}", min(o, last)) for n, o in enumerate(survived))
+    position = Position(NOW, first, last, places)
     cursor = EventId(NOW if epoch == 4 else f"epoch-{epoch}", offset)
     after, gap = judge(cursor, position)
     assert position.first - 1 <= after <= max(position.last, position.first - 1) or gap is not None
