@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from playback_clock import START, Clock, Sink, event_at, settle, ticks
 
-from syndarix_rt.broker.protocol import MAX_BATCH_BYTES, MAX_BATCH_EVENTS
+from syndarix_rt.broker.protocol import MAX_BATCH_EVENTS
 from syndarix_rt.events import EventId
 from syndarix_rt.playback import Player
 
@@ -230,16 +230,6 @@ async def test_while_pacing_the_source_is_read_one_event_ahead():
         await clock.advance(2.5)
         assert sink.numbers == [0, 1, 2]
         assert read == [0, 1, 2, 3]
-
-
-async def test_a_batch_stays_below_the_byte_limit():
-    events = [event_at(0, number, text="x" * 60_000) for number in range(200)]
-    async with playing(events, speed=math.inf) as (_, sink, _, task):
-        await task
-        assert sink.numbers == list(range(200))
-        assert len(sink.batches) == 3
-        for _, batch in sink.batches:
-            assert sum(len(event.raw) for event in batch) < MAX_BATCH_BYTES - 48 * len(batch)
 
 
 async def test_a_slow_source_does_not_starve_the_event_loop():

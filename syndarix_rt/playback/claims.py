@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 from syndarix_rt.broker.protocol import Broker, project_channel
-from syndarix_rt.errors import BrokerUnavailable, ProjectBusy
+from syndarix_rt.errors import BrokerError, ProjectBusy
 
 __all__ = ["claim"]
 
@@ -78,7 +78,7 @@ async def claim(
     async def keep() -> None:
         while True:
             await sleep(refresh_s)
-            with suppress(BrokerUnavailable):  # the next refresh tells whether somebody took it meanwhile
+            with suppress(BrokerError):  # the next refresh tells whether somebody took it meanwhile
                 holder = await broker.claim(channel, run, ttl_s)
                 if holder != run:
                     on_lost(ProjectBusy(f"{holder} took over project {project!r} from {run}"))
@@ -90,5 +90,5 @@ async def claim(
     finally:
         keeper.cancel()
         await asyncio.wait({keeper})
-        with suppress(BrokerUnavailable):
+        with suppress(BrokerError):
             await broker.release(channel, run)

@@ -36,7 +36,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, 
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
-from syndarix_rt.broker.protocol import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, Published
+from syndarix_rt.broker.protocol import MAX_BATCH_EVENTS, Published
 from syndarix_rt.events import Event, EventId
 
 __all__ = ["Player", "State"]
@@ -65,9 +65,6 @@ _SLICE_S = 0.005
 _EARLY_S = 0.001
 """An event is due this much before its time: the event loop's timers are no finer (epoll counts milliseconds)."""
 
-_RECORDEDTIME_BYTES = 48
-"""What the publisher adds to an event: ``,"recordedtime":"2026-01-01T00:00:00.000000Z"``."""
-
 _LAST_BATCH_S = 5.0
 """A cancelled player waits so long for the reply to the batch in flight, to know whether it counts."""
 
@@ -81,8 +78,8 @@ class Player:
     Args:
         events: what to play, ordered by time (an earlier time than the one before is due at once). It is read
             lazily: when pacing, at most one event beyond what is due; at full speed, one batch ahead.
-        publish: sends a batch and returns where it stands; batches have 1 to `MAX_BATCH_EVENTS` events and one is
-            in flight at a time.
+        publish: sends events and returns where they stand, such as a publisher's ``publish``; it gets 1 to
+            `MAX_BATCH_EVENTS` of them and is called again when it has returned.
         speed: simulated seconds per wall second; ``math.inf`` plays as fast as the publisher takes it.
         monotonic: the wall clock, seconds.
         sleep: waits that many seconds of that clock.
@@ -239,7 +236,7 @@ class Player:
         while self._wants_more():
             try:
                 event = next(self._events)
-                waiting = _Waiting(event, event.time.timestamp(), len(event.raw) + _RECORDEDTIME_BYTES)
+                waiting = _Waiting(event, event.time.timestamp())
             except StopIteration:
                 self._exhausted = True
             except Exception as error:  # noqa: BLE001 - raised by _play when the events before it are published
@@ -263,16 +260,14 @@ class Player:
         """What is to be published now, out of the buffer."""
         buffer = self._buffer
         limit = self._limit()
-        room = MAX_BATCH_BYTES
         batch: list[Event] = []
         while buffer and len(batch) < limit:
             late_s = self._late_s(buffer[0])
-            room -= buffer[0].size
-            if late_s < -_EARLY_S or room < 0:
+            if late_s < -_EARLY_S:
                 break
             if not batch:
                 self._lag_s = max(0.0, late_s)
-            event, self._newest_s, _ = buffer.popleft()
+            event, self._newest_s = buffer.popleft()
             batch.append(event)
         if batch and not self._paces():
             self._anchor_time = self._newest_s
@@ -355,8 +350,6 @@ class _Waiting(NamedTuple):
     event: Event
     time_s: float
     """Simulated seconds since 1970."""
-    size: int
-    """Bytes as published, at most."""
 
 
 def _checked_speed(speed: float) -> float:
