@@ -4,6 +4,7 @@ An importer is a function ``(path, project) -> Imported``. It says of every row 
 why it was ignored; of every event whether the trace has it or merely implies it (``data.implied``).
 
 * :mod:`~syndarix_rt.playback.importers.aidev`: pull requests of coding agents on GitHub (AIDev-pop)
+* :mod:`~syndarix_rt.playback.importers.aidev_files`: simulated events in the format of that trace
 """
 
 from collections.abc import Callable

@@ -182,7 +182,7 @@ def import_aidev(path: str | os.PathLike[str], project: str = "aidev") -> Import
         facts = _facts(pull, timelines[pull.pr], timeline)
         events += _Story(pull, project, timeline, notes).tell(facts)
     events.sort(key=lambda event: event.time)  # stable: within a pull request the order stays
-    notes["events are implied by the trace, not in it (data.implied)"] = sum("implied" in e.data for e in events)
+    notes["events implied by the trace, not in it (data.implied)"] = sum("implied" in e.data for e in events)
     return Imported(events, (lifecycle, timeline), notes)
 
 
@@ -260,7 +260,7 @@ class _Story:
             else:
                 self._tell_change(fact)
         if self._run is not None:
-            self._notes["runs have no end in the trace"] += 1
+            self._notes["runs without an end in the trace"] += 1
         return self._events
 
     def _tell_change(self, fact: _Fact) -> None:
@@ -294,7 +294,7 @@ class _Story:
         if _RUN[fact.name] == "agent_started":
             if self._run is not None:
                 self._end_run("agent_error", fact.at_s, {"end_reason": "unknown"}, implied=True)
-                self._notes["runs have no end in the trace before the next start, which ends them"] += 1
+                self._notes["runs without an end in the trace before the next start, which ends them"] += 1
             self._runs += 1
             run = {"run_id": f"{self._pull.pr}-run{self._runs}", "attempt": self._runs}
             self._run = self._add("agent_started", fact.at_s, self._agent | run, cause=self._cause("pr_created"))

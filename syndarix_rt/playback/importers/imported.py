@@ -43,5 +43,5 @@ class Imported(NamedTuple):
         lines.append(f"{len(self.events):,} events")
         if self.events:
             lines[-1] += f" from {self.events[0].time:%Y-%m-%d %H:%M} to {self.events[-1].time:%Y-%m-%d %H:%M} UTC"
-        lines += [f"  {count:,} {note}" for note, count in self.notes.most_common()]
+        lines += [f"  {note}: {count:,}" for note, count in self.notes.most_common()]
         return "\n".join(lines)
