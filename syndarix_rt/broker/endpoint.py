@@ -93,7 +93,8 @@ class Endpoint:
         await self._found()
         connection = self._new()
         with self._translated():
-            await connection.connect()  # type: ignore[no-untyped-call]
+            async with asyncio.timeout(CONNECT_S):
+                await connection.connect()  # type: ignore[no-untyped-call]
         return connection
 
     def lost(self) -> None:
@@ -160,8 +161,7 @@ class Endpoint:
             raise BrokerError(f"Redis at {self.place} refuses these credentials: {error}") from error
         except (errors.ConnectionError, errors.TimeoutError, OSError, TimeoutError) as error:
             self._lost = True
-            reason = str(error) or f"no answer within {COMMAND_S:g} s"
-            raise BrokerUnavailable(f"Redis at {self.place} cannot be reached: {reason}") from error
+            raise BrokerUnavailable(f"Redis at {self.place} cannot be reached: {error or 'no answer'}") from error
         except errors.RedisError as error:
             if isinstance(error, _TRANSIENT) or str(error).startswith(_TRANSIENT_CODES):
                 raise BrokerUnavailable(f"Redis at {self.place} cannot do it now: {error}") from error

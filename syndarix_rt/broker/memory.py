@@ -9,7 +9,7 @@ import asyncio
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import NamedTuple
 
 from syndarix_rt.broker.protocol import (
@@ -161,6 +161,7 @@ class MemoryBroker:
         if project is not None:
             self._projects.add(project)
         self._wake(log)
+        await asyncio.sleep(0)  # whoever publishes in a loop gives the others their turn, as with a real server
         return published
 
     async def position(self, channel: str) -> Position:
@@ -171,7 +172,7 @@ class MemoryBroker:
         """See `Broker.read`."""
         return self._channel(channel).page(after, limit)
 
-    async def tail(self, channel: str) -> AsyncIterator[TailUpdate]:
+    async def tail(self, channel: str) -> AsyncGenerator[TailUpdate]:
         """See `Broker.tail`."""
         log = self._channel(channel)
         wake = asyncio.Event()

@@ -7,7 +7,7 @@ an epoch. `tests/broker_contract.py` is the same suite for every implementation.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import msgspec
@@ -70,7 +70,7 @@ class Retention(msgspec.Struct, frozen=True):
 
 
 class Batch(NamedTuple):
-    """Entries of a log in order, without a hole: offsets ``first``, ``first + 1`` …"""
+    """Entries of a log in order, without a hole: offset ``first`` and those that follow it."""
 
     epoch: str
     first: int
@@ -83,23 +83,35 @@ class Batch(NamedTuple):
 
 
 class Page(NamedTuple):
-    """A read of the log, with the position it was read at (both by one script, so they agree)."""
+    """A read of the log, with the position it was read at (both by one script, so they agree).
+
+    Offsets mean nothing without their epoch, and the log may have begun another one since: compare
+    ``position.epoch`` before using the entries.
+    """
 
     position: Position
     first: int
     """Offset of the first entry; if it is not the one after what was asked for, retention took what is missing."""
     entries: list[bytes]
+    """Without a hole. May be fewer than asked for: at the end of the log, or when they are large."""
+
+    @property
+    def last(self) -> int:
+        """Offset of the last entry; ``first - 1`` if there is none."""
+        return self.first + len(self.entries) - 1
 
 
 TailUpdate = Batch | Position | None
-"""What a tail yields. ``Batch``: the next entries, contiguous to what was yielded before. ``Position``: a new start
-(always the first thing yielded, and again whenever the epoch changes or entries were lost before they could be read):
-the next batch begins at ``last + 1`` of it. None: the broker is away; the next thing will be a ``Position``."""
+"""What a tail yields; see `Broker.tail`."""
 
 
 @runtime_checkable
 class Broker(Protocol):
-    """What publishers, the server and tests need. All methods but ``tail`` raise `BrokerUnavailable` when it is away."""
+    """What publishers, the server and tests need.
+
+    All methods but ``tail`` raise `BrokerUnavailable` while the broker is away, and `BrokerError` for what waiting does
+    not mend (a wrong password, keys in use for something else, a broker that has been closed).
+    """
 
     async def publish(
         self,
@@ -113,13 +125,13 @@ class Broker(Protocol):
         """Append a batch, atomically, and announce it.
 
         With a ``producer``, a batch sent again with the same ``sequence`` adds nothing and gives the first reply with
-        ``duplicates`` set. One batch per producer and channel may be in flight.
+        ``duplicates`` set, for 24 hours. One batch per producer and channel may be in flight.
 
         Args:
             channel: the channel's name.
-            entries: encoded events, each without a line end; 1 to `MAX_BATCH_EVENTS`, at most `MAX_BATCH_BYTES`.
+            entries: encoded events, each one line without its end; 1 to `MAX_BATCH_EVENTS`, at most `MAX_BATCH_BYTES`.
             producer: who sends, random per publisher object (or an idempotency key with its scope).
-            sequence: counts this producer's batches.
+            sequence: counts this producer's batches, from 0.
             fingerprint: of the batch's content; the same sequence with another one is refused.
 
         Raises:
@@ -137,15 +149,32 @@ class Broker(Protocol):
         """Up to ``limit`` entries after offset ``after``, from the log itself."""
         ...
 
-    def tail(self, channel: str) -> AsyncIterator[TailUpdate]:
-        """Follow a channel from its top on, repaired from the log; never raises for a broker that is away.
+    def tail(self, channel: str) -> AsyncGenerator[TailUpdate]:
+        """Follow a channel from its top on; an async generator that does not end before the broker is closed.
 
-        An async generator: ``aclose()`` it to unsubscribe.
+        It yields:
+
+        * a `Position` first: nothing that is published after it was read is missed. Another one whenever the epoch
+          changes (a reset, a flush, a restart of Redis: also one without loss), when retention took entries before
+          they could be read, and after each None.
+        * a `Batch`: the next entries. It has the epoch of the last `Position` and begins right after the last `Batch`,
+          or at ``last + 1`` of the `Position` if none came since.
+        * None: the broker is away. The next thing is a `Position`. It may come first, too.
+
+        So the tail never says what lies between the last `Batch` and a new `Position`. Whoever must know (the server's
+        streams) keeps a cursor, asks `delivery.resume.judge` about it with that position, declares the gap if there is
+        one, and fetches what is left, from the verdict's ``after`` up to ``last``, with `read`.
+
+        However slowly it is consumed, it holds a bounded number of entries: what it dropped it reads from the log.
+        ``aclose()`` it (`contextlib.aclosing`) to unsubscribe at once.
+
+        Raises:
+            BrokerError: something that waiting does not mend; never for a broker that is away.
         """
         ...
 
     async def reset(self, channel: str) -> Position:
-        """Delete the channel's log and begin a new epoch at offset 1."""
+        """Delete the channel's log and begin a new epoch at offset 1. Tails learn of it within about a second."""
         ...
 
     async def projects(self) -> list[str]:
@@ -155,7 +184,7 @@ class Broker(Protocol):
     async def claim(self, channel: str, holder: str, ttl_s: float) -> str:
         """Say that ``holder`` (a run) plays into the channel for the next ``ttl_s``; returns who holds it then.
 
-        The first one to claim holds it until it lets it lapse or releases it.
+        The first one to claim holds it until it lets it lapse or releases it; claiming again prolongs it.
         """
         ...
 
@@ -168,5 +197,5 @@ class Broker(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Give back connections; tails end."""
+        """Give back connections; tails end, and everything else raises `BrokerError` from then on."""
         ...

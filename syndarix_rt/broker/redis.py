@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from syndarix_rt.broker.endpoint import Endpoint, Resolve
@@ -109,7 +109,7 @@ class RedisBroker:
         places = tuple(EventId.parse(place) for place in survived.decode().split())
         return Page(Position(epoch.decode(), first, last, places), page_first, entries)
 
-    async def tail(self, channel: str) -> AsyncIterator[TailUpdate]:
+    async def tail(self, channel: str) -> AsyncGenerator[TailUpdate]:
         """See `Broker.tail`."""
         reader: Reader | None = None
         away = False
@@ -230,4 +230,6 @@ def _refused(text: str, channel: str) -> BrokerError | None:
         return PublishConflict(f"{channel}: sequence {sequence} of this producer came with another content before")
     if code == "SRTFULL":
         return BrokerError(f"{channel}: the log has reached the last offset there is; reset it")
+    if "XADD" in text:
+        return BrokerError(f"{channel}: something else has written to its log; reset it, or use another namespace")
     return None

@@ -44,8 +44,9 @@ local function drop_log() -- but never a key that somebody else uses under that 
 end
 
 local function save(log)
-  if log.fresh then redis.call('DEL', META) end
   if log.changed then
+    -- First a command that Redis allows when it is out of memory; it then lets the script end, and reading goes on.
+    redis.call(log.fresh and 'DEL' or 'PERSIST', META)
     redis.call('HSET', META, 'epoch', log.epoch, 'run', log.run, 'last', integer(log.last), 'survived', log.survived,
       'bytes', integer(log.bytes), 'mark', integer(log.mark))
   else

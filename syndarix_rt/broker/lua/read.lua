@@ -4,7 +4,6 @@
 -- gives {epoch, first, last, survived, first offset of the page, entries}
 
 local AFTER, LIMIT, MAX_BYTES = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local STEP = 100 -- entries at a time, so that few are read in vain when they are large
 
 local log = open_log()
 if log.fresh then drop_log() end
@@ -12,21 +11,24 @@ local first = first_of(log)
 if log.changed then save(log) end
 
 local from = math.max(AFTER + 1, first)
-local entries, bytes, whole = {}, 0, true
-while whole and #entries < LIMIT and bytes < MAX_BYTES do
-  local start = from + #entries
-  if start > log.last then break end
-  local step = math.min(STEP, LIMIT - #entries)
-  local found = redis.call('XRANGE', LOG, integer(start) .. '-0', integer(log.last) .. '-0', 'COUNT', step)
-  if #entries == 0 and found[1] then -- someone may have deleted entries by hand
-    from = tonumber(string.match(found[1][1], '^%d+'))
-  end
+local entries, bytes, step = {}, 0, 8 -- few at first, so that not much is read in vain when they are large
+while #entries < LIMIT and bytes < MAX_BYTES and from + #entries <= log.last do
+  local start = integer(from + #entries) .. '-0'
+  local found = redis.call('XRANGE', LOG, start, integer(log.last) .. '-0', 'COUNT', math.min(step, LIMIT - #entries))
   for _, entry in ipairs(found) do
-    whole = entry[1] == integer(from + #entries) .. '-0'
-    if not whole then break end
+    if entry[1] ~= integer(from + #entries) .. '-0' then
+      -- Somebody has deleted entries by hand. A page has no hole: it ends here, or begins here.
+      if #entries > 0 then return {log.epoch, first, log.last, log.survived, from, entries} end
+      from = tonumber(string.match(entry[1], '^%d+'))
+    end
     entries[#entries + 1] = entry[2][2]
     bytes = bytes + #entry[2][2]
+    if bytes >= MAX_BYTES then break end
   end
-  if #found < step then break end
+  if #found == 0 then
+    if #entries == 0 then from = log.last + 1 end
+    break
+  end
+  step = step * 2
 end
 return {log.epoch, first, log.last, log.survived, from, entries}

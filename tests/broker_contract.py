@@ -1,0 +1,476 @@
+"""What every broker must do: the same tests for each implementation.
+
+A test module makes a subclass and gives it the fixture ``open_broker``: a function that opens another broker on the
+same data, with any of the options ``retention``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import random
+from collections import defaultdict
+
+import pytest
+
+from syndarix_rt.broker import Batch, Retention
+from syndarix_rt.delivery.resume import Position, judge
+from syndarix_rt.errors import BrokerError, BrokerUnavailable, PublishConflict
+from syndarix_rt.events import EventId
+
+CHANNEL = "project:{apollo}"
+DEADLINE_S = 20
+
+
+def numbered(first, last):
+    return [b'{"n":%d}' % n for n in range(first, last + 1)]
+
+
+async def eventually(check):
+    """Wait until ``check()``, which may be async, gives something true, and give it back."""
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            found = check()
+            if inspect.isawaitable(found):
+                found = await found
+            if found:
+                return found
+            await asyncio.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def following(broker, channel=CHANNEL):
+    """A tail, its first position taken, in which each wait has a deadline."""
+    tail = broker.tail(channel)
+    async with contextlib.aclosing(tail):
+        yield _Following(tail, await asyncio.wait_for(anext(tail), DEADLINE_S))
+
+
+class _Following:
+    def __init__(self, tail, position):
+        assert isinstance(position, Position)
+        self.tail = tail
+        self.position = position
+
+    async def next(self):
+        return await asyncio.wait_for(anext(self.tail), DEADLINE_S)
+
+    async def entries(self, last):
+        """Everything up to offset ``last``, which must come in batches that follow each other."""
+        entries = []
+        expected = self.position.last + 1
+        while expected <= last:
+            update = await self.next()
+            assert isinstance(update, Batch)
+            assert (update.epoch, update.first) == (self.position.epoch, expected)
+            assert update.entries
+            entries += update.entries
+            expected = update.last + 1
+        self.position = Position(self.position.epoch, 1, expected - 1)
+        return entries
+
+
+class Consumer:
+    """What the server does with a tail: a cursor that is judged at each position, and pages for what lies between.
+
+    Attributes:
+        seen: (offset, entry) in the order in which they came.
+        gaps: what was declared.
+        away: how often the broker was away.
+    """
+
+    def __init__(self, broker, channel=CHANNEL):
+        self.broker = broker
+        self.channel = channel
+        self.cursor = None
+        self.seen = []
+        self.gaps = []
+        self.away = 0
+
+    async def __aenter__(self):
+        self.task = asyncio.create_task(self._follow())
+        await eventually(lambda: self.cursor)
+        return self
+
+    async def __aexit__(self, *_):
+        self.task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self.task
+
+    async def _follow(self):
+        async with contextlib.aclosing(self.broker.tail(self.channel)) as tail:
+            async for update in tail:
+                if isinstance(update, Batch):
+                    assert (update.epoch, update.first) == (self.cursor.epoch, self.cursor.offset + 1)
+                    self._take(update)
+                elif isinstance(update, Position):
+                    self.position = update
+                    await self._catch_up()
+                else:
+                    self.away += 1
+
+    async def _catch_up(self):
+        position = self.position
+        if self.cursor is None:
+            self.cursor = position.top
+        after, gap = judge(self.cursor, position, live=True)
+        if gap:
+            self.gaps.append(gap)
+        self.cursor = EventId(position.epoch, after)
+        while self.cursor.offset < position.last:
+            try:
+                page = await self.broker.read(
+                    self.channel, self.cursor.offset, min(1000, position.last - self.cursor.offset)
+                )
+            except BrokerUnavailable:
+                return  # the tail will notice too, and give a position again
+            if page.position.epoch != position.epoch or page.first != self.cursor.offset + 1:
+                return
+            self._take(Batch(position.epoch, page.first, page.entries))
+
+    def _take(self, batch):
+        self.seen += zip(range(batch.first, batch.last + 1), batch.entries, strict=True)
+        self.cursor = EventId(batch.epoch, batch.last)
+
+
+class BrokerContract:
+    """Subclass it as ``Test…`` and give it ``open_broker``."""
+
+    @pytest.fixture
+    async def broker(self, open_broker):
+        return open_broker()
+
+    # ---- positions and offsets
+
+    async def test_an_unknown_channel_gets_an_epoch_and_an_empty_log(self, broker):
+        position = await broker.position(CHANNEL)
+        assert (position.first, position.last, position.survived) == (1, 0, ())
+        assert EventId.parse(f"{position.epoch}.0") == position.top
+        assert await broker.position(CHANNEL) == position
+        assert (await broker.position("project:{other}")).epoch != position.epoch
+
+    async def test_offsets_count_from_1_without_holes(self, broker):
+        epoch = (await broker.position(CHANNEL)).epoch
+        first = await broker.publish(CHANNEL, numbered(1, 3))
+        second = await broker.publish(CHANNEL, numbered(4, 4))
+        assert (first.epoch, first.first, first.last, first.duplicates) == (epoch, 1, 3, 0)
+        assert (second.epoch, second.first, second.last, second.duplicates) == (epoch, 4, 4, 0)
+        assert await broker.position(CHANNEL) == Position(epoch, 1, 4)
+        assert (await broker.read(CHANNEL, 0, 10)).entries == numbered(1, 4)
+
+    async def test_bytes_pass_untouched(self, broker):
+        entries = [b'{"t":"\xc3\xa9\xe2\x98\x83"}', b"\r", b"\x00\xff", b" {} ", b"1 epochepoch 1 1"]
+        async with following(broker) as tail:
+            await broker.publish(CHANNEL, entries)
+            assert await tail.entries(5) == entries
+        assert (await broker.read(CHANNEL, 0, 10)).entries == entries
+
+    async def test_parallel_publishers_share_one_order_and_no_batch_is_torn(self, open_broker):
+        brokers = [open_broker() for _ in range(4)]
+        sizes = random.Random(1)
+
+        async def publish(name, broker):
+            for batch in range(25):
+                entries = [b'["%d",%d,%d]' % (name, batch, n) for n in range(sizes.randint(1, 30))]
+                published = await broker.publish(CHANNEL, entries, producer=f"p{name}", sequence=batch)
+                placed[published.first] = entries
+                assert published.last - published.first + 1 == len(entries)
+
+        placed = {}
+        async with following(brokers[0]) as tail:
+            await asyncio.gather(*(publish(name, broker) for name, broker in enumerate(brokers)))
+            expected = [entry for first in sorted(placed) for entry in placed[first]]
+            assert await tail.entries(len(expected)) == expected
+        position = await brokers[0].position(CHANNEL)
+        assert (position.first, position.last) == (1, len(expected))
+        assert (await brokers[0].read(CHANNEL, 0, len(expected))).entries == expected
+        order = defaultdict(list)
+        for first in sorted(placed):
+            name, batch, _ = eval(placed[first][0])  # noqa: PGH001 - our own text
+            order[name].append(batch)
+        assert all(batches == list(range(25)) for batches in order.values())
+
+    @pytest.mark.parametrize(
+        "entries",
+        [[], [b"1"] * 1001, [b"x" * (1024 * 1024)] * 4 + [b"1"], [b"1", b""], [b"1", b"2\n3"]],
+        ids=["none", "too many", "too large", "an empty entry", "a line end"],
+    )
+    async def test_what_is_no_batch_is_refused_and_nothing_of_it_is_stored(self, broker, entries):
+        with pytest.raises(ValueError, match="batch|entry"):
+            await broker.publish(CHANNEL, entries)
+        assert (await broker.position(CHANNEL)).last == 0
+
+    async def test_the_largest_batches_are_taken(self, broker):
+        async with following(broker) as tail:
+            await broker.publish(CHANNEL, numbered(1, 1000))
+            await broker.publish(CHANNEL, [b"x" * (1024 * 1024)] * 4)
+            entries = await tail.entries(1004)
+        assert entries[:1000] == numbered(1, 1000)
+        assert [len(entry) for entry in entries[1000:]] == [1024 * 1024] * 4
+
+    # ---- sending again
+
+    async def test_a_batch_sent_again_adds_nothing_and_gets_the_first_reply(self, broker):
+        first = await broker.publish(CHANNEL, numbered(1, 3), producer="p", sequence=7)
+        await broker.publish(CHANNEL, numbered(4, 5))
+        again = await broker.publish(CHANNEL, numbered(1, 3), producer="p", sequence=7)
+        assert (again.epoch, again.first, again.last, again.duplicates) == (first.epoch, 1, 3, 3)
+        assert (await broker.read(CHANNEL, 0, 10)).entries == numbered(1, 5)
+
+    async def test_a_batch_sent_many_times_at_once_is_added_once(self, open_broker):
+        brokers = [open_broker() for _ in range(3)]
+        replies = await asyncio.gather(
+            *(broker.publish(CHANNEL, numbered(1, 2), producer="p", sequence=1) for broker in brokers * 3)
+        )
+        assert {(reply.first, reply.last) for reply in replies} == {(1, 2)}
+        assert sorted(reply.duplicates for reply in replies) == [0] + [2] * 8
+        assert (await brokers[0].position(CHANNEL)).last == 2
+
+    async def test_a_lower_sequence_is_a_conflict(self, broker):
+        await broker.publish(CHANNEL, [b"1"], producer="p", sequence=7)
+        with pytest.raises(PublishConflict, match="7"):
+            await broker.publish(CHANNEL, [b"2"], producer="p", sequence=6)
+        assert (await broker.position(CHANNEL)).last == 1
+
+    async def test_the_same_sequence_with_another_content_is_a_conflict(self, broker):
+        await broker.publish(CHANNEL, [b"1"], producer="p", sequence=0, fingerprint="a b")
+        assert (await broker.publish(CHANNEL, [b"1"], producer="p", sequence=0, fingerprint="a b")).duplicates == 1
+        for fingerprint in ("a", ""):
+            with pytest.raises(PublishConflict, match="another content"):
+                await broker.publish(CHANNEL, [b"1"], producer="p", sequence=0, fingerprint=fingerprint)
+        assert (await broker.position(CHANNEL)).last == 1
+
+    async def test_producers_and_channels_do_not_know_each_other(self, broker):
+        for channel in (CHANNEL, "project:{other}", "chat:{apollo}"):
+            for producer in ("p", "q", "key with spaces / and ünïcode"):
+                reply = await broker.publish(channel, [b"1"], producer=producer, sequence=3)
+                assert reply.duplicates == 0
+            assert (await broker.position(channel)).last == 3
+
+    async def test_sequences_may_skip_and_be_large(self, broker):
+        for sequence in (5, 9, 2**53 - 1):
+            assert (await broker.publish(CHANNEL, [b"1"], producer="p", sequence=sequence)).duplicates == 0
+        assert (await broker.publish(CHANNEL, [b"1"], producer="p", sequence=2**53 - 1)).duplicates == 1
+
+    async def test_a_batch_sent_again_after_a_reset_is_not_added_to_the_new_history(self, broker):
+        first = await broker.publish(CHANNEL, [b"1"], producer="p", sequence=1)
+        await broker.reset(CHANNEL)
+        again = await broker.publish(CHANNEL, [b"1"], producer="p", sequence=1)
+        assert (again.epoch, again.duplicates) == (first.epoch, 1)
+        assert (await broker.position(CHANNEL)).last == 0
+
+    # ---- reading
+
+    async def test_pages_follow_each_other(self, broker):
+        await broker.publish(CHANNEL, numbered(1, 250))
+        for limit in (1, 7, 100, 101, 250, 1000):
+            after, entries = 0, []
+            while after < 250:
+                page = await broker.read(CHANNEL, after, limit)
+                assert page.first == after + 1
+                assert 1 <= len(page.entries) <= limit
+                assert page.position.last == 250
+                entries += page.entries
+                after = page.last
+            assert entries == numbered(1, 250)
+
+    async def test_a_page_at_the_end_is_empty(self, broker):
+        await broker.publish(CHANNEL, numbered(1, 3))
+        for after in (3, 4):
+            page = await broker.read(CHANNEL, after, 10)
+            assert (page.first, page.entries) == (after + 1, [])
+            assert page.position.last == 3
+
+    async def test_a_page_of_large_entries_ends_early_and_is_never_empty(self, broker):
+        for _ in range(3):
+            await broker.publish(CHANNEL, [b"x" * 500_000] * 8)
+        page = await broker.read(CHANNEL, 0, 1000)
+        assert 8 <= len(page.entries) < 24
+        assert (await broker.read(CHANNEL, page.last, 1)).first == page.last + 1
+
+    # ---- retention
+
+    async def test_retention_by_count_keeps_at_least_what_was_asked_and_not_much_more(self, open_broker):
+        broker = open_broker(retention=Retention(entries=1000))
+        for start in range(1, 3001, 100):
+            await broker.publish(CHANNEL, numbered(start, start + 99))
+        position = await broker.position(CHANNEL)
+        assert position.last == 3000
+        assert 1000 <= position.last - position.first + 1 <= 1200
+        page = await broker.read(CHANNEL, 0, 1)
+        assert (page.first, page.entries) == (position.first, numbered(position.first, position.first))
+
+    async def test_retention_by_bytes(self, open_broker):
+        broker = open_broker(retention=Retention(bytes=1_000_000))
+        entry = b"x" * 10_000
+        for _ in range(40):
+            await broker.publish(CHANNEL, [entry] * 10)
+        position = await broker.position(CHANNEL)
+        kept = (position.last - position.first + 1) * len(entry)
+        assert position.last == 400
+        assert 800_000 <= kept <= 1_200_000
+
+    async def test_retention_by_age_takes_the_log_and_leaves_the_epoch(self, open_broker):
+        broker = open_broker(retention=Retention(age_s=0.2))
+        published = await broker.publish(CHANNEL, numbered(1, 3))
+
+        async def expired():
+            position = await broker.position(CHANNEL)
+            return position if position.first > 3 else None
+
+        assert await eventually(expired) == Position(published.epoch, 4, 3)
+        page = await broker.read(CHANNEL, 1, 10)
+        assert (page.first, page.entries) == (4, [])
+        assert (await broker.publish(CHANNEL, [b"4"])).first == 4
+        assert (await broker.read(CHANNEL, 0, 10)).first == 4
+
+    async def test_publishing_keeps_a_log_alive(self, open_broker):
+        broker = open_broker(retention=Retention(age_s=30))
+        for _ in range(3):
+            await broker.publish(CHANNEL, [b"1"])
+        assert (await broker.position(CHANNEL)).first == 1
+
+    # ---- reset
+
+    async def test_reset_begins_a_new_epoch_at_1(self, broker):
+        before = await broker.publish(CHANNEL, numbered(1, 3))
+        position = await broker.reset(CHANNEL)
+        assert position == await broker.position(CHANNEL) == Position(position.epoch, 1, 0)
+        assert position.epoch != before.epoch
+        after = await broker.publish(CHANNEL, [b"1"])
+        assert (after.epoch, after.first) == (position.epoch, 1)
+        assert judge(EventId(before.epoch, 1), await broker.position(CHANNEL)).gap.reason == "epoch"
+
+    # ---- tails
+
+    async def test_a_tail_begins_with_the_position_and_misses_nothing_after_it(self, broker):
+        await broker.publish(CHANNEL, numbered(1, 5))
+        async with following(broker) as tail:
+            assert tail.position == await broker.position(CHANNEL)
+            await broker.publish(CHANNEL, numbered(6, 6))
+            await broker.publish(CHANNEL, numbered(7, 9))
+            assert await tail.entries(9) == numbered(6, 9)
+
+    async def test_a_tail_follows_an_unknown_channel(self, broker):
+        async with following(broker) as tail:
+            await broker.publish(CHANNEL, numbered(1, 2))
+            assert await tail.entries(2) == numbered(1, 2)
+
+    async def test_tails_that_come_and_go_each_see_everything_after_their_position(self, open_broker):
+        publisher, reader = open_broker(), open_broker()
+        stop = asyncio.Event()
+
+        async def publish():
+            n = 0
+            while not stop.is_set():
+                n += 1
+                await publisher.publish(CHANNEL, numbered(n, n))
+            return n
+
+        publishing = asyncio.create_task(publish())
+        for _ in range(15):
+            async with following(reader) as tail:
+                start = tail.position.last
+                entries = await tail.entries(start + 3)
+                assert entries == numbered(start + 1, start + len(entries))
+        stop.set()
+        assert (await reader.position(CHANNEL)).last == await publishing
+
+    async def test_a_tail_read_slowly_still_gives_everything(self, open_broker):
+        publisher, reader = open_broker(), open_broker()
+        async with following(reader) as tail:
+            for start in range(1, 3001, 2):
+                await publisher.publish(CHANNEL, numbered(start, start + 1))
+            assert await tail.entries(3000) == numbered(1, 3000)
+
+    async def test_tails_of_several_channels_get_their_own(self, broker):
+        channels = [f"project:{{p{n}}}" for n in range(5)]
+        async with contextlib.AsyncExitStack() as stack:
+            tails = [await stack.enter_async_context(following(broker, channel)) for channel in channels]
+            twin = await stack.enter_async_context(following(broker, channels[0]))
+            for n, channel in enumerate(channels):
+                await broker.publish(channel, [b"%d" % n])
+            for n, tail in enumerate(tails):
+                assert await tail.entries(1) == [b"%d" % n]
+            assert await twin.entries(1) == [b"0"]
+
+    async def test_a_tail_announces_a_reset_with_a_position(self, broker):
+        async with following(broker) as tail:
+            await broker.publish(CHANNEL, numbered(1, 2))
+            await tail.entries(2)
+            position = await broker.reset(CHANNEL)
+            assert await tail.next() == position
+            tail.position = position
+            await broker.publish(CHANNEL, numbered(1, 1))
+            assert await tail.entries(1) == numbered(1, 1)
+
+    async def test_a_consumer_that_judges_its_cursor_goes_on_after_a_reset(self, open_broker):
+        broker = open_broker()
+        async with Consumer(open_broker()) as consumer:
+            await broker.publish(CHANNEL, numbered(1, 5))
+            await broker.reset(CHANNEL)
+            await broker.publish(CHANNEL, numbered(1, 3))
+            new = list(enumerate(numbered(1, 3), 1))
+            await eventually(lambda: consumer.seen[-3:] == new and consumer.gaps)
+        assert consumer.seen[:-3] == list(enumerate(numbered(1, len(consumer.seen) - 3), 1))
+        assert [gap.reason for gap in consumer.gaps] == ["epoch"]
+
+    async def test_a_tail_overtaken_by_retention_gives_a_new_position(self, open_broker):
+        broker = open_broker(retention=Retention(entries=100))
+        async with following(broker) as tail:
+            for _ in range(25):  # more than any buffer holds
+                await broker.publish(CHANNEL, [b"x" * 4000] * 1000)
+            seen = 0
+            while seen < 25_000:
+                update = await tail.next()
+                if isinstance(update, Position):
+                    assert update.first > seen + 1
+                    assert judge(EventId(update.epoch, seen), update, live=True).gap.reason == "slow"
+                    break
+                assert update.first == seen + 1
+                seen = update.last
+            else:
+                pytest.fail("retention never overtook the tail")
+
+    async def test_closing_a_broker_ends_its_tails_and_refuses_the_rest(self, open_broker):
+        broker = open_broker()
+        async with following(broker) as tail:
+            waiting = asyncio.create_task(tail.next())
+            await asyncio.sleep(0)
+            await broker.aclose()
+            with pytest.raises(StopAsyncIteration):
+                await waiting
+        for call in (broker.ping(), broker.position(CHANNEL), broker.publish(CHANNEL, [b"1"])):
+            with pytest.raises(BrokerError, match="closed"):
+                await call
+
+    # ---- claims, projects, ping
+
+    async def test_the_first_to_claim_holds_until_it_releases(self, broker):
+        assert await broker.claim(CHANNEL, "run-1", 60) == "run-1"
+        assert await broker.claim(CHANNEL, "run-2", 60) == "run-1"
+        assert await broker.claim(CHANNEL, "run-1", 60) == "run-1"
+        assert await broker.claim("project:{other}", "run-2", 60) == "run-2"
+        await broker.release(CHANNEL, "run-2")
+        assert await broker.claim(CHANNEL, "run-2", 60) == "run-1"
+        await broker.release(CHANNEL, "run-1")
+        assert await broker.claim(CHANNEL, "run-2", 60) == "run-2"
+
+    async def test_a_claim_lapses_unless_it_is_prolonged(self, broker):
+        assert await broker.claim(CHANNEL, "run-1", 0.1) == "run-1"
+
+        async def lapsed():
+            return await broker.claim(CHANNEL, "run-2", 60) == "run-2"
+
+        await eventually(lapsed)
+
+    async def test_projects_that_were_published_to_are_listed(self, broker):
+        assert await broker.projects() == []
+        await broker.position("project:{only-looked-at}")
+        for channel in ("project:{b}", "project:{a}", "project:{b}", "chat:{c}"):
+            await broker.publish(channel, [b"1"])
+        assert await broker.projects() == ["a", "b"]
+
+    async def test_ping_returns(self, broker):
+        await broker.ping()
