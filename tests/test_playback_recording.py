@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -122,11 +124,27 @@ with RecordingWriter({str(path)!r}, flush_s=0) as writer:
     assert list(read_recording(tmp_path / "a.jsonl.partial")) == ticks(100)
 
 
-def test_a_full_disk_is_reported_with_the_file_and_the_reason():
-    with pytest.raises(RecordingError, match=r"/dev/full: cannot write: No space left on device; about 5000 events"):
-        write_recording("/dev/full", ticks(5000))
-    with pytest.raises(RecordingError, match="about 1 events were written"), RecordingWriter("/dev/full") as writer:
-        writer.write(event_at(0))
+@contextlib.contextmanager
+def files_no_larger_than(size):
+    """As on a full disk: the system takes no more bytes into a file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("count", [2, 20_000])
+def test_a_full_disk_is_reported_with_the_file_and_the_reason(tmp_path, count):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"an older one")
+    with (
+        pytest.raises(RecordingError, match=r"a.jsonl.partial: cannot write: File too large; about \d+ events were"),
+        files_no_larger_than(100),
+    ):
+        write_recording(path, ticks(count))
+    assert path.read_bytes() == b"an older one"
 
 
 def test_a_device_is_written_to_and_stays_a_device(tmp_path):

@@ -77,7 +77,8 @@ class Player:
 
     Args:
         events: what to play, ordered by time (an earlier time than the one before is due at once). It is read
-            lazily: when pacing, at most one event beyond what is due; at full speed, one batch ahead.
+            lazily: when pacing, at most one event beyond what is due; at full speed, one batch ahead. Other tasks
+            get their turn every few milliseconds, or after each event of a source that takes longer for one.
         publish: sends events and returns where they stand, such as a publisher's ``publish``; it gets 1 to
             `MAX_BATCH_EVENTS` of them and is called again when it has returned.
         speed: simulated seconds per wall second; ``math.inf`` plays as fast as the publisher takes it.
