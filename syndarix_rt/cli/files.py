@@ -1,0 +1,131 @@
+"""``simulate``, ``import``, ``validate`` and ``scenarios``: events in files."""
+
+# ruff: noqa: PLC0415 - what a command needs is loaded when it runs; see serving.py
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import IO, cast
+
+import click
+
+from syndarix_rt.cli.console import counted, progress
+from syndarix_rt.cli.options import COUNT, PROJECT, option, scenario_argument, seed_option
+from syndarix_rt.errors import RecordingError
+
+
+@click.command("simulate")
+@scenario_argument()
+@seed_option
+@option(
+    "--events",
+    type=COUNT,
+    metavar="N",
+    default=100_000,
+    help="Stop after so many events; earlier at the scenario's horizon.",
+)
+@option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, allow_dash=True),
+    required=True,
+    metavar="FILE",
+    help="The file to write, one event a line (JSONL); - is stdout.",
+)
+def simulate_command(*, scenario: str, seed: int, events: int, output: Path) -> None:
+    """Simulate SCENARIO into a file, as fast as it goes.
+
+    SCENARIO is a name that "syndarix-rt scenarios" lists, or a TOML file. The same scenario and seed give the same
+    bytes, on every machine.
+    """
+    from syndarix_rt.playback import write_recording
+    from syndarix_rt.simulation import Scenario, Simulation
+
+    simulated = itertools.islice(Simulation(Scenario.load(scenario), seed), events)
+    with progress("Simulating", events) as update:
+        if str(output) == "-":
+            sys.stdout.buffer.writelines(event.raw + b"\n" for event in counted(simulated, update))
+        else:
+            write_recording(output, counted(simulated, update))
+
+
+@click.command("import")
+@click.argument("source", type=click.Choice(["aidev"]))
+@click.argument("path", type=click.Path(path_type=Path))
+@option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The recording (JSONL).")
+@option("--project", type=PROJECT, default="aidev", help="The project that the events belong to.")
+def import_command(*, source: str, path: Path, output: Path, project: str) -> None:
+    """Turn a public trace into a recording.
+
+    SOURCE aidev: pull requests of coding agents on GitHub (AIDev-pop); PATH is the directory of its CSV files. What
+    becomes of every row is printed.
+    """
+    from syndarix_rt.playback import write_recording
+    from syndarix_rt.playback.importers import IMPORTERS
+
+    imported = IMPORTERS[source](path, project)
+    with progress("Writing", len(imported.events)) as update:
+        write_recording(output, counted(imported.events, update))
+    click.echo(imported.summary())
+
+
+@click.command("validate")
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@click.pass_context
+def validate_command(ctx: click.Context, *, file: Path) -> None:
+    """Check a recording: can its events have happened like this?
+
+    FILE holds one event a line (JSONL; .gz is unpacked; - is stdin). Each violation of an invariant is a line; the exit
+    code is 1 if there is any.
+    """
+    from syndarix_rt.simulation import validate
+
+    with progress("Checking") as update:
+        report = validate(counted(_lines(file), update))
+    click.echo(report)
+    ctx.exit(0 if report.ok else 1)
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The lines of a recording that are not empty, whatever is in them."""
+    from syndarix_rt.events import MAX_EVENT_BYTES
+
+    try:
+        with _opened(path) as file:
+            # Only as far as an event may reach: a file without line ends cannot fill the memory.
+            while line := file.readline(MAX_EVENT_BYTES + 3):
+                if line.strip():
+                    yield line.rstrip(b"\r\n")
+    except (OSError, EOFError, zlib.error) as error:
+        raise RecordingError(f"{path}: cannot read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _opened(path: Path) -> AbstractContextManager[IO[bytes]]:
+    if str(path) == "-":
+        return nullcontext(sys.stdin.buffer)
+    if path.suffix == ".gz":
+        return cast("IO[bytes]", gzip.open(path))
+    return path.open("rb")
+
+
+@click.command("scenarios")
+def scenarios_command() -> None:
+    """List the scenarios of this installation."""
+    from syndarix_rt.simulation import Scenario, presets
+
+    rows = [("SCENARIO", "SPEED", "HORIZON", "WHAT TO LOOK FOR")]
+    for name, description in presets().items():
+        scenario = Scenario.preset(name)
+        horizon = "none" if scenario.horizon_h is None else f"{scenario.horizon_h:g} h"
+        rows.append((name, f"{scenario.speed:g}", horizon, description))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        click.echo("  ".join([*cells, row[3]]))
+    click.echo("\nSPEED: simulated seconds per second of wall time. HORIZON: simulated time to the end.", err=True)

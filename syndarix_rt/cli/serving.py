@@ -1,0 +1,366 @@
+"""``serve`` and ``demo``: broker, server and, for the demo, a simulation in one process."""
+
+# ruff: noqa: PLC0415 - what a command needs is loaded when it runs: all of it takes a second, --help should not
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import itertools
+import ssl
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
+
+import click
+
+from syndarix_rt._version import __version__
+from syndarix_rt.cli.console import run, say
+from syndarix_rt.cli.options import (
+    COUNT,
+    PORTS,
+    PROJECT,
+    RETENTION,
+    SPEED,
+    TOKEN,
+    option,
+    redis_url_option,
+    run_name,
+    scenario_argument,
+    seed_option,
+)
+from syndarix_rt.cli.tools import new_token
+from syndarix_rt.errors import ProjectBusy, SyndarixError
+
+if TYPE_CHECKING:
+    import socket
+
+    from quart import Quart
+
+    from syndarix_rt.broker import Broker, Retention
+    from syndarix_rt.events import Event
+    from syndarix_rt.playback import Player
+    from syndarix_rt.server import Settings
+    from syndarix_rt.simulation import Scenario
+
+PORT = 8765
+"""Near Jupyter's 8888, and nothing well known listens there."""
+
+DEMO_PROJECT = "apollo"
+
+DEMO_DRAIN_S = 1.0
+"""A demo has a handful of streams: no need to spread their ends, and whoever presses Ctrl-C wants the prompt back."""
+
+
+def _listening(command: Any) -> Any:
+    """The options of whatever listens."""
+    for decorate in (
+        redis_url_option,
+        option(
+            "--token",
+            type=TOKEN,
+            show_default="a new one",
+            help="The secret that clients must show. '' switches it off; on a loopback address only.",
+        ),
+        option(
+            "--host", default="127.0.0.1", metavar="NAME", help="Where to listen: a name or address of this machine."
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
+@click.command("serve")
+@_listening
+@option("--port", type=PORTS, metavar="N", default=PORT, help="Where to listen; 0: any free port.")
+@option("--workers", type=COUNT, metavar="N", default=1, help="Processes that serve; one worker for now.")
+@option(
+    "--retention",
+    type=RETENTION,
+    default="100000,24h,256MiB",
+    help="What each project's log keeps: events, age (s, m, h, d), size (KiB, MiB, GiB).",
+)
+@option(
+    "--keepalive",
+    type=click.FloatRange(0, 3600, min_open=True),
+    default=15,
+    metavar="SECONDS",
+    help="A connection that had no traffic for so long gets a comment.",
+)
+@option(
+    "--cors-origin", multiple=True, metavar="ORIGIN", help="A site whose pages may read and write here. Repeatable."
+)
+@option("--allow-host", multiple=True, metavar="NAME", help="Another name of this server, as a proxy's. Repeatable.")
+@option(
+    "--namespace",
+    default="",
+    show_default="none",
+    metavar="PREFIX",
+    help="Put before all names in Redis, to share it with others.",
+)
+@option("--tls-cert", type=click.Path(path_type=Path), help="Certificate chain (PEM): serve HTTPS.")
+@option(
+    "--tls-key", type=click.Path(path_type=Path), help="The certificate's private key (PEM), if it is not in there."
+)
+def serve_command(
+    *,
+    redis_url: str | None,
+    token: str | None,
+    host: str,
+    port: int,
+    workers: int,
+    retention: Retention,
+    keepalive: float,
+    cors_origin: tuple[str, ...],
+    allow_host: tuple[str, ...],
+    namespace: str,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+) -> None:
+    """Serve event streams, publishing, history and the web page.
+
+    Without --redis-url the embedded Redis is used, which all processes of a user share. Ctrl-C ends the server once
+    its streams have been told; a second one ends it at once.
+    """
+    from syndarix_rt.server import Settings, loop_factory
+
+    if workers > 1:
+        raise click.BadParameter("one worker for now; leave it out.", param_hint="--workers")
+    _check_tls(tls_cert, tls_key)
+    settings = Settings(
+        host=host,
+        hosts=allow_host,
+        token=_checked_token(token, host),
+        cors_origins=cors_origin,
+        keepalive_s=keepalive,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+    )
+
+    async def serve() -> None:
+        async with _open_server(settings, port, redis_url, namespace=namespace, retention=retention) as server:
+            await server.serve(lambda: _present("serves", server.url("/")))
+
+    run(serve(), loop_factory())
+
+
+@click.command("demo")
+@scenario_argument(default="demo_small")
+@_listening
+@option(
+    "--port",
+    type=PORTS,
+    metavar="N",
+    show_default=f"{PORT}, or the next free one",
+    help="Where to listen; 0: any free port.",
+)
+@option(
+    "--project",
+    type=PROJECT,
+    show_default=f"{DEMO_PROJECT}; {DEMO_PROJECT}-2 … while that is played into",
+    help="The project that the events go to.",
+)
+@option("--speed", type=SPEED, show_default="the scenario's", help="Simulated seconds per second of wall time.")
+@seed_option
+def demo_command(
+    *,
+    scenario: str,
+    redis_url: str | None,
+    token: str | None,
+    host: str,
+    port: int | None,
+    project: str | None,
+    speed: float | None,
+    seed: int,
+) -> None:
+    """Broker, server, simulation and web page in one command.
+
+    The page's URL is printed. SCENARIO is a name that "syndarix-rt scenarios" lists, or a TOML file, with one project.
+    Its time begins now. It is played until Ctrl-C; if it has a horizon, it begins again there with the next seed.
+    """
+    from syndarix_rt.broker import Publisher
+    from syndarix_rt.playback import Player, claim
+    from syndarix_rt.server import Settings, loop_factory
+    from syndarix_rt.simulation import Scenario
+
+    loaded = Scenario.load(scenario)
+    settings = Settings(host=host, token=_checked_token(token, host), drain_s=DEMO_DRAIN_S)
+
+    async def demo() -> None:
+        async with AsyncExitStack() as stack:
+            server = await stack.enter_async_context(_open_server(settings, port, redis_url))
+            for name in [project] if project else _demo_projects():
+                publisher = Publisher(server.broker, name)
+                player = Player(
+                    _endlessly(loaded.for_project(name), seed), publisher.publish, speed=speed or loaded.speed
+                )
+                claimed = claim(server.broker, name, run_name(loaded.name, seed), on_lost=player.stop)
+                try:
+                    await stack.enter_async_context(claimed)
+                    break
+                except ProjectBusy:
+                    if project:
+                        raise
+
+            def ready() -> None:
+                stack.push_async_callback(_end, asyncio.create_task(_play(player)))
+                about = f"plays {loaded.name} (seed {seed}, speed {player.speed:g}) into project {name}"
+                _present(about, server.url(f"/p/{name}"))
+
+            await server.serve(ready)
+
+    run(demo(), loop_factory())
+
+
+def _demo_projects() -> Iterator[str]:
+    yield DEMO_PROJECT
+    for number in itertools.count(2):
+        yield f"{DEMO_PROJECT}-{number}"
+
+
+def _endlessly(scenario: Scenario, seed: int) -> Iterator[Event]:
+    """The scenario's events from now on; after its horizon it goes on in time with the next seed."""
+    from syndarix_rt.simulation import Simulation
+
+    start = datetime.now(UTC)
+    for next_seed in itertools.count(seed):
+        yield from Simulation(scenario, next_seed, start)
+        start += timedelta(hours=scenario.horizon_h or 0)
+
+
+async def _play(player: Player) -> None:
+    try:
+        await player.run()
+    except SyndarixError as error:
+        say(f"the simulation ended, the server goes on: {error}")
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
+
+
+# --- a server --------------------------------------------------------------------------------------------------------
+
+
+class _Server(NamedTuple):
+    """What listens, and where events are kept."""
+
+    broker: Broker
+    sock: socket.socket
+    settings: Settings
+    base_url: str
+
+    def url(self, path: str) -> str:
+        """The URL to be printed: with the key, so that whoever sees the terminal can open it."""
+        token = self.settings.token
+        return f"{self.base_url}{path}" + (f"?key={quote(token, safe='')}" if token else "")
+
+    async def serve(self, ready: Callable[[], None]) -> None:
+        """Serve until a signal; ``ready`` is called once requests are answered."""
+        from syndarix_rt.server import serve
+
+        async def on_ready(_: Quart) -> None:
+            ready()
+
+        await serve(self.broker, self.settings, self.sock, ready=on_ready)
+
+
+@asynccontextmanager
+async def _open_server(
+    settings: Settings,
+    port: int | None,
+    redis_url: str | None,
+    *,
+    namespace: str = "",
+    retention: Retention | None = None,
+) -> AsyncIterator[_Server]:
+    """Listen, open the broker, and let other commands find the server; all of it ends with the context.
+
+    Args:
+        settings: of the server.
+        port: None for the default or the next free one.
+        redis_url: None for the embedded one.
+        namespace: of the names in Redis.
+        retention: of the logs.
+    """
+    import structlog
+
+    from syndarix_rt.broker import MemoryBroker, Retention
+    from syndarix_rt.broker.factory import broker_or_memory
+    from syndarix_rt.state import announce_server
+
+    # The log is for people: it must not mix with what the command prints.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    with _bind(settings.host, port) as sock:
+        broker, remark = await broker_or_memory(redis_url, namespace=namespace, retention=retention or Retention())
+        try:
+            if remark:
+                say(remark)
+            server = _Server(broker, sock, settings, _base_url(settings, sock.getsockname()[1]))
+            in_memory = isinstance(broker, MemoryBroker)
+            with announce_server(server.url("/"), memory=in_memory, broker_url=redis_url, namespace=namespace):
+                yield server
+        finally:
+            await broker.aclose()
+
+
+def _bind(host: str, port: int | None) -> socket.socket:
+    from syndarix_rt.server import bind
+
+    try:
+        return bind(host, PORT if port is None else port, or_next_free=port is None)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        hint = (
+            "choose another with --port (0: any free one)" if error.errno == errno.EADDRINUSE else "see --host, --port"
+        )
+        raise SyndarixError(
+            f"cannot listen on {host}, port {PORT if port is None else port}: {reason}; {hint}"
+        ) from error
+
+
+def _base_url(settings: Settings, port: int) -> str:
+    host = settings.host
+    if host in ("", "0.0.0.0", "::"):  # noqa: S104 - all addresses: this machine reaches it by this one
+        host = "127.0.0.1" if host != "::" else "::1"
+    return f"{'https' if settings.tls_cert else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _checked_token(token: str | None, host: str) -> str | None:
+    """The token to use: a new one if none was given; None if it is switched off."""
+    if token is None:
+        return new_token()
+    if token == "" and not _is_loopback(host):
+        raise click.BadParameter(
+            f"{host} can be reached from other machines, so a secret is needed; leave --token out to get one.",
+            param_hint="--token",
+        )
+    return token or None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _check_tls(cert: Path | None, key: Path | None) -> None:
+    if key is not None and cert is None:
+        raise click.BadParameter("it needs the certificate: --tls-cert FILE.", param_hint="--tls-key")
+    if cert is not None:
+        try:
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(cert, key)
+        except OSError as error:  # an SSLError is one, too
+            files = f"{cert} with {key}" if key else f"{cert}"
+            raise SyndarixError(f"cannot use the certificate {files}: {error.strerror or error}") from error
+
+
+def _present(about: str, url: str) -> None:
+    click.echo(f"Syndarix RT {__version__} {about}. Ctrl-C ends it.\n\n    {click.style(url, bold=True)}\n")
