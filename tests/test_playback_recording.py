@@ -223,7 +223,7 @@ def test_a_wrong_line_is_named_with_file_line_path_and_reason(tmp_path, line, re
 def test_a_file_that_is_not_there_is_named(tmp_path):
     assert read_until_it_fails(tmp_path / "none.jsonl") == (
         [],
-        f"{tmp_path}/none.jsonl: cannot read after 0 events: No such file or directory",
+        f"{tmp_path}/none.jsonl: cannot read after 0 lines: No such file or directory",
     )
 
 

@@ -8,6 +8,6 @@
 
 from syndarix_rt.playback.claims import claim
 from syndarix_rt.playback.player import Player
-from syndarix_rt.playback.recording import RecordingWriter, read_recording, replay, write_recording
+from syndarix_rt.playback.recording import RecordingWriter, read_lines, read_recording, replay, write_recording
 
-__all__ = ["Player", "RecordingWriter", "claim", "read_recording", "replay", "write_recording"]
+__all__ = ["Player", "RecordingWriter", "claim", "read_lines", "read_recording", "replay", "write_recording"]

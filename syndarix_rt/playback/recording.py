@@ -21,7 +21,7 @@ import msgspec
 from syndarix_rt.errors import EventError, RecordingError
 from syndarix_rt.events import MAX_EVENT_BYTES, Event
 
-__all__ = ["RecordingWriter", "read_recording", "replay", "write_recording"]
+__all__ = ["RecordingWriter", "read_lines", "read_recording", "replay", "write_recording"]
 
 _BUFFER_BYTES = 1 << 20
 """Python's buffer before the file: few system calls at 100,000 events/s."""
@@ -128,8 +128,28 @@ def write_recording(path: str | os.PathLike[str], events: Iterable[Event]) -> in
     return writer.events
 
 
+def read_lines(path: str | os.PathLike[str]) -> Iterator[bytes]:
+    """The lines of a recording with their line ends, whatever is in them; a name that ends in ``.gz`` is unpacked.
+
+    A line is read only as far as an event may reach, so a file without line ends cannot fill the memory.
+
+    Raises:
+        RecordingError: while iterating, if the file cannot be read.
+    """
+    path = Path(path)
+    number = 0
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            while line := file.readline(MAX_EVENT_BYTES + len(b"\r\n") + 1):
+                number += 1
+                yield line
+    except (OSError, EOFError, zlib.error) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or str(error)
+        raise RecordingError(f"{path}: cannot read after {number} lines: {reason}") from error
+
+
 def read_recording(path: str | os.PathLike[str]) -> Iterator[Event]:
-    """The events of a recording in their order, one line at a time; a name that ends in ``.gz`` is unpacked.
+    """The events of a recording in their order, one line at a time, as `read_lines` reads them.
 
     Each event's ``raw`` is its line. Empty lines are passed over. A complete last line needs no line end.
 
@@ -137,31 +157,22 @@ def read_recording(path: str | os.PathLike[str]) -> Iterator[Event]:
         RecordingError: while iterating, at the first line that is no event; it names file, line and reason. All
             events before it have been given by then.
     """
-    path = Path(path)
-    number = events = 0
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            # A line is read only as far as an event may reach: a file without line ends cannot fill the memory.
-            while line := file.readline(MAX_EVENT_BYTES + 3):
-                number += 1
-                raw = line.rstrip(b"\r\n")
-                if not raw.strip():
-                    continue
-                try:
-                    event = Event.decode(raw)
-                except EventError as error:
-                    where = f"{path}, line {number}"
-                    if _is_cut(line):
-                        raise RecordingError(
-                            f"{where}: the last line is cut off, {events} good events precede it; "
-                            "remove that line to use them"
-                        ) from error
-                    raise RecordingError(f"{where}: {error} ({events} good events precede it)") from error
-                events += 1
-                yield event
-    except (OSError, EOFError, zlib.error) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or str(error)
-        raise RecordingError(f"{path}: cannot read after {events} events: {reason}") from error
+    events = 0
+    for number, line in enumerate(read_lines(path), start=1):
+        raw = line.rstrip(b"\r\n")
+        if not raw.strip():
+            continue
+        try:
+            event = Event.decode(raw)
+        except EventError as error:
+            where = f"{os.fspath(path)}, line {number}"
+            if _is_cut(line):
+                raise RecordingError(
+                    f"{where}: the last line is cut off, {events} good events precede it; remove that line to use them"
+                ) from error
+            raise RecordingError(f"{where}: {error} ({events} good events precede it)") from error
+        events += 1
+        yield event
 
 
 def replay(path: str | os.PathLike[str], project: str | None = None) -> Iterator[Event]:
