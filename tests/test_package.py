@@ -68,7 +68,7 @@ def test_the_environment_file_asks_for_an_extra_that_exists():
 
 
 def test_no_test_skips_itself_or_is_expected_to_fail():
-    """A missing system tool skips through `system_tools`, what a platform lacks through ``skipif``; nothing else does."""
+    """A missing system tool skips through `system_tools`, a platform through ``skipif``; nothing else does."""
     for path in (ROOT / "tests").glob("test_*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute):
