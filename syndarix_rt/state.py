@@ -195,15 +195,24 @@ class ServerEndpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Whether its broker lives in its own memory, so that publishers must go over HTTP."""
     broker_url: str | None = None
     """Of its Redis, credentials included, if it was given one; None for the embedded one."""
+    namespace: str = ""
+    """What it puts before all names in its Redis."""
 
 
 @contextlib.contextmanager
-def announce_server(url: str, *, memory: bool, broker_url: str | None = None) -> Iterator[None]:
+def announce_server(url: str, *, memory: bool, broker_url: str | None = None, namespace: str = "") -> Iterator[None]:
     """Let `running_servers` find this server for as long as the context, or at most the process, lasts.
 
     Where nothing can be written (a read-only container) the server just has to be named by its URL.
     """
-    endpoint = ServerEndpoint(url=url, pid=os.getpid(), started=datetime.now(UTC), memory=memory, broker_url=broker_url)
+    endpoint = ServerEndpoint(
+        url=url,
+        pid=os.getpid(),
+        started=datetime.now(UTC),
+        memory=memory,
+        broker_url=broker_url,
+        namespace=namespace,
+    )
     try:
         path = private_dir("servers") / f"{os.getpid()}-{secrets.token_hex(4)}.json"
         let_go = _write_held(path, msgspec.json.encode(endpoint))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
 __all__ = ["Settings"]
@@ -19,6 +21,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The secret that clients must show; None switches authorisation off (for tests, and for loopback on purpose)."""
     cors_origins: tuple[str, ...] = ()
     """Origins of other sites whose pages may read and write here."""
+    tls_cert: Path | None = None
+    """Certificate chain (PEM); with it the launcher serves HTTPS. Most have a proxy that does."""
+    tls_key: Path | None = None
+    """The certificate's private key (PEM), if it is not in the same file."""
     keepalive_s: float = 15.0
     """A comment goes to a connection that had no byte for so long; the HTML standard advises about 15 s for proxies."""
     retry_ms: tuple[int, int] = (1_000, 3_000)
