@@ -9,8 +9,6 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
-import click
-
 __all__ = ["counted", "progress", "run", "say"]
 
 _T = TypeVar("_T")
@@ -21,7 +19,8 @@ _STEP = 500
 
 def say(text: str) -> None:
     """One line for the person at the terminal."""
-    click.echo(text, err=True)
+    sys.stderr.write(text + "\n")  # unlike click, this goes above a progress line
+    sys.stderr.flush()
 
 
 @contextmanager

@@ -4,20 +4,14 @@
 
 from __future__ import annotations
 
-import gzip
 import itertools
 import sys
-import zlib
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import IO, cast
 
 import click
 
 from syndarix_rt.cli.console import counted, progress
 from syndarix_rt.cli.options import COUNT, PROJECT, option, scenario_argument, seed_option
-from syndarix_rt.errors import RecordingError
 
 
 @click.command("simulate")
@@ -84,34 +78,14 @@ def validate_command(ctx: click.Context, *, file: Path) -> None:
     FILE holds one event a line (JSONL; .gz is unpacked; - is stdin). Each violation of an invariant is a line; the exit
     code is 1 if there is any.
     """
+    from syndarix_rt.playback import read_lines
     from syndarix_rt.simulation import validate
 
+    lines = sys.stdin.buffer if str(file) == "-" else read_lines(file)
     with progress("Checking") as update:
-        report = validate(counted(_lines(file), update))
+        report = validate(line.rstrip(b"\r\n") for line in counted(lines, update) if line.strip())
     click.echo(report)
     ctx.exit(0 if report.ok else 1)
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    """The lines of a recording that are not empty, whatever is in them."""
-    from syndarix_rt.events import MAX_EVENT_BYTES
-
-    try:
-        with _opened(path) as file:
-            # Only as far as an event may reach: a file without line ends cannot fill the memory.
-            while line := file.readline(MAX_EVENT_BYTES + 3):
-                if line.strip():
-                    yield line.rstrip(b"\r\n")
-    except (OSError, EOFError, zlib.error) as error:
-        raise RecordingError(f"{path}: cannot read: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _opened(path: Path) -> AbstractContextManager[IO[bytes]]:
-    if str(path) == "-":
-        return nullcontext(sys.stdin.buffer)
-    if path.suffix == ".gz":
-        return cast("IO[bytes]", gzip.open(path))
-    return path.open("rb")
 
 
 @click.command("scenarios")

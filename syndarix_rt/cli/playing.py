@@ -151,7 +151,7 @@ def _play(
                 try:
                     await player.run()
                 finally:
-                    where = f", up to {player.position}" if player.position else ""
-                    say(f"{player.published:,} events published{where}")
+                    if player.published:  # also of a run that was interrupted
+                        say(f"{player.published:,} events published, up to {player.position}")
 
     run(play())

@@ -8,6 +8,7 @@ import asyncio
 import errno
 import ipaddress
 import itertools
+import math
 import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -209,7 +210,8 @@ def demo_command(
 
             def ready() -> None:
                 stack.push_async_callback(_end, asyncio.create_task(_play(player)))
-                about = f"plays {loaded.name} (seed {seed}, speed {player.speed:g}) into project {name}"
+                pace = "full speed" if math.isinf(player.speed) else f"speed {player.speed:g}"
+                about = f"plays {loaded.name} (seed {seed}, {pace}) into project {name}"
                 _present(about, server.url(f"/p/{name}"))
 
             await server.serve(ready)

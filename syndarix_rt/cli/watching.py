@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -137,14 +138,12 @@ def _write_json(event: Event) -> None:
 
 
 def _write_line(event: Event) -> None:
-    click.echo(_line(event))
-
-
-def _line(event: Event) -> str:
     """Time, type, subject and the payload's plain values, without anything that moves a terminal's cursor."""
-    failed = event.type.endswith(("_failed", "_error"))
-    colour = "red" if failed else COLOURS.get(category_of(event.type) or "")
     plain = [f"{key}={value}" for key, value in event.data.items() if isinstance(value, str | int | float)]
-    text = "  ".join([event.subject or "", *plain])
-    printable = "".join(character if character.isprintable() else "?" for character in text)
-    return f"{event.time:%H:%M:%S}  {click.style(f'{event.type:<18}', fg=colour)}  {printable}"
+    told = [text for text in (event.subject or "", *plain) if text.partition("=")[2] != event.subject]
+    text = "".join(character if character.isprintable() else "?" for character in "  ".join(told))
+    head = f"{event.time:%H:%M:%S}  {event.type:<18}  "
+    if sys.stdout.isatty():
+        text = text[: max(20, shutil.get_terminal_size().columns - len(head))]
+    colour = "red" if event.type.endswith(("_failed", "_error")) else COLOURS.get(category_of(event.type) or "")
+    click.echo(click.style(head, fg=colour) + text)
