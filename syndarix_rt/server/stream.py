@@ -69,7 +69,7 @@ class Stream:
         self._start = start
         self._types = types
         self._woken = asyncio.Event()
-        self._drain_at_s: float | None = None
+        self._ending = False
         self._written_s = time.monotonic()
 
     def wake(self) -> None:
@@ -78,8 +78,11 @@ class Stream:
 
     def drain(self, *, within_s: float) -> None:
         """End it at a random moment within ``within_s``, with what it still lacks."""
-        self._drain_at_s = time.monotonic() + _rng.random() * within_s
-        asyncio.get_running_loop().call_at(self._drain_at_s, self.wake)
+        asyncio.get_running_loop().call_later(_rng.random() * within_s, self._end)
+
+    def _end(self) -> None:
+        self._ending = True
+        self.wake()
 
     async def writes(self) -> AsyncGenerator[bytes]:
         """Everything that goes to this subscriber, in order; each item is one write."""
@@ -177,10 +180,6 @@ class Stream:
             asyncio.get_running_loop().call_later(limit_s, self.wake)
         await self._woken.wait()
         return b""
-
-    @property
-    def _ending(self) -> bool:
-        return self._drain_at_s is not None and time.monotonic() >= self._drain_at_s
 
     def _opening(self, position: Position, gap: Gap | None) -> bytes:
         resumed = self._start.cursor is not None and gap is None
