@@ -1,0 +1,155 @@
+/**
+ * A project's events over a native `EventSource`, once each, across every cut of the connection.
+ *
+ * The browser reconnects by itself, with the last id, as long as the server answers 200. After any other answer it gives
+ * up (`readyState` is CLOSED); then we ask why, and open anew with `?last_event_id=` after a growing delay.
+ *
+ * An `EventSource` cannot listen to all names. But offsets count up by one: where they jump, and where the log has more
+ * than came, the log is asked for events of other names, which are listened to from then on.
+ */
+
+const FIRST_DELAY_MS = 1000; // what a restart takes
+const MAX_DELAY_MS = 30000; // nobody watches a dead page for longer without reloading it
+const LOOK_EVERY_MS = 5000; // for events of unknown names that no other follows
+const PAGE = 1000; // the most that one request for history gives
+const MAX_NAMES = 200; // more custom types than this is a mistake somewhere
+const REMEMBERED = 10000; // offsets of custom events; more than a connection and a look can overlap by
+
+/**
+ * @param {string} base URL of the project's routes, such as "../projects/apollo"
+ * @param {object} options
+ *   names     the types to listen to from the start
+ *   replay    how many of the newest entries to begin with
+ *   onOpen    called with what the server says at the start of each connection: {epoch, first, last, resumed}
+ *   onEvent   called with each event and its offset
+ *   onGap     called with each declared gap
+ *   onState   called with "connecting", "open", "waiting" or "closed", and the reason for people
+ * @returns {{close}}
+ */
+export function openStream(base, { names, replay, onOpen, onEvent, onGap, onState }) {
+  const catalogue = new Set(names);
+  const custom = new Set();
+  const seen = new Set(); // offsets of custom events, which may come from the stream and from the log
+  let source;
+  let cursor = ""; // id of the newest event that came
+  let epoch = "";
+  let covered = 0; // what came, or was looked for, reaches to this offset
+  let failures = 0;
+  let reason = "";
+  let timer = 0;
+  let looking = Promise.resolve();
+
+  function connect() {
+    onState("connecting", reason);
+    const from = cursor ? `last_event_id=${encodeURIComponent(cursor)}` : `replay=${replay}`;
+    source = new EventSource(`${base}/events?${from}`);
+    source.addEventListener("stream-open", opened);
+    source.addEventListener("gap", gap);
+    source.addEventListener("server-draining", () => (reason = "the server is shutting down"));
+    source.addEventListener("auth-expiring", () => (reason = "the key is about to expire"));
+    source.addEventListener("error", failed);
+    for (const name of [...catalogue, ...custom]) source.addEventListener(name, received);
+  }
+
+  function opened({ data }) {
+    const info = JSON.parse(data);
+    failures = 0;
+    reason = "";
+    epoch = info.epoch;
+    if (!info.resumed) covered = Math.max(info.first - 1, info.last - (cursor ? 0 : replay));
+    onOpen(info);
+    onState("open", "");
+  }
+
+  function gap({ data }) {
+    const hole = JSON.parse(data);
+    covered = hole.first - 1;
+    onGap(hole);
+  }
+
+  function received({ type, data, lastEventId }) {
+    cursor = lastEventId;
+    const offset = offsetOf(lastEventId);
+    if (offset > covered + 1) look(covered, offset - 1);
+    covered = Math.max(covered, offset);
+    if (catalogue.has(type)) onEvent(JSON.parse(data), offset);
+    else receivedCustom(JSON.parse(data), offset);
+  }
+
+  function receivedCustom(event, offset) {
+    if (seen.has(offset)) return;
+    seen.add(offset);
+    if (seen.size > REMEMBERED) seen.delete(seen.values().next().value);
+    if (!custom.has(event.type) && custom.size < MAX_NAMES) {
+      custom.add(event.type);
+      source.addEventListener(event.type, received);
+    }
+    onEvent(event, offset);
+  }
+
+  /** Ask the log for custom events between two offsets; one look after the other. */
+  function look(after, last) {
+    const asked = epoch;
+    const work = async () => {
+      while (after < last && asked === epoch) {
+        const limit = Math.min(PAGE, last - after);
+        const url = `${base}/events?after=${asked}.${after}&limit=${limit}`;
+        const answer = await fetch(url, { headers: { accept: "application/json" } });
+        if (!answer.ok) return; // trimmed meanwhile
+        const { events } = await answer.json();
+        if (!events.length) return;
+        after = offsetOf(events.at(-1).position);
+        for (const { position, event } of events) {
+          if (!catalogue.has(event.type)) receivedCustom(event, offsetOf(position));
+        }
+      }
+    };
+    looking = looking.then(work).catch(() => {}); // no connection: the stream notices it, too
+  }
+
+  async function lookForMore() {
+    if (source.readyState !== EventSource.OPEN || document.hidden) return;
+    const answer = await fetch(`${base}/position`).catch(() => null);
+    if (!answer?.ok) return;
+    const { epoch: current, last } = await answer.json();
+    if (current !== epoch || last <= covered) return;
+    look(covered, last);
+    covered = last;
+  }
+
+  async function failed() {
+    if (source.readyState !== EventSource.CLOSED) {
+      onState("waiting", reason || "the connection was cut");
+      return;
+    }
+    const delay = Math.min(MAX_DELAY_MS, FIRST_DELAY_MS * 2 ** failures) * (0.5 + Math.random() / 2);
+    failures += 1;
+    let atLeast = 0;
+    try {
+      const { status, headers } = await fetch(`${base}/position`);
+      if (status === 401 || status === 403) {
+        onState("closed", "this browser has no key any more: open the URL that the server printed");
+        return;
+      }
+      reason = `the server answers ${status}`;
+      atLeast = 1000 * (Number(headers.get("retry-after")) || 0);
+    } catch {
+      reason = "the server cannot be reached";
+    }
+    onState("waiting", reason);
+    timer = setTimeout(connect, Math.max(delay, atLeast));
+  }
+
+  connect();
+  const looker = setInterval(lookForMore, LOOK_EVERY_MS);
+  return {
+    close() {
+      clearTimeout(timer);
+      clearInterval(looker);
+      source.close();
+      onState("closed", "");
+    },
+  };
+}
+
+const offsetOf = (id) => Number(id.slice(id.indexOf(".") + 1));
