@@ -34,9 +34,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from syndarix_rt.errors import EmbeddedServerError, SyndarixError
 from syndarix_rt.state import FileLock, private_dir, write_private
@@ -176,7 +173,11 @@ class EmbeddedServer:
             server = cls(private_dir("redis"))
         except SyndarixError as error:
             raise EmbeddedServerError(str(error)) from error
-        server._ensure()
+        try:
+            server._ensure()
+        except BaseException:
+            server._stop_using()
+            raise
         return server
 
     @property
@@ -197,11 +198,15 @@ class EmbeddedServer:
 
     def release(self) -> None:
         """Stop using the server; the watchdog ends it when nobody else uses it."""
+        if self._users is not None:
+            with contextlib.suppress(OSError, subprocess.SubprocessError):
+                self._ensure_watchdog()  # ours may have been killed; without one the server would stay
+        self._stop_using()
+
+    def _stop_using(self) -> None:
         with self._mutex:
             users, self._users, self._released = self._users, None, True
         if users is not None:
-            with contextlib.suppress(OSError, subprocess.SubprocessError, EmbeddedServerError):
-                self._ensure_watchdog()  # ours may have been killed; without one the server would stay
             users.release()
 
     def _ensure(self) -> str:
@@ -215,10 +220,10 @@ class EmbeddedServer:
                 f"another process has been starting or ending the embedded Redis for {_START_TIMEOUT_S:.0f} s; "
                 f"see {self._dir / 'server.log'}"
             ) from error
-        except OSError as error:
+        except (OSError, subprocess.SubprocessError) as error:
             raise EmbeddedServerError(
-                f"cannot use the embedded Redis in {self._dir}: {error.strerror or error}; "
-                "set SYNDARIX_RT_STATE_DIR to a directory on a local disk"
+                f"cannot use the embedded Redis in {self._dir}: {error}; "
+                "set SYNDARIX_RT_STATE_DIR to a directory on a local disk, or name a server: --redis-url URL"
             ) from error
         self._url = endpoint.url
         return endpoint.url
@@ -239,44 +244,31 @@ class EmbeddedServer:
         deadline = time.monotonic() + _START_TIMEOUT_S
         starts = 0
         while time.monotonic() < deadline:
-            try:
-                lock = FileLock.acquire(self._dir / "server.lock")
-            except BlockingIOError:  # it lives
-                endpoint = self._ask()
+            lock = _lock_if_free(self._dir / "server.lock")
+            if lock is None:  # it lives
+                endpoint = self._answering_endpoint()
                 if endpoint is not None:
                     return endpoint
                 time.sleep(_POLL_S)
-                continue
-            with lock:
-                port_taken = self._why_it_ended(starts) if starts else False
-                self._start(lock, new_port=port_taken)
-            starts += 1
+            else:
+                with lock:
+                    port_taken = self._why_it_ended(starts) if starts else False
+                    self._start(lock, new_port=port_taken)
+                starts += 1
         raise EmbeddedServerError(
             f"the embedded Redis in {self._dir} runs but has not answered for {_START_TIMEOUT_S:.0f} s; "
             f"see {self._dir / 'server.log'}. If the directory is shared with another machine, "
             "set SYNDARIX_RT_STATE_DIR to one on a local disk"
         )
 
-    def _ask(self) -> EndpointFile | None:
+    def _answering_endpoint(self) -> EndpointFile | None:
         """The endpoint, brought up to date, if the server answers at the port it was started on."""
         place = self._place()
-        if place is None:
+        answer = place and _ask(*place)
+        if not place or not answer:
             return None
         port, password = place
-        try:
-            with redis.Redis(
-                port=port,
-                password=password,
-                protocol=2,
-                socket_timeout=_ANSWER_TIMEOUT_S,
-                socket_connect_timeout=_ANSWER_TIMEOUT_S,
-                retry=Retry(NoBackoff(), 0),
-            ) as client:
-                client.ping()
-                about = client.info("server")
-        except redis.RedisError:
-            return None  # it starts, loads, ends, or hangs
-        endpoint = EndpointFile(f"redis://:{password}@127.0.0.1:{port}/0", about["process_id"], about["run_id"])
+        endpoint = EndpointFile(f"redis://:{password}@127.0.0.1:{port}/0", *answer)
         path = self._dir / "endpoint.json"
         if _read(path) != endpoint:
             (self._dir / "server.lock").write_text(f"{endpoint.pid}\n", "ascii")  # in place: the lock is on this file
@@ -286,7 +278,9 @@ class EmbeddedServer:
     def _place(self) -> tuple[int, str] | None:
         """Port and password as last configured."""
         with contextlib.suppress(FileNotFoundError):
-            match = re.search(r"^port (\d+)\nrequirepass (\w+)$", self._conf.read_text("ascii"), re.MULTILINE)
+            match = re.search(
+                r"^port (\d+)\nrequirepass (\w+)$", self._conf.read_text("ascii", "replace"), re.MULTILINE
+            )
             if match:
                 return int(match[1]), match[2]
         return None
@@ -304,6 +298,7 @@ class EmbeddedServer:
         log = self._dir / "server.log"
         with contextlib.suppress(FileNotFoundError):
             log.replace(log.with_suffix(".log.old"))
+        write_private(log, b"")
         with log.open("ab") as output:  # a file, not a pipe: nobody reads for as long as the server lives
             subprocess.run(  # noqa: S603 - what find_binary vouches for
                 [find_binary(), self._conf],
@@ -336,12 +331,13 @@ class EmbeddedServer:
         )
 
     def _ensure_watchdog(self) -> None:
-        try:
-            lock = FileLock.acquire(self._dir / "watchdog.lock")
-        except BlockingIOError:
+        lock = _lock_if_free(self._dir / "watchdog.lock")
+        if lock is None:
             return  # it lives
         linger = os.environ.get("SYNDARIX_RT_EMBEDDED_LINGER_S") or str(_LINGER_S)
-        with lock, (self._dir / "watchdog.log").open("wb") as output:
+        log = self._dir / "watchdog.log"
+        write_private(log, b"")
+        with lock, log.open("ab") as output:
             subprocess.run(  # noqa: S603 - this interpreter and our own file
                 [
                     sys.executable,
@@ -360,6 +356,27 @@ class EmbeddedServer:
                 timeout=_START_TIMEOUT_S,
                 check=True,
             )
+
+
+def _ask(port: int, password: str) -> tuple[int, str] | None:
+    """The server's pid and run id; None if it starts, loads, ends or hangs, or another program has the port."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=_ANSWER_TIMEOUT_S) as connection:
+            connection.sendall(f"AUTH {password}\r\nPING\r\nINFO server\r\nQUIT\r\n".encode())
+            said = b"".join(iter(lambda: connection.recv(65_536), b""))
+    except OSError:
+        return None
+    facts = dict(re.findall(rb"^(process_id|run_id):(\w+)\r$", said, re.MULTILINE))
+    if b"+PONG\r\n" not in said or facts.keys() != {b"process_id", b"run_id"}:
+        return None
+    return int(facts[b"process_id"]), facts[b"run_id"].decode()
+
+
+def _lock_if_free(path: Path) -> FileLock | None:
+    try:
+        return FileLock.acquire(path)
+    except BlockingIOError:
+        return None
 
 
 def _read(path: Path) -> EndpointFile | None:
