@@ -89,7 +89,8 @@ async def test_clients_that_do_not_read_cannot_keep_the_process(server):
         ends = await asyncio.gather(*(reader.read() for reader, _ in readers))
         code, out, _ = await asyncio.to_thread(ended, server)
     assert [end for end in ends if b"event: server-draining" not in end] == []
-    assert (code, out) == (0, "ended\n")
+    assert code == 0
+    assert out.endswith("ended\n")
 
 
 async def test_a_second_signal_cuts_the_drain_short(server):
@@ -98,7 +99,8 @@ async def test_a_second_signal_cuts_the_drain_short(server):
         server.send_signal(signal.SIGINT)
         server.send_signal(signal.SIGINT)
         code, out, _ = await asyncio.to_thread(ended, server)
-    assert (code, out) == (0, "ended\n")
+    assert code == 0
+    assert out.endswith("ended\n")
 
 
 async def test_an_idle_keep_alive_connection_does_not_keep_the_process(server):

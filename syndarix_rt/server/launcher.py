@@ -144,10 +144,8 @@ async def serve(
         await _first(asyncio.shield(server), drained.wait())
         await _first(asyncio.shield(server), hurry.wait(), asyncio.sleep(GRACE_S))
         if not server.done():
-            cut = _cut_connections(sock_port)
-            structlog.get_logger("syndarix_rt.server").warning(
-                "connections that did not end in time are cut", count=cut
-            )
+            if cut := _cut_connections(sock_port):
+                structlog.get_logger("syndarix_rt.server").warning("connections did not end in time; cut", count=cut)
         await server
     finally:
         server.cancel()
