@@ -118,13 +118,13 @@ def event(number=1, project="apollo", type="my_event", data=None, **attributes):
 
 
 @asynccontextmanager
-async def running(broker=None, **settings):
+async def running(broker=None, port=0, **settings):
     """A server with these settings over the broker (a MemoryBroker of its own without one)."""
     async with AsyncExitStack() as stack:
         if broker is None:
             broker = MemoryBroker()
             stack.push_async_callback(broker.aclose)
-        sock = bind("127.0.0.1", 0)
+        sock = bind("127.0.0.1", port)
         url = f"http://127.0.0.1:{sock.getsockname()[1]}"
         shutdown, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
 

@@ -10,7 +10,7 @@
 
 const FIRST_DELAY_MS = 1000; // what a restart takes
 const MAX_DELAY_MS = 30000; // nobody watches a dead page for longer without reloading it
-const LOOK_EVERY_MS = 5000; // for events of unknown names that no other follows
+const LOOK_EVERY_MS = 2000; // for events of unknown names that no other follows
 const PAGE = 1000; // the most that one request for history gives
 const MAX_NAMES = 200; // more custom types than this is a mistake somewhere
 const REMEMBERED = 10000; // offsets of custom events; more than a connection and a look can overlap by

@@ -1,0 +1,243 @@
+"""The web page on the real server, in a real Chromium."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from importlib.resources import files
+
+import pytest
+from aiohttp import web
+from serving import event, running
+
+from syndarix_rt.broker.memory import MemoryBroker
+from syndarix_rt.events import Event
+
+pytestmark = pytest.mark.browser
+
+WEB = files("syndarix_rt") / "web"
+CHANNEL = "project:{apollo}"
+HOSTILE = "<img src=x onerror=\"document.title='broken in'\">"
+
+
+class Page:
+    """The open page, with what must never happen: console output, and requests to other hosts."""
+
+    def __init__(self, page):
+        self.page = page
+        self.console = []
+        self.requests = []
+        page.on("console", lambda message: self.console.append(message.text))
+        page.on("pageerror", lambda error: self.console.append(str(error)))
+        page.on("request", lambda request: self.requests.append(request.url))
+
+    async def text(self, id):
+        return await self.page.locator(f"#{id}").inner_text()
+
+    async def until(self, id, text):
+        await self.page.wait_for_function(
+            "([id, text]) => document.getElementById(id)?.textContent === text", arg=[id, text]
+        )
+
+    async def until_state(self, state):
+        await self.page.wait_for_function(
+            "(state) => document.getElementById('connection').dataset.state === state", arg=state
+        )
+
+    async def counts(self):
+        rows = await self.page.locator("#counts tr").all_inner_texts()
+        return {name.strip(): int(count.replace(",", "")) for name, count in (row.split("\t") for row in rows)}
+
+    async def drawn(self):
+        """Events by type and bin, as drawn."""
+        readout = await self.page.evaluate("document.querySelector('.srt-chart').chart.readout()")
+        return {
+            (line["name"], second): count for line in readout["series"] for second, count in line["points"] if count
+        }
+
+
+@pytest.fixture
+async def open_page(browser):
+    @asynccontextmanager
+    async def open_page(url):
+        context = await browser.new_context(viewport={"width": 1280, "height": 900})
+        page = Page(await context.new_page())
+        await page.page.goto(url)
+        yield page
+        await context.close()
+        host = url.split("/")[2]
+        assert {request.split("/")[2] for request in page.requests} == {host}
+
+    return open_page
+
+
+@asynccontextmanager
+async def answering(port, status):
+    """A server that answers everything with this status."""
+
+    async def answer(_):
+        return web.Response(status=status)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port, reuse_address=True).start()
+    yield
+    await runner.cleanup()
+
+
+def entries(first, types):
+    payloads = {
+        "agent_activity": {"run_id": "r", "agent_id": "a", "role": "tester", "kind": "tool"},
+        "commit_pushed": {"branch": "main", "commit": "abc"},
+        "issue_created": {"issue_id": "I-1"},
+    }
+    now = datetime.now(UTC)
+    return [
+        event(n, type=name, data=payloads.get(name), recordedtime=now).encode() for n, name in enumerate(types, first)
+    ]
+
+
+async def publish(server, first, types):
+    """Publish events of these types now; what a chart should show of them."""
+    batch = entries(first, types)
+    await server.broker.publish(CHANNEL, batch)
+    return drawable(batch)
+
+
+def drawable(batch):
+    events = [Event.decode(entry) for entry in batch]
+    return Counter(
+        (event.type if event.category else "custom types", int(event.recordedtime.timestamp())) for event in events
+    )
+
+
+async def test_events_of_all_names_are_counted_listed_and_drawn(open_page):
+    async with running(token="s3cret") as server:
+        published = await publish(server, 1, ["agent_activity"] * 3 + ["commit_pushed"] * 2 + ["my_note"])
+        async with open_page(f"{server.url}/p/apollo?key=s3cret") as page:
+            assert page.page.url == f"{server.url}/p/apollo"  # the key is gone from the address bar
+            await page.until("received", "6")
+            published += await publish(server, 7, ["my_note", "issue_created", "other_note", "my_note"])
+            await page.until("received", "10")
+            published += await publish(server, 11, ["last_note"])  # nothing that has a listener follows it
+            await page.until("received", "11")
+            assert await page.counts() == {
+                "agent_activity": 3,
+                "issue_created": 1,
+                "commit_pushed": 2,
+                "my_note": 3,
+                "other_note": 1,
+                "last_note": 1,
+            }
+            await page.until("position", "11")
+            assert await page.text("connection") == "live"
+            assert await page.drawn() == published
+            assert len(await page.page.locator("#log tr").all()) == 11
+            assert page.console == []
+
+
+async def test_what_events_say_is_text_and_never_html(open_page):
+    async with running() as server:
+        async with open_page(f"{server.url}/p/apollo") as page:
+            await page.until("connection", "live")
+            hostile = event(1, type="commit_pushed", data={"branch": HOSTILE, "commit": "c"}, subject=HOSTILE)
+            await server.broker.publish(CHANNEL, [hostile.encode()])
+            await page.until("received", "1")
+            await page.page.wait_for_function("() => document.querySelector('#log tr')")
+            assert "onerror" in await page.page.locator("#log tr td").last.inner_text()
+            assert await page.page.locator("img").count() == 0
+            assert await page.page.title() == "apollo · Syndarix RT"
+            assert page.console == []
+
+
+async def test_a_restarted_server_is_found_again_without_loss_or_duplicates(open_page):
+    async with AsyncExitStack() as stack:
+        broker = MemoryBroker()
+        stack.push_async_callback(broker.aclose)
+        async with running(broker, retry_ms=(50, 100)) as server:
+            port = int(server.url.rpartition(":")[2])
+            published = await publish(server, 1, ["agent_activity", "my_note"])
+            page = await stack.enter_async_context(open_page(f"{server.url}/p/apollo"))
+            await page.until("received", "2")
+        await page.until_state("waiting")
+        meanwhile = entries(3, ["agent_activity"])
+        await broker.publish(CHANNEL, meanwhile)
+        published += drawable(meanwhile)
+        async with running(broker, port, retry_ms=(50, 100)) as server:
+            await page.until("received", "3")
+            published += await publish(server, 4, ["issue_created", "my_note"])
+            await page.until("received", "5")
+            assert await page.text("gaps") == "0"
+            assert await page.text("connection") == "live"
+            assert await page.drawn() == published
+
+
+async def test_a_proxy_that_answers_503_only_delays_it(open_page):
+    async with AsyncExitStack() as stack:
+        broker = MemoryBroker()
+        stack.push_async_callback(broker.aclose)
+        async with running(broker, retry_ms=(50, 100)) as server:
+            port = int(server.url.rpartition(":")[2])
+            await publish(server, 1, ["agent_activity"] * 2)
+            page = await stack.enter_async_context(open_page(f"{server.url}/p/apollo"))
+            await page.until("received", "2")
+        async with answering(port, 503):
+            await page.until("connection", "reconnecting: the server answers 503")
+        await broker.publish(CHANNEL, entries(3, ["agent_activity"]))
+        async with running(broker, port):
+            await page.until("received", "3")
+            assert await page.text("gaps") == "0"
+
+
+async def test_without_its_key_the_page_stops_and_says_what_to_do(open_page):
+    async with AsyncExitStack() as stack:
+        async with running(token="old", retry_ms=(50, 100)) as server:
+            port = int(server.url.rpartition(":")[2])
+            page = await stack.enter_async_context(open_page(f"{server.url}/p/apollo?key=old"))
+            await page.until("connection", "live")
+        async with running(port=port, token="new"):
+            await page.until_state("closed")
+            assert "open the URL that the server printed" in await page.text("connection")
+
+
+async def test_a_declared_gap_is_drawn_listed_and_counted(open_page):
+    async with AsyncExitStack() as stack:
+        async with running(retry_ms=(50, 100)) as server:
+            port = int(server.url.rpartition(":")[2])
+            await publish(server, 1, ["agent_activity"] * 2)
+            page = await stack.enter_async_context(open_page(f"{server.url}/p/apollo"))
+            await page.until("received", "2")
+        async with running(port=port) as server:  # over a broker that knows nothing of the first one's history
+            await page.until("gaps", "1")
+            await publish(server, 1, ["agent_activity"])
+            await page.until("received", "3")
+            readout = await page.page.evaluate("document.querySelector('.srt-chart').chart.readout()")
+            (gap,) = readout["gaps"]
+            assert gap["from"] <= gap["to"]
+            assert gap["label"] == "gap: unknown"
+            assert "an unknown number of events" in await page.page.locator("#log tr.gap").inner_text()
+
+
+async def test_the_list_of_projects_leads_to_their_pages(open_page):
+    async with running(token="s3cret") as server, open_page(f"{server.url}/?key=s3cret") as page:
+        assert await page.page.locator("#empty").is_visible()
+        await publish(server, 1, ["agent_activity"] * 3)
+        await page.page.get_by_role("link", name="apollo").click()
+        await page.until("received", "3")
+        await page.page.get_by_role("link", name="Syndarix RT").click()
+        await page.page.get_by_role("link", name="apollo").wait_for()
+        assert page.console == []
+
+
+def test_all_urls_of_the_pages_are_relative_so_that_a_prefix_does_no_harm():
+    for file in WEB.iterdir():
+        if file.name.endswith((".html", ".js", ".css")):
+            text = file.read_text()
+            assert not re.findall(r"""(?:href|src|fetch\(|import|from|url\()\s*=?\s*["'`]?(?:/|https?:)""", text), (
+                file.name
+            )
+            assert not re.findall("<style|onclick", text)  # the Content-Security-Policy forbids them
