@@ -112,6 +112,27 @@ def test_only_the_last_close_becomes_an_event(write):
     assert story(imported) == OPENED
 
 
+def test_within_one_second_an_approval_precedes_the_merge_and_that_the_branchs_end(write):
+    timeline = rows(("head_ref_deleted", 3600), ("merged", 3600), ("labeled", 3600))
+    imported = import_aidev(write([pull(closed="1.0", merged="1.0", review="1.0", approval="1.0")], timeline))
+    assert [kind for kind, at_s in story(imported) if at_s] == [
+        "approval_resolved",
+        "pr_labeled",
+        "pr_merged",
+        "pr_head_ref_deleted",
+    ]
+
+
+def test_a_close_before_the_merge_and_a_close_said_twice_are_counted(write):
+    timeline = rows(("closed", 60), ("merged", 3600), ("closed", 3600))
+    imported = import_aidev(write([pull(closed="1.0", merged="1.0")], timeline))
+    only_last = "closed, but it was not the end: only the last close becomes an event"
+    assert account(imported) == (1, {only_last: 1, "closed by its merge: pr_merged says both": 1})
+    imported = import_aidev(write([pull(closed="1.0")], rows(("closed", 3600), ("closed", 3600))))
+    assert account(imported) == (1, {only_last: 1})
+    assert story(imported) == [*OPENED, ("pr_closed", 3600)]
+
+
 def test_an_approval_answers_the_last_request_before_it(write):
     timeline = rows(("review_requested", 10), ("review_requested", 100), ("review_requested", 5000))
     imported = import_aidev(write([pull(review="0.1", approval="1.0")], timeline))

@@ -168,6 +168,15 @@ async def test_being_late_never_raises_loses_nothing_and_is_reported():
         assert len(sink.batches) == 4  # what became due while a batch was in flight goes in one
 
 
+async def test_an_event_that_is_due_within_the_timers_grain_goes_at_once_and_is_not_late():
+    async with playing([event_at(0, 0), event_at(1, 1)]) as (player, sink, clock, _):
+        await clock.advance(0.9995)
+        player.set_speed(1)
+        await settle()
+        assert sink.numbers == [0, 1]
+        assert player.lag_s == 0.0
+
+
 async def test_after_a_late_stretch_it_is_back_on_the_line():
     events = [*ticks(30, every_s=0.1), event_at(60, 30), event_at(70, 31)]
     async with playing(events, takes_s=2) as (player, sink, clock, _):

@@ -92,3 +92,5 @@ async def claim(
         await asyncio.wait({keeper})
         with suppress(BrokerError):
             await broker.release(channel, run)
+        if not keeper.cancelled():
+            keeper.result()  # raises what on_lost raised
