@@ -74,7 +74,7 @@ def _cli() -> None:
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
     try:
-        code = _cli.main(args, prog_name=PROGRAM, standalone_mode=False)
+        code = _cli.main(args, prog_name=PROGRAM, standalone_mode=False) or 0
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         code = error.exit_code

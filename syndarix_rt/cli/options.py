@@ -41,8 +41,8 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 def option(*names: str, **attributes: Any) -> Callable[[_Command], _Command]:
     """A click option with the environment variable ``SYNDARIX_RT_<LONG NAME>``; its help shows that and the default."""
-    long = max(names, key=len).partition("/")[0]
-    variable = "SYNDARIX_RT_" + long.lstrip("-").replace("-", "_").upper()
+    long = next(name for name in names if name.startswith("--")).partition("/")[0]
+    variable = "SYNDARIX_RT_" + long.removeprefix("--").replace("-", "_").upper()
     usual: dict[str, Any] = {"envvar": variable, "show_envvar": True, "show_default": True}
     return click.option(*names, **(usual | attributes))
 

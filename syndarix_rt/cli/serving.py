@@ -96,7 +96,13 @@ def _listening(command: Any) -> Any:
 @option(
     "--cors-origin", multiple=True, metavar="ORIGIN", help="A site whose pages may read and write here. Repeatable."
 )
-@option("--allow-host", multiple=True, metavar="NAME", help="Another name of this server, as a proxy's. Repeatable.")
+@option(
+    "--allow-host",
+    multiple=True,
+    show_default="none",
+    metavar="NAME",
+    help="Another name of this server, as a proxy's. Repeatable.",
+)
 @option(
     "--namespace",
     default="",
@@ -104,9 +110,19 @@ def _listening(command: Any) -> Any:
     metavar="PREFIX",
     help="Put before all names in Redis, to share it with others.",
 )
-@option("--tls-cert", type=click.Path(path_type=Path), help="Certificate chain (PEM): serve HTTPS.")
 @option(
-    "--tls-key", type=click.Path(path_type=Path), help="The certificate's private key (PEM), if it is not in there."
+    "--tls-cert",
+    type=click.Path(path_type=Path),
+    show_default="none: HTTP",
+    metavar="FILE",
+    help="Certificate chain (PEM) for HTTPS.",
+)
+@option(
+    "--tls-key",
+    type=click.Path(path_type=Path),
+    show_default="in the same file",
+    metavar="FILE",
+    help="The certificate's private key (PEM).",
 )
 def serve_command(
     *,

@@ -36,7 +36,9 @@ _replay_option = option(
 @option("--json", "as_json", is_flag=True, help="One event a line, the very bytes that were published.")
 @option("--events", type=COUNT, metavar="N", show_default="until Ctrl-C", help="Stop after so many events.")
 @option("--types", type=TYPES, show_default="all", help="Only these: categories, globs, names, as agent_*,pipeline.")
-@option("--last-event-id", type=EVENT_ID, help="Continue after this position, such as kT3vQ9xa.1207.")
+@option(
+    "--last-event-id", type=EVENT_ID, show_default="none", help="Continue after this position, such as kT3vQ9xa.1207."
+)
 @_replay_option
 def watch_command(
     *,

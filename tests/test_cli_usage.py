@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+
+import click
+import pytest
+from command_line import environment, run
+
+from syndarix_rt.cli import COMMANDS, _cli, main
+
+SERVE = "--host --port --workers --redis-url --token --retention --keepalive --cors-origin --tls-cert --tls-key"
+FIXED = {
+    "demo": "--port --project --speed --seed",
+    "serve": SERVE,
+    "play": "--project --seed --speed --events --redis-url --url --replace --append",
+    "simulate": "--seed --events -o",
+    "watch": "--url --json --events --types --last-event-id --replay",
+    "record": "-o --events --url",
+    "replay": "--project --speed --redis-url --url --replace --append",
+    "import": "-o",
+    "validate": "",
+    "scenarios": "",
+    "token": "",
+    "lab": "",
+}
+
+
+@pytest.fixture
+def cli(capsys, monkeypatch):
+    """The command line in this process: exit code, stdout, stderr."""
+    for name in os.environ.keys() - environment().keys():
+        monkeypatch.delenv(name)
+
+    def call(*args):
+        with pytest.raises(SystemExit) as caught:
+            main([str(arg) for arg in args])
+        out, err = capsys.readouterr()
+        return caught.value.code, out, err
+
+    return call
+
+
+def options(command):
+    return [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+
+
+def one_line(text):
+    return text.count("\n") == 1 and text.endswith("\n") and "Traceback" not in text
+
+
+# ---- help -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_commands_and_their_options_are_those_that_are_fixed():
+    assert list(COMMANDS) == list(FIXED)
+    for name, expected in FIXED.items():
+        names = {text for option in options(_cli.get_command(None, name)) for text in option.opts}
+        assert set(expected.split()) <= names, name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_has_a_variable_that_is_the_same_for_all_commands(cli, name):
+    code, out, err = cli(name, "--help")
+    assert (code, err) == (0, "")
+    text = " ".join(out.split())
+    for option in options(_cli.get_command(None, name)):
+        long = max(option.opts, key=len)
+        variable = "SYNDARIX_RT_" + long.removeprefix("--").replace("-", "_").upper()
+        assert option.envvar == variable
+        assert f"[env var: {variable}" in text
+        described = text.split(f" {long} ", 1)[1].split("SYNDARIX_RT_", 1)[1].split("]", 1)[0]
+        assert "default: " in described or option.is_flag or option.required
+
+
+def test_help_loads_nothing_that_is_slow():
+    script = (
+        "import sys\nfrom syndarix_rt.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('redis', 'quart', 'aiohttp', 'numpy', 'simpy', 'rich', 'asyncio') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "['asyncio']"
+
+
+def test_the_module_runs_as_the_command_does():
+    done = run("--version")
+    assert re.fullmatch(r"syndarix-rt \d+\.\d+\.\d+\n", done.stdout)
+    assert run("token").stdout != run("token").stdout
+
+
+# ---- wrong usage ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "reason"),
+    [
+        (["dmeo"], "No such command 'dmeo'"),
+        (["play"], "Missing argument 'SCENARIO'"),
+        (["play", "demo_small", "--sped", "3"], "No such option '--sped'"),
+        (["play", "demo_small", "--speed", "0"], "'0' is no speed"),
+        (["play", "demo_small", "--speed", "fast"], "'fast' is no speed"),
+        (["play", "demo_small", "--events", "0"], "0 is not in the range"),
+        (["play", "demo_small", "--seed", "-1"], "-1 is not in the range"),
+        (["play", "demo_small", "--project", "a b"], "'a b' is no project name"),
+        (["play", "demo_small", "--replace", "--append"], "not both"),
+        (["play", "demo_small", "--url", "http://h:1", "--redis-url", "redis://h"], "not both"),
+        (["play", "demo_small", "--url", "ftp://h/?key=s3cret"], "not a server's URL: 'ftp://h/'"),
+        (["watch", "a/b"], "'a/b' is no project name"),
+        (["watch", "apollo", "--types", "agents"], "'agents' is no category"),
+        (["watch", "apollo", "--last-event-id", "7"], "not an event id: '7'"),
+        (["watch", "apollo", "--replay", "-1"], "'-1' is neither a number"),
+        (["serve", "--token", "", "--host", "0.0.0.0"], "a secret is needed"),
+        (["demo", "--token", "", "--host", "example.org"], "a secret is needed"),
+        (["serve", "--token", "a b"], "printable ASCII"),
+        (["serve", "--workers", "2"], "one worker for now"),
+        (["serve", "--retention", "lots"], "'lots' is no retention"),
+        (["serve", "--retention", "5,6"], "'5,6' is no retention"),
+        (["serve", "--keepalive", "0"], "0.0 is not in the range"),
+        (["serve", "--port", "70000"], "70000 is not in the range"),
+        (["serve", "--tls-key", "key.pem"], "--tls-cert"),
+        (["import", "azure-llm", "."], "'azure-llm' is not"),
+        (["record", "apollo"], "Missing option '-o' / '--output'"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_code_2(cli, args, reason):
+    code, out, err = cli(*args)
+    assert (code, out) == (2, "")
+    assert one_line(err)
+    assert reason in err
+    assert err.startswith("syndarix-rt")
+    assert "--help)" in err
+    assert "s3cret" not in err
+
+
+def test_an_option_can_come_from_the_environment_and_the_command_line_wins(cli, monkeypatch):
+    monkeypatch.setenv("SYNDARIX_RT_EVENTS", "2")
+    assert cli("simulate", "demo_small", "-o", "/dev/null")[0] == 0
+    monkeypatch.setenv("SYNDARIX_RT_SPEED", "never")
+    code, _, err = cli("play", "demo_small")
+    assert code == 2
+    assert "env var: 'SYNDARIX_RT_SPEED'" in err
+    monkeypatch.setenv("SYNDARIX_RT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("SYNDARIX_RT_REDIS_URL", "redis://127.0.0.1:1")
+    assert "not both" in cli("play", "demo_small", "--speed", "1")[2]
+    _, _, err = cli("play", "demo_small", "--speed", "1", "--redis-url", "redis://127.0.0.1:2")
+    assert "Redis at 127.0.0.1:2 cannot be reached" in err
+    _, _, err = cli("play", "demo_small", "--speed", "1", "--url", "http://127.0.0.1:3")
+    assert "http://127.0.0.1:3/projects/demo_small/claim: cannot connect" in err
+
+
+# ---- what fails -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "reason"),
+    [
+        (["play", "demo_smal"], "did you mean 'demo_small'?"),
+        (["simulate", "none.toml", "-o", "-"], "none.toml: cannot be read: No such file or directory"),
+        (["simulate", "demo_small", "-o", "/no/such/dir/a.jsonl"], "cannot write: No such file or directory"),
+        (["watch", "apollo"], "start one (syndarix-rt demo), or name one with --url"),
+        (["record", "apollo", "-o", "a.jsonl"], "start one (syndarix-rt demo), or name one with --url"),
+        (["replay", "none.jsonl", "--redis-url", "redis://127.0.0.1:1"], "none.jsonl: cannot read"),
+        (["validate", "none.jsonl"], "none.jsonl: cannot read"),
+        (["import", "aidev", "none", "-o", "a.jsonl"], "cannot read: No such file or directory"),
+        (["serve", "--host", "192.0.2.1", "--port", "0"], "cannot listen on 192.0.2.1, port 0"),
+        (["serve", "--port", "0", "--redis-url", "http://h"], "'http://h' is not the URL of a broker"),
+        (["serve", "--port", "0", "--tls-cert", "none.pem"], "cannot use the certificate none.pem"),
+    ],
+)
+def test_what_fails_is_one_line_and_code_1(cli, tmp_path, monkeypatch, args, reason):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = cli(*args)
+    assert (code, out) == (1, "")
+    assert one_line(err)
+    assert reason in err
+    assert list(tmp_path.glob("*.json*")) == []
+
+
+def test_a_busy_port_is_named_with_what_to_do(cli):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for command in ("serve", "demo"):
+            code, out, err = cli(command, "--port", port)
+            assert (code, out) == (1, "")
+            assert one_line(err)
+            assert f"cannot listen on 127.0.0.1, port {port}" in err
+            assert "--port" in err
+
+
+# ---- small commands -------------------------------------------------------------------------------------------------
+
+
+def test_scenarios_are_listed_with_what_to_look_for(cli):
+    code, out, _ = cli("scenarios")
+    assert code == 0
+    header, *lines = out.splitlines()
+    assert header.split()[:3] == ["SCENARIO", "SPEED", "HORIZON"]
+    assert {"demo_small", "steady_sprint"} <= {line.split()[0] for line in lines}
+
+
+def test_a_token_fits_where_serve_takes_one(cli):
+    code, out, err = cli("token")
+    assert (code, err) == (0, "")
+    assert re.fullmatch(r"[0-9a-f]{48}\n", out)
+
+
+def test_lab_names_what_is_not_installed(cli, monkeypatch):
+    monkeypatch.setattr("syndarix_rt.cli.tools.find_spec", lambda name: None)
+    code, _, err = cli("lab")
+    assert code == 1
+    assert err == "syndarix-rt: lab needs: pip install 'syndarix-rt[notebook]'\n"
+    monkeypatch.setattr("syndarix_rt.cli.tools.find_spec", lambda name: name != "jupyterlab")
+    assert cli("lab")[2] == "syndarix-rt: lab needs: pip install jupyterlab\n"
+
+
+def test_lab_becomes_jupyterlab_on_loopback_with_the_notebooks(cli, monkeypatch, tmp_path):
+    started = []
+
+    def execv(path, arguments):
+        started.append(arguments)
+        raise SystemExit(0)
+
+    monkeypatch.setattr("os.execv", execv)
+    assert cli("lab", "--no-browser")[0] == 0
+    assert cli("lab", tmp_path, "--port", "0")[0] == 0
+    assert started[0][1:3] == ["-m", "jupyterlab"]
+    assert "--ip=127.0.0.1" in started[0]
+    assert "--no-browser" in started[0]
+    assert started[0][5].endswith("/notebooks")
+    assert started[1][3:] == ["--ip=127.0.0.1", "--port=0", f"--notebook-dir={tmp_path}"]
