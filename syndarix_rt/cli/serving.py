@@ -94,7 +94,11 @@ def _listening(command: Any) -> Any:
     help="A connection that had no traffic for so long gets a comment.",
 )
 @option(
-    "--cors-origin", multiple=True, metavar="ORIGIN", help="A site whose pages may read and write here. Repeatable."
+    "--cors-origin",
+    multiple=True,
+    show_default="none",
+    metavar="ORIGIN",
+    help="A site whose pages may read and write here. Repeatable.",
 )
 @option(
     "--allow-host",
