@@ -66,7 +66,9 @@ class AgentStarted(_Agent, kw_only=True):
 
     model: Text | None = field(default=None, name="gen_ai.request.model")
     attempt: Annotated[int, Meta(ge=1)] | None = None
-    """How often this issue has been worked on, this run included."""
+    """How often this issue has been worked on in this role, this run included."""
+    concurrency: Annotated[int, Meta(ge=1)] | None = None
+    """How many runs this agent may have open at once; absent: 1."""
 
 
 class AgentActivity(_Agent, kw_only=True):
@@ -163,6 +165,8 @@ class PullRequest(Payload, kw_only=True):
     run_id: Id | None = None
     gated: bool | None = None
     """Whether a human must approve it before it may be merged."""
+    require_green: bool | None = None
+    """Whether the last pipeline of its head must have gone well before it may be merged."""
     approval_id: Id | None = None
     """Of a merge: the approval that allowed it."""
     reason: Text | None = None

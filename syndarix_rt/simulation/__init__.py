@@ -1,0 +1,16 @@
+"""A seeded workload of coding agents in simulated time, and the check that a stream of events is a possible one.
+
+* :mod:`~syndarix_rt.simulation.scenario`: `Scenario`, presets
+* :mod:`~syndarix_rt.simulation.simulation`: `Simulation`: a scenario and a seed give events
+* :mod:`~syndarix_rt.simulation.validation`: `validate`: the invariants, also on recordings of real agents
+
+Inside: a :mod:`~syndarix_rt.simulation.world` for each project, in it the life of each
+:mod:`~syndarix_rt.simulation.issue` and each :mod:`~syndarix_rt.simulation.run` of an agent;
+:mod:`~syndarix_rt.simulation.laws` and :mod:`~syndarix_rt.simulation.randomness` below them.
+"""
+
+from syndarix_rt.simulation.scenario import Scenario, presets
+from syndarix_rt.simulation.simulation import Simulation
+from syndarix_rt.simulation.validation import Report, Validator, validate
+
+__all__ = ["Report", "Scenario", "Simulation", "Validator", "presets", "validate"]

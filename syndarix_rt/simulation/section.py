@@ -1,0 +1,140 @@
+"""Checked parts of a scenario: immutable structs whose errors name the key, its unit, and the key that was meant.
+
+Units stand in the names of the keys, so an error can tell them: ``rate_per_h`` is per hour, ``gap_min`` in minutes.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from difflib import get_close_matches
+from typing import Any, TypeVar, get_args
+
+import msgspec
+
+from syndarix_rt.errors import ScenarioError
+
+__all__ = ["Section", "build", "merge", "near_miss"]
+
+_Section = TypeVar("_Section", bound="Section")
+
+_UNITS = {
+    "_per_h": "per hour",
+    "_h": "hours",
+    "_min": "minutes",
+    "_s": "seconds",
+    "_share": "a share from 0 to 1",
+    "_tokens": "tokens",
+}
+_WORDS = {
+    "float": "number",
+    "int": "whole number",
+    "str": "text",
+    "object": "table",
+    "array": "list",
+    "bool": "boolean",
+}
+_AT = re.compile(r"(?s)(.*) - at `\$\.?(.*)`")
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Part of a scenario; checks itself however it is made, and takes dicts and lists where it holds sections.
+
+    Raises:
+        ScenarioError: from the constructor, with the path of the field within this section.
+    """
+
+    def __post_init__(self) -> None:
+        for field in msgspec.structs.fields(self):
+            given = getattr(self, field.name)
+            if isinstance(given, float) and not math.isfinite(given):
+                raise ScenarioError(f"must be a finite number{_unit(field.name)}, not {given}", field.name)
+            value = _convert(msgspec.to_builtins(given), field.type, field.name)
+            msgspec.structs.force_setattr(self, field.name, value)
+
+
+def build(raw: Any, kind: type[_Section], path: str = "") -> _Section:
+    """A section from plain values, as a TOML file holds them.
+
+    Args:
+        raw: the table.
+        kind: the section's type.
+        path: where the table stands in its document, such as ``projects[0]``; empty for the document itself.
+
+    Raises:
+        ScenarioError: for the first key or value that is wrong.
+    """
+    _refuse_unknown_keys(raw, kind, path)
+    section: _Section = _convert(raw, kind, path)
+    return section
+
+
+def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """``base`` with ``changes`` on top; tables are merged, everything else is replaced."""
+    merged = dict(base)
+    for key, value in changes.items():
+        below = merged.get(key)
+        merged[key] = merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def near_miss(word: str, known: list[str]) -> str:
+    """``; did you mean 'x'?`` when a known word is near, else nothing."""
+    with_unit = [key for key in known if key.startswith(word + "_")]
+    close = with_unit or get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}{_unit(close[0])}?" if close else ""
+
+
+def _refuse_unknown_keys(raw: Any, kind: Any, path: str) -> None:
+    """Msgspec refuses them as well, but cannot say which key was meant."""
+    if isinstance(raw, list | tuple):
+        for index, element in enumerate(raw):
+            _refuse_unknown_keys(element, get_args(kind)[0] if get_args(kind) else None, f"{path}[{index}]")
+    if not isinstance(raw, dict):
+        return
+    section = next((part for part in (kind, *get_args(kind)) if _is_section(part)), None)
+    if section is None:
+        return
+    fields = {field.name: field.type for field in msgspec.structs.fields(section)}
+    for key, value in raw.items():
+        where = f"{path}.{key}".removeprefix(".")
+        if key not in fields:
+            hint = near_miss(key, list(fields)) or f"; known here: {', '.join(fields)}"
+            raise ScenarioError(f"unknown key{hint}", where)
+        _refuse_unknown_keys(value, fields[key], where)
+
+
+def _convert(raw: Any, kind: Any, path: str) -> Any:
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        match = _AT.fullmatch(str(error))
+        reason, below = match.groups() if match else (str(error), "")
+        if isinstance(error.__cause__, ScenarioError):  # a section below refused itself
+            reason = error.__cause__.reason
+            below = f"{below}.{error.__cause__.path}"
+        where = f"{path}.{below}".strip(".").replace(".[", "[")
+        given = _value_at(raw, below)
+        if not isinstance(error.__cause__, ScenarioError):
+            reason = re.sub(r"`(\w+)( \| null)?`", lambda word: _WORDS.get(word[1], word[1]), reason)
+            reason = f"{reason[0].lower()}{reason[1:]}{_unit(where)}, not {given!r}"
+        raise ScenarioError(reason, where) from None
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Section)
+
+
+def _value_at(raw: Any, path: str) -> Any:
+    for name, index in re.findall(r"(\w+)|\[(\d+)\]", path):
+        raw = raw[name] if name else raw[int(index)]
+    return raw
+
+
+def _unit(path: str) -> str:
+    """The unit that the last key with a unit in its name tells: of ``runs.llm_s.median`` it is seconds."""
+    for key in reversed(path.split(".")):
+        for suffix, unit in _UNITS.items():
+            if key.endswith(suffix):
+                return f" ({unit})"
+    return ""

@@ -1,0 +1,127 @@
+"""`validate`: is a stream of events a possible one? Of simulations, recordings of real agents, and live streams."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import NamedTuple
+
+from syndarix_rt.errors import EventError
+from syndarix_rt.events import CATALOGUE, Event
+from syndarix_rt.simulation.checker import ProjectChecker
+from syndarix_rt.simulation.idset import IdSet
+
+__all__ = ["Report", "Validator", "Violation", "validate"]
+
+_ROOTS = ("sprint_started", "issue_created")
+
+
+class Violation(NamedTuple):
+    """One event that cannot be true where it stands."""
+
+    invariant: str
+    """The id, such as ``A5``; :data:`syndarix_rt.simulation.invariants.INVARIANTS` says what it demands."""
+    event_id: str
+    """Empty if the event cannot be read."""
+    number: int
+    """Of the event in the stream, from 1: the line in a recording."""
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.invariant} event {self.number} {self.event_id}: {self.reason}".replace(" :", ":")
+
+
+class Report(NamedTuple):
+    """What a check found."""
+
+    events: int
+    violations: tuple[Violation, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was violated."""
+        return not self.violations
+
+    def __str__(self) -> str:
+        """A line for each violation, then ``N events, M violations``."""
+        return "\n".join([*map(str, self.violations), f"{self.events} events, {len(self.violations)} violations"])
+
+
+class _Project:
+    """What the envelope of a project's events is judged by."""
+
+    def __init__(self) -> None:
+        self.ids: dict[str, IdSet] = {}
+        """By source."""
+        self.times: dict[str | None, datetime] = {}
+        """The latest, by simulation."""
+        self.checkers: dict[str | None, ProjectChecker] = {}
+        """By simulation: two of them in one project share nothing but the project."""
+
+
+class Validator:
+    """Checks a stream event by event; memory follows what is open, not what has passed."""
+
+    def __init__(self) -> None:
+        self._events = 0
+        self._violations: list[Violation] = []
+        self._projects: dict[str, _Project] = {}
+
+    def feed(self, event: Event | bytes) -> None:
+        """Take the next event, or a line of a recording: one that cannot be read violates I3.
+
+        An event whose id was there before is reported (I1) and not judged further.
+        """
+        self._events += 1
+        if isinstance(event, bytes):
+            try:
+                event = Event.decode(event)
+            except EventError as error:
+                self._violations.append(Violation("I3", "", self._events, str(error)))
+                return
+        project = self._projects.get(event.project)
+        if project is None:
+            project = self._projects[event.project] = _Project()
+        if not self._check_envelope(event, project):
+            return
+        checker = project.checkers.get(event.simulation)
+        if checker is None:
+            checker = project.checkers[event.simulation] = ProjectChecker(self._violated)
+        checker.check(event)
+
+    def report(self) -> Report:
+        """What was found until now."""
+        return Report(self._events, tuple(self._violations))
+
+    def _check_envelope(self, event: Event, project: _Project) -> bool:
+        """Whether the event is to be judged further."""
+        cause = event.cause
+        # Before its own id is taken in: an event is not its own cause.
+        if cause is not None and not any(cause in ids for ids in project.ids.values()):
+            self._violated("I4", event, f"its cause {cause} is no earlier event of project {event.project}")
+        if not project.ids.setdefault(event.source, IdSet()).add(event.id):
+            self._violated("I1", event, "its id was there before")
+            return False
+        if cause is None and event.simulation and event.type in CATALOGUE and event.type not in _ROOTS:
+            self._violated("I4", event, f"a simulated {event.type} needs a cause")
+        latest = project.times.get(event.simulation)
+        if latest is not None and event.time < latest:
+            self._violated("I2", event, f"its time {event.time.isoformat()} is before {latest.isoformat()}")
+        else:
+            project.times[event.simulation] = event.time
+        return True
+
+    def _violated(self, invariant: str, event: Event, reason: str) -> None:
+        self._violations.append(Violation(invariant, event.id, self._events, reason))
+
+
+def validate(events: Iterable[Event | bytes]) -> Report:
+    """Check a whole stream: events, or the lines of a recording.
+
+    Example:
+        ``print(validate(islice(Simulation(scenario, seed=7), 100_000)))``
+    """
+    validator = Validator()
+    for event in events:
+        validator.feed(event)
+    return validator.report()
