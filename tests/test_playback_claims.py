@@ -100,6 +100,12 @@ async def test_replacing_stops_the_other_run_and_begins_a_new_epoch_that_has_non
     assert after.last == 3
 
 
+async def test_replacing_and_appending_at_once_is_refused(broker):
+    with pytest.raises(ValueError, match="give one of them"):
+        async with claim(broker, "apollo", "first", replace=True, append=True, on_lost=refuse):
+            pytest.fail("entered")
+
+
 async def test_replacing_begins_a_new_epoch_also_where_nobody_plays(broker):
     before = await broker.position(APOLLO)
     async with claim(broker, "apollo", "first", replace=True, on_lost=refuse):

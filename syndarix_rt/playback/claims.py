@@ -57,7 +57,10 @@ async def claim(
     Raises:
         ProjectBusy: if another run plays into the project and neither ``replace`` nor ``append`` is set.
         BrokerUnavailable: if the broker is away at the start.
+        ValueError: if both ``replace`` and ``append`` are set.
     """
+    if replace and append:
+        raise ValueError("replace=True begins anew and append=True goes on: give one of them")
     channel = project_channel(project)
     holder = await broker.claim(channel, run, ttl_s)
     if holder != run and replace:
