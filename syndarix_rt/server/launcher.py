@@ -129,6 +129,9 @@ async def serve(
     config.backlog = BACKLOG
     config.include_server_header = False
     config.graceful_timeout = GRACE_S + 2.0  # Hypercorn cancels later than we cut, so it has nothing to cancel
+    if settings.tls_cert is not None:
+        config.certfile = str(settings.tls_cert)
+        config.keyfile = str(settings.tls_key or settings.tls_cert)
 
     drained = asyncio.Event()
 
@@ -143,9 +146,8 @@ async def serve(
     try:
         await _first(asyncio.shield(server), drained.wait())
         await _first(asyncio.shield(server), hurry.wait(), asyncio.sleep(GRACE_S))
-        if not server.done():
-            if cut := _cut_connections(sock_port):
-                structlog.get_logger("syndarix_rt.server").warning("connections did not end in time; cut", count=cut)
+        if not server.done() and (cut := _cut_connections(sock_port)):
+            structlog.get_logger("syndarix_rt.server").warning("connections did not end in time; cut", count=cut)
         await server
     finally:
         server.cancel()
