@@ -20,8 +20,9 @@ TIMEOUT_S = 20
 class Server:
     """A running server; ``url`` without a slash at its end."""
 
-    def __init__(self, url, broker, hub, http, shutdown, task):
-        self.url, self.broker, self.hub, self.http = url, broker, hub, http
+    def __init__(self, url, broker, app, http, shutdown, task):
+        self.url, self.broker, self.app, self.http = url, broker, app, http
+        self.hub = app.extensions["syndarix_rt"]
         self._shutdown, self.task = shutdown, task
 
     @asynccontextmanager
@@ -129,7 +130,7 @@ async def running(broker=None, port=0, **settings):
         shutdown, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
 
         async def on_ready(app):
-            ready.set_result(app.extensions["syndarix_rt"])
+            ready.set_result(app)
 
         task = asyncio.create_task(serve(broker, Settings(**settings), sock, shutdown=shutdown, ready=on_ready))
         await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 
 import pytest
 from serving import event, is_data, offsets, running
@@ -184,6 +185,17 @@ async def test_an_idle_stream_gets_comments():
         await subscriber.until(lambda me: me.raw.count(b": keepalive\n\n") >= 3)
         await server.publish(1)
         assert offsets(await subscriber.events(1)) == [1]
+
+
+async def test_200_idle_streams_outlive_the_limits_that_end_other_responses():
+    """`make soak` does the same with the real limits, over three minutes."""
+    async with running(keepalive_s=0.2) as server:
+        server.app.config["RESPONSE_TIMEOUT"] = 0.1
+        async with AsyncExitStack() as stack:
+            streams = [await stack.enter_async_context(server.stream()) for _ in range(200)]
+            await asyncio.gather(*(each.until(lambda me: me.raw.count(b": keepalive") >= 3) for each in streams))
+            await server.publish(1)
+            assert {offset for each in streams for offset in offsets(await each.events(1))} == {1}
 
 
 async def test_draining_gives_each_stream_its_last_data_a_checkpoint_and_a_farewell():
