@@ -15,6 +15,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from system_tools import HOW_TO_GET, require_tool, require_traces
 
+pytest.register_assert_rewrite("broker_contract")  # a helper module whose asserts should explain themselves too
+
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 STATE_DIR = "SYNDARIX_RT_STATE_DIR"
 

@@ -47,8 +47,11 @@ class RedisServer:
     def __exit__(self, *_):
         self.stop()
 
-    def start(self):
-        """Start and wait for a real PONG; the port stays the same once it was found."""
+    def start(self, options="", *, wait=True):
+        """Start, with further lines of configuration, and wait for a real PONG.
+
+        The port stays the same once it was found.
+        """
         deadline = time.monotonic() + START_S
         while True:
             port = self.port or _free_port()
@@ -56,13 +59,13 @@ class RedisServer:
             config.write_text(
                 f"port {port}\nbind 127.0.0.1\nrequirepass {PASSWORD}\ndir {self.directory}\nsave ''\n"
                 f"appendonly yes\nappendfsync {self.appendfsync}\nmaxmemory {self.maxmemory}\n"
-                f"maxmemory-policy noeviction\nlogfile {self.directory / 'log'}\nenable-debug-command yes\n"
+                f"maxmemory-policy noeviction\nlogfile {self.directory / 'log'}\n{options}\n"
             )
             self.process = subprocess.Popen(
                 [binary(self.name), str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
             while self.process.poll() is None:
-                if self._answers(port):
+                if not wait or self._answers(port):
                     self.port = port
                     return
                 if time.monotonic() > deadline:

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import pytest
-
-pytest.register_assert_rewrite("broker_contract")
-
 from broker_contract import CHANNEL, BrokerContract, numbered
 
 from syndarix_rt.broker import MemoryBroker, Retention

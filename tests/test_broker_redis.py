@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import re
+
 import pytest
 import redis.asyncio
-
-pytest.register_assert_rewrite("broker_contract")
-
-from broker_contract import BrokerContract
+from broker_contract import CHANNEL, DEADLINE_S, BrokerContract, Consumer, eventually, following, numbered
 from redis_server import RedisServer
 
-from syndarix_rt.broker import RedisBroker
+from syndarix_rt.broker import RedisBroker, Retention
+from syndarix_rt.broker.scripts import PUBLISH
+from syndarix_rt.delivery.resume import Position
+from syndarix_rt.errors import BrokerError, BrokerUnavailable
 
 
 @pytest.fixture(scope="module", params=["valkey", "redis"])
@@ -41,3 +45,396 @@ async def open_broker(client, shared_server):
 
 class TestRedisBroker(BrokerContract):
     pass
+
+
+# ---- what others see: keys, messages, lifetimes
+
+
+async def test_a_plain_subscriber_gets_one_message_per_batch(open_broker, client):
+    broker = open_broker()
+    async with client.pubsub(ignore_subscribe_messages=True) as plain:
+        await plain.subscribe(CHANNEL)
+        published = await broker.publish(CHANNEL, numbered(1, 3))
+        assert await message_of(plain) == b'1 %s 1 3\n{"n":1}\n{"n":2}\n{"n":3}' % published.epoch.encode()
+        await broker.publish(CHANNEL, numbered(4, 4))
+        assert await message_of(plain) == b'1 %s 4 1\n{"n":4}' % published.epoch.encode()
+
+
+@pytest.mark.parametrize("over", [0, 1])
+async def test_above_256_kib_only_the_first_line_is_sent(open_broker, client, over):
+    broker = open_broker()
+    epoch = (await broker.position(CHANNEL)).epoch
+    head = b"1 %s 1 1\n" % epoch.encode()
+    entry = b"x" * (256 * 1024 - len(head) + over)
+    async with client.pubsub(ignore_subscribe_messages=True) as plain, following(broker) as tail:
+        await plain.subscribe(CHANNEL)
+        await broker.publish(CHANNEL, [entry])
+        assert await message_of(plain) == head + (b"" if over else entry)
+        assert await tail.entries(1) == [entry]
+
+
+async def message_of(plain):
+    async with asyncio.timeout(DEADLINE_S):
+        while (message := await plain.get_message(timeout=1)) is None:
+            pass
+        return message["data"]
+
+
+async def test_the_log_is_a_stream_with_offsets_as_ids(open_broker, client):
+    broker = open_broker()
+    await broker.publish(CHANNEL, numbered(1, 2))
+    assert await client.xrange(f"srt:log:{CHANNEL}") == [(b"1-0", {b"e": b'{"n":1}'}), (b"2-0", {b"e": b'{"n":2}'})]
+
+
+async def test_a_namespace_is_put_before_every_key_and_channel(open_broker, client):
+    one, other, plain = open_broker(namespace="lab:"), open_broker(namespace="lab2:"), open_broker()
+    async with following(one) as tail, following(other) as silent:
+        channels = {name.decode() for name in await client.pubsub_channels()}
+        assert channels == {f"lab:{CHANNEL}", f"lab2:{CHANNEL}"}
+        await one.publish(CHANNEL, numbered(1, 1), producer="p", sequence=1)
+        await one.claim(CHANNEL, "run", 60)
+        assert await tail.entries(1) == numbered(1, 1)
+        keys = {key.decode() for key in await client.keys() if key.startswith(b"lab:")}
+        assert keys == {f"lab:srt:{kind}:{CHANNEL}" for kind in ("log", "meta", "seq", "claim")} | {"lab:srt:projects"}
+        assert (await plain.position(CHANNEL)).last == (await other.position(CHANNEL)).last == silent.position.last == 0
+    assert await one.projects() == ["apollo"]
+    assert await plain.projects() == []
+
+
+def test_a_namespace_with_braces_is_refused():
+    with pytest.raises(ValueError, match="braces"):
+        RedisBroker("redis://localhost", namespace="{lab}")
+
+
+def test_a_url_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="redis://"):
+        RedisBroker("localhost:6379")
+
+
+async def test_meta_outlives_the_log_by_a_week_and_records_live_a_day(open_broker, client):
+    broker = open_broker(retention=Retention(age_s=3600))
+    await broker.publish(CHANNEL, [b"1"], producer="p", sequence=1)
+    lives = {kind: (await client.pttl(f"srt:{kind}:{CHANNEL}")) / 1000 for kind in ("log", "meta", "seq")}
+    day = 24 * 3600
+    assert lives == {
+        "log": pytest.approx(3600, abs=30),
+        "meta": pytest.approx(3600 + 7 * day, abs=30),
+        "seq": pytest.approx(day, abs=30),
+    }
+    await broker.position("project:{looked-at}")
+    assert await client.pttl("srt:meta:project:{looked-at}") > 7 * day * 1000
+
+
+async def test_without_meta_the_log_is_deleted_and_a_new_epoch_begins(open_broker, client):
+    broker = open_broker()
+    old = await broker.publish(CHANNEL, numbered(1, 3))
+    await client.delete(f"srt:meta:{CHANNEL}")
+    new = await broker.publish(CHANNEL, numbered(1, 1))
+    assert (new.first, new.last) == (1, 1)
+    assert new.epoch != old.epoch
+    assert (await broker.read(CHANNEL, 0, 10)).entries == numbered(1, 1)
+    await client.delete(f"srt:meta:{CHANNEL}")
+    position = await broker.position(CHANNEL)
+    assert position == Position(position.epoch, 1, 0)
+    assert not await client.exists(f"srt:log:{CHANNEL}")
+    assert len({old.epoch, new.epoch, position.epoch}) == 3
+
+
+async def test_records_of_producers_are_pruned_while_others_come(open_broker, client):
+    broker = open_broker()
+    key = f"srt:seq:{CHANNEL}"
+    day_ms = 24 * 3600 * 1000
+    now_ms = int((await client.time())[0]) * 1000
+    fingerprint = "f" * 64  # a body's digest: so the hash is no short list that is always looked at as a whole
+    await client.hset(key, mapping={f"old{n}": f"0 epochepoch 1 1 {now_ms - day_ms} {fingerprint}" for n in range(600)})
+    for n in range(400):
+        await broker.publish(CHANNEL, [b"1"], producer=f"new{n}", sequence=0, fingerprint=fingerprint)
+    left = {name.decode() for name in await client.hkeys(key)}
+    assert {name for name in left if name.startswith("new")} == {f"new{n}" for n in range(400)}
+    assert len(left) < 500
+
+
+async def test_a_record_of_yesterday_no_longer_counts(open_broker, client):
+    broker = open_broker()
+    now_ms = int((await client.time())[0]) * 1000
+    await client.hset(f"srt:seq:{CHANNEL}", "p", f"9 epochepoch 1 1 {now_ms - 24 * 3600 * 1000} ")
+    assert (await broker.publish(CHANNEL, [b"1"], producer="p", sequence=1)).duplicates == 0
+
+
+async def test_scripts_are_sent_anew_to_a_server_that_forgot_them(open_broker, client):
+    broker = open_broker()
+    await broker.publish(CHANNEL, numbered(1, 1))
+    await client.script_flush()
+    assert (await broker.publish(CHANNEL, numbered(2, 2), producer="p", sequence=1)).last == 2
+    await client.script_flush()
+    assert (await broker.read(CHANNEL, 0, 9)).entries == numbered(1, 2)
+
+
+async def test_the_project_list_comes_back_after_a_flush(open_broker, client, monkeypatch):
+    monkeypatch.setattr("syndarix_rt.broker.redis.PROJECT_S", 0.0)
+    broker = open_broker()
+    await broker.publish(CHANNEL, [b"1"])
+    await client.flushall()
+    assert await broker.projects() == []
+    await broker.publish(CHANNEL, [b"1"])
+    assert await broker.projects() == ["apollo"]
+
+
+# ---- what is refused leaves nothing half done
+
+
+async def dump(client):
+    """Everything that the server holds."""
+    return {key: await client.dump(key) for key in await client.keys()}
+
+
+@pytest.mark.parametrize("kind", ["log", "meta", "seq"])
+async def test_a_key_that_is_in_use_for_something_else_is_named_and_left_alone(open_broker, client, kind):
+    broker = open_broker()
+    await broker.publish(CHANNEL, [b"1"], producer="p", sequence=1)
+    key = f"srt:{kind}:{CHANNEL}"
+    await client.delete(key)
+    await client.set(key, "precious")
+    before = await dump(client)
+    calls = [broker.publish(CHANNEL, [b"2"], producer="p", sequence=2), broker.reset(CHANNEL)]
+    if kind != "seq":
+        calls += [broker.position(CHANNEL), broker.publish(CHANNEL, [b"2"])]
+    else:
+        calls.pop().close()
+    for call in calls:
+        with pytest.raises(BrokerError, match=rf"{re.escape(key)} is a string") as raised:
+            await call
+        assert not isinstance(raised.value, BrokerUnavailable)
+    assert await dump(client) == before
+
+
+async def test_a_foreign_log_without_meta_is_left_alone(open_broker, client):
+    broker = open_broker()
+    await client.set(f"srt:log:{CHANNEL}", "precious")
+    for call in (broker.publish(CHANNEL, [b"1"]), broker.position(CHANNEL)):
+        with pytest.raises(BrokerError, match="is a string"):
+            await call
+    assert await client.keys() == [f"srt:log:{CHANNEL}".encode()]
+
+
+async def test_a_tail_says_that_a_key_is_in_use_for_something_else(open_broker, client):
+    await client.set(f"srt:meta:{CHANNEL}", "precious")
+    async with contextlib.aclosing(open_broker().tail(CHANNEL)) as tail:
+        with pytest.raises(BrokerError, match="is a string"):
+            await asyncio.wait_for(anext(tail), DEADLINE_S)
+
+
+async def test_a_log_that_something_else_writes_to_is_named_and_left_alone(open_broker, client):
+    broker = open_broker()
+    await broker.publish(CHANNEL, numbered(1, 3))
+    await client.xadd(f"srt:log:{CHANNEL}", {"x": "y"})
+    before = await dump(client)
+    with pytest.raises(BrokerError, match="something else has written"):
+        await broker.publish(CHANNEL, numbered(4, 6), producer="p", sequence=1)
+    assert await dump(client) == before
+    assert (await broker.read(CHANNEL, 0, 10)).entries == numbered(1, 3)
+    await broker.reset(CHANNEL)
+    assert (await broker.publish(CHANNEL, numbered(1, 1))).first == 1
+
+
+async def test_entries_deleted_by_hand_are_a_hole_that_pages_show(open_broker, client):
+    broker = open_broker()
+    await broker.publish(CHANNEL, numbered(1, 9))
+    await client.xdel(f"srt:log:{CHANNEL}", "4-0", "5-0", "9-0")
+    assert (await broker.read(CHANNEL, 0, 100)).entries == numbered(1, 3)
+    page = await broker.read(CHANNEL, 3, 100)
+    assert (page.first, page.entries) == (6, numbered(6, 8))
+    page = await broker.read(CHANNEL, 8, 100)
+    assert (page.first, page.entries) == (10, [])
+
+
+async def test_offsets_end_at_2_to_the_53(open_broker, client):
+    broker = open_broker()
+    await broker.publish(CHANNEL, [b"1"])
+    await client.delete(f"srt:log:{CHANNEL}")
+    await client.hset(f"srt:meta:{CHANNEL}", "last", 2**53 - 4)
+    async with following(broker) as tail:
+        published = await broker.publish(CHANNEL, numbered(1, 2), producer="p", sequence=1)
+        assert (published.first, published.last) == (2**53 - 3, 2**53 - 2)
+        assert await tail.entries(2**53 - 2) == numbered(1, 2)
+    assert (await broker.publish(CHANNEL, numbered(1, 2), producer="p", sequence=1)).last == 2**53 - 2
+    with pytest.raises(BrokerError, match="last offset"):
+        await broker.publish(CHANNEL, numbered(1, 2))
+    assert (await broker.read(CHANNEL, 2**53 - 4, 10)).entries == numbered(1, 2)
+
+
+async def test_a_wrong_password_is_no_absence(shared_server):
+    broker = RedisBroker(shared_server.url.replace(":a-password", ":another"))
+    try:
+        for call in (broker.ping(), broker.publish(CHANNEL, [b"1"]), anext(broker.tail(CHANNEL))):
+            with pytest.raises(BrokerError, match="credentials") as raised:
+                await asyncio.wait_for(call, DEADLINE_S)
+            assert not isinstance(raised.value, BrokerUnavailable)
+            assert "another" not in str(raised.value)
+    finally:
+        await broker.aclose()
+
+
+async def test_a_read_only_server_counts_as_away_and_can_still_be_read(open_broker, client):
+    broker = open_broker()
+    published = await broker.publish(CHANNEL, numbered(1, 2))
+    await client.replicaof("127.0.0.1", "1")
+    try:
+        with pytest.raises(BrokerUnavailable, match="read only"):
+            await broker.publish(CHANNEL, numbered(3, 3))
+        assert (await broker.position(CHANNEL)).last == 2
+    finally:
+        await client.replicaof("NO", "ONE")
+    after = await broker.publish(CHANNEL, numbered(3, 3))
+    assert (after.epoch, after.first) == (published.epoch, 3)
+
+
+# ---- Pub/Sub: shared, bounded, repaired
+
+
+async def test_all_tails_of_a_broker_share_one_connection_and_leave_at_once(open_broker, client):
+    broker = open_broker()
+
+    async def pubsub_clients():
+        return [c for c in await client.client_list() if "P" in c["flags"]]
+
+    async with contextlib.AsyncExitStack() as stack:
+        for n in range(20):
+            await stack.enter_async_context(following(broker, f"project:{{p{n}}}"))
+        async with following(broker, "project:{p0}"):
+            assert len(await client.pubsub_channels()) == 20
+        assert len(await client.pubsub_channels()) == 20, "another tail still listens"
+        assert len(await pubsub_clients()) == 1
+        async with following(broker, "project:{last}"):
+            assert len(await client.pubsub_channels()) == 21
+        await eventually(lambda: has_channels(client, 20))
+    await eventually(lambda: has_channels(client, 0))
+    assert await pubsub_clients() == []
+
+
+async def has_channels(client, count):
+    return len(await client.pubsub_channels()) == count
+
+
+async def publish_unheard(client, broker, entries):
+    """As the script does, but announced where nobody listens: what a lost message looks like."""
+    keys = [f"srt:{kind}:{CHANNEL}" for kind in ("log", "meta", "seq")]
+    limits = [broker.retention.entries, broker.retention.bytes]
+    await client.eval(
+        PUBLISH.text, 3, *keys, "unused-epoch", 60_000, "elsewhere", *limits, b"\n".join(entries), "", 0, ""
+    )
+
+
+async def test_a_message_lost_in_the_middle_is_read_from_the_log(open_broker, client):
+    broker = open_broker()
+    async with following(broker) as tail:
+        await broker.publish(CHANNEL, numbered(1, 2))
+        await publish_unheard(client, broker, numbered(3, 2500))
+        await broker.publish(CHANNEL, numbered(2501, 2502))
+        assert await tail.entries(2502) == numbered(1, 2502)
+
+
+async def test_a_message_lost_at_the_end_is_found_by_comparison(open_broker, client):
+    broker = open_broker()
+    async with following(broker) as tail:
+        await publish_unheard(client, broker, numbered(1, 3))
+        assert await tail.entries(3) == numbered(1, 3)
+
+
+async def test_foreign_and_old_messages_change_nothing(open_broker, client):
+    broker = open_broker()
+    async with following(broker) as tail:
+        epoch = tail.position.epoch.encode()
+        await broker.publish(CHANNEL, numbered(1, 2))
+        for message in (
+            b"",
+            b"hello",
+            b"2 something new",
+            b"1 %s 1 2\n" % epoch,
+            b"1 %s 1 1\nold" % epoch,
+            b"1 %s 7 1\nfuture" % epoch,
+            b"1 another-epoch 3 1\nx",
+            b"1 %s 3 2\none line" % epoch,
+            b"1 %s 3 one\nx" % epoch,
+            b"1 %s 3 0\n" % epoch,
+            b"1 %s -3 1\nx" % epoch,
+            b"1 %s 0 3\na\nb\nc" % epoch,
+            b"\xff\xfe\n",
+        ):
+            await client.publish(CHANNEL, message)
+        await broker.publish(CHANNEL, numbered(3, 4))
+        assert await tail.entries(4) == numbered(1, 4)
+
+
+async def test_a_tail_goes_on_when_its_connection_is_killed(open_broker, client):
+    broker = open_broker()
+    async with Consumer(broker) as consumer:
+        for n in range(1, 301):
+            if n % 100 == 50:
+                await client.client_kill_filter(_type="pubsub")
+            await broker.publish(CHANNEL, numbered(n, n))
+        await eventually(lambda: len(consumer.seen) == 300)
+    assert consumer.seen == list(enumerate(numbered(1, 300), 1))
+    assert (consumer.gaps, consumer.away) == ([], 0)
+
+
+async def test_a_tail_goes_on_when_redis_drops_it_for_being_slow(open_broker, client):
+    limits = "normal 0 0 0 replica 0 0 0 pubsub 300kb 0 0"
+    before = await client.config_get("client-output-buffer-limit")
+    await client.config_set("client-output-buffer-limit", limits)
+    try:
+        broker, publisher = open_broker(), open_broker()
+        async with following(broker) as tail:
+            entry = b"x" * 200_000
+            for _ in range(50):
+                await publisher.publish(CHANNEL, [entry])
+            assert await tail.entries(50) == [entry] * 50
+    finally:
+        await client.config_set("client-output-buffer-limit", before["client-output-buffer-limit"])
+
+
+async def test_what_a_tail_holds_is_bounded_while_nobody_takes_it(open_broker, monkeypatch):
+    monkeypatch.setattr("syndarix_rt.broker.subscriptions.FEED_MESSAGES", 8)
+    broker = open_broker()
+    async with following(broker) as tail, following(broker) as watch:
+        feeds = broker._subscriptions._feeds[CHANNEL]
+        for n in range(1, 201):
+            await broker.publish(CHANNEL, numbered(n, n))
+            assert all(len(feed._messages) <= 8 for feed in feeds)
+        assert await watch.entries(200) == numbered(1, 200)
+        assert await tail.entries(200) == numbered(1, 200)
+
+
+async def test_a_silent_connection_is_replaced(open_broker, monkeypatch):
+    monkeypatch.setattr("syndarix_rt.broker.subscriptions.SILENCE_S", 0.2)
+    monkeypatch.setattr("syndarix_rt.broker.subscriptions.PING_S", 60.0)  # so that nothing answers
+    monkeypatch.setattr("syndarix_rt.broker.subscriptions.COMPARE_S", 60.0)
+    broker = open_broker()
+    connections = []
+    connect = broker._endpoint.connect
+
+    async def counted():
+        connections.append(await connect())
+        return connections[-1]
+
+    monkeypatch.setattr(broker._endpoint, "connect", counted)
+    async with following(broker) as tail:
+        await eventually(lambda: len(connections) >= 3)
+        await broker.publish(CHANNEL, numbered(1, 1))
+        assert await tail.entries(1) == numbered(1, 1)
+    assert not connections[0].is_connected
+
+
+async def test_pings_keep_an_idle_connection(open_broker, monkeypatch, client):
+    monkeypatch.setattr("syndarix_rt.broker.subscriptions.SILENCE_S", 0.5)
+    monkeypatch.setattr("syndarix_rt.broker.subscriptions.PING_S", 0.05)
+    broker = open_broker()
+    async with following(broker):
+        first = [c["id"] for c in await client.client_list() if "P" in c["flags"]]
+        pings = int((await client.info("commandstats"))["cmdstat_ping"]["calls"])
+
+        async def pinged():
+            return int((await client.info("commandstats"))["cmdstat_ping"]["calls"]) > pings + 20
+
+        await eventually(pinged)
+        assert [c["id"] for c in await client.client_list() if "P" in c["flags"]] == first

@@ -161,7 +161,8 @@ class Endpoint:
             raise BrokerError(f"Redis at {self.place} refuses these credentials: {error}") from error
         except (errors.ConnectionError, errors.TimeoutError, OSError, TimeoutError) as error:
             self._lost = True
-            raise BrokerUnavailable(f"Redis at {self.place} cannot be reached: {error or 'no answer'}") from error
+            reason = str(error) or "no answer in time"
+            raise BrokerUnavailable(f"Redis at {self.place} cannot be reached: {reason}") from error
         except errors.RedisError as error:
             if isinstance(error, _TRANSIENT) or str(error).startswith(_TRANSIENT_CODES):
                 raise BrokerUnavailable(f"Redis at {self.place} cannot do it now: {error}") from error

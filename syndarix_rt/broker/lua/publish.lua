@@ -26,7 +26,6 @@ while true do
 end
 local count = #entries
 local first, last = log.last + 1, log.last + count
-if last > MAX_OFFSET then return redis.error_reply('SRTFULL offsets end at 2^53 - 1') end
 
 local now, known
 if PRODUCER ~= '' then
@@ -45,6 +44,7 @@ if PRODUCER ~= '' then
     end
   end
 end
+if last > MAX_OFFSET then return redis.error_reply('SRTFULL offsets end at 2^53 - 1') end
 
 if log.fresh then drop_log() end
 for i = 1, count do
