@@ -201,8 +201,13 @@ def _limit(text: str | None) -> int:
 
 
 @projects.post("/<project>/events")
-async def publish(project: str) -> Response:
-    """Publish one event, a JSON array, or NDJSON: all or nothing."""
+@projects.post("/<project>/runs/<run>/events")
+async def publish(project: str, run: str | None = None) -> Response:
+    """Publish one event, a JSON array, or NDJSON: all or nothing.
+
+    A run that is played publishes below ``runs/``: its events hold the decisions of its own people, who are simulated or
+    were recorded. From anybody else a decision has to come as a decision.
+    """
     channel = _channel(project)
     broker = _hub().broker
     key = request.headers.get("idempotency-key")
@@ -210,7 +215,7 @@ async def publish(project: str) -> Response:
         raise bad_request(f"Idempotency-Key must have 1 to {KEY_CHARACTERS} characters.")
     body: bytes = await request.get_data()  # type: ignore[assignment]
     entries = read_batch(body, request.mimetype, project)
-    if any(event_type == "approval_resolved" for event_type in Span.types_of(entries)):
+    if run is None and any(event_type == "approval_resolved" for event_type in Span.types_of(entries)):
         raise Problem(
             403, "reserved-type", "approval_resolved is written by POST …/approvals/{id} only; nothing was stored."
         )
