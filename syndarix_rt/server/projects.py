@@ -205,8 +205,8 @@ def _limit(text: str | None) -> int:
 async def publish(project: str, run: str | None = None) -> Response:
     """Publish one event, a JSON array, or NDJSON: all or nothing.
 
-    A run that is played publishes below ``runs/``: its events hold the decisions of its own people, who are simulated or
-    were recorded. From anybody else a decision has to come as a decision.
+    A run that is played publishes below ``runs/``: its events hold the decisions of its own people, who are simulated
+    or were recorded. From anybody else a decision has to come as a decision.
     """
     channel = _channel(project)
     broker = _hub().broker
