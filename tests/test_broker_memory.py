@@ -21,6 +21,14 @@ class TestMemoryBroker(BrokerContract):
             await broker.aclose()
 
 
+@pytest.mark.parametrize(
+    "limit", [{"entries": 0}, {"bytes": 0}, {"age_s": 0.0}, {"age_s": float("inf")}, {"age_s": float("nan")}]
+)
+def test_a_retention_that_keeps_nothing_or_has_no_end_is_refused(limit):
+    with pytest.raises(ValueError, match="at least 1 entry"):
+        Retention(**limit)
+
+
 async def test_an_epoch_outlives_its_log_by_a_week():
     now_s = 0.0
     broker = MemoryBroker(retention=Retention(age_s=60), clock=lambda: now_s)

@@ -12,7 +12,7 @@ from redis_server import RedisServer
 
 from syndarix_rt.broker import Publisher, RedisBroker
 from syndarix_rt.delivery.resume import Position, judge
-from syndarix_rt.errors import BrokerUnavailable, EmbeddedServerError
+from syndarix_rt.errors import BrokerError, BrokerUnavailable, EmbeddedServerError
 from syndarix_rt.events import Event, EventId
 
 
@@ -320,6 +320,44 @@ async def test_before_a_reconnect_the_url_is_asked_for(server, tmp_path):
     finally:
         await broker.aclose()
         other.stop()
+
+
+async def test_all_who_wait_for_the_url_share_one_answer(server):
+    asked = []
+
+    async def resolve():
+        asked.append(1)
+        await asyncio.sleep(0.05)
+        raise EmbeddedServerError("no server to be had")
+
+    broker = RedisBroker(server.url, resolve=resolve)
+    try:
+        server.kill()
+        with pytest.raises(BrokerUnavailable):
+            await broker.ping()
+        replies = await asyncio.gather(*(broker.ping() for _ in range(50)), return_exceptions=True)
+        assert all(isinstance(reply, BrokerUnavailable) and "no server to be had" in str(reply) for reply in replies)
+        assert len(asked) == 1
+    finally:
+        await broker.aclose()
+
+
+async def test_closing_does_not_wait_for_the_url(server):
+    asked = asyncio.Event()
+
+    async def resolve():
+        asked.set()
+        await asyncio.Event().wait()
+
+    broker = RedisBroker(server.url, resolve=resolve)
+    server.kill()
+    with pytest.raises(BrokerUnavailable):
+        await broker.ping()
+    waiting = asyncio.create_task(broker.ping())
+    await asked.wait()
+    await asyncio.wait_for(broker.aclose(), DEADLINE_S)
+    with pytest.raises(BrokerError, match="closed"):
+        await waiting
 
 
 # ---- publishers

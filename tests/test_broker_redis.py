@@ -7,7 +7,7 @@ import re
 import pytest
 import redis.asyncio
 from broker_contract import CHANNEL, DEADLINE_S, BrokerContract, Consumer, eventually, following, numbered
-from redis_server import RedisServer
+from redis_server import PASSWORD, RedisServer
 
 from syndarix_rt.broker import RedisBroker, Retention
 from syndarix_rt.broker.scripts import PUBLISH
@@ -310,6 +310,34 @@ async def test_all_tails_of_a_broker_share_one_connection_and_leave_at_once(open
         await eventually(lambda: has_channels(client, 20))
     await eventually(lambda: has_channels(client, 0))
     assert await pubsub_clients() == []
+
+
+async def test_tails_that_leave_before_they_are_subscribed_do_no_harm(open_broker):
+    broker = open_broker()
+    for n in range(50):
+        tail = broker.tail(CHANNEL)
+        beginning = asyncio.create_task(anext(tail))
+        for _ in range(n % 7):
+            await asyncio.sleep(0)
+        beginning.cancel()
+        await asyncio.gather(beginning, return_exceptions=True)
+        await tail.aclose()
+        async with contextlib.aclosing(broker.tail(CHANNEL)) as other:
+            assert isinstance(await asyncio.wait_for(anext(other), DEADLINE_S), Position)
+
+
+async def test_a_user_who_may_not_subscribe_is_told(open_broker, client, shared_server):
+    await client.acl_setuser("limited", enabled=True, passwords=["+p"], commands=["+@all"], keys=["*"], reset=True)
+    broker = RedisBroker(shared_server.url.replace("redis://:", "redis://limited:").replace(PASSWORD, "p"))
+    try:
+        await broker.ping()
+        async with contextlib.aclosing(broker.tail(CHANNEL)) as tail:
+            with pytest.raises(BrokerError, match="credentials") as raised:
+                await asyncio.wait_for(anext(tail), DEADLINE_S)
+        assert not isinstance(raised.value, BrokerUnavailable)
+    finally:
+        await broker.aclose()
+        await client.acl_deluser("limited")
 
 
 async def has_channels(client, count):

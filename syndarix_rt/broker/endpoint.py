@@ -57,7 +57,7 @@ class Endpoint:
         self._url = url
         self._resolve = resolve
         self._lost = False
-        self._resolving = asyncio.Lock()
+        self._asking: asyncio.Task[None] | None = None
         self._closed = False
         self._connections = _connections(url)
         self._idle: list[Connection] = []
@@ -92,18 +92,17 @@ class Endpoint:
         """A connection of its own, to be disconnected by the caller."""
         await self._found()
         connection = self._new()
-        with self._translated():
+        with self.translated():
             async with asyncio.timeout(CONNECT_S):
                 await connection.connect()  # type: ignore[no-untyped-call]
         return connection
 
-    def lost(self) -> None:
-        """Say that a connection broke: the URL is resolved anew before the next use."""
-        self._lost = True
-
     async def aclose(self) -> None:
         """Close all connections."""
         self._closed = True
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.gather(self._asking, return_exceptions=True)
         await self._drop_idle()
 
     def _new(self) -> Connection:
@@ -115,7 +114,7 @@ class Endpoint:
         """A connection for one command or a few. redis-py closes one that breaks or that still owes a reply."""
         await self._found()
         idle = self._idle
-        with self._translated():
+        with self.translated():
             async with asyncio.timeout(COMMAND_S), self._slots:
                 connection = idle.pop() if idle else self._new()
                 try:
@@ -136,25 +135,34 @@ class Endpoint:
             await connection.disconnect(nowait=True)
 
     async def _found(self) -> None:
-        """Ask where the server is, if it was lost."""
+        """Where the server was lost, ask where it is; all who need to know wait for one answer."""
         if self._closed:
             raise BrokerError("this broker has been closed")
         if self._lost and self._resolve is not None:
-            async with self._resolving:
-                if self._lost:
-                    try:
-                        url = await self._resolve()
-                    except (SyndarixError, OSError) as error:
-                        raise BrokerUnavailable(f"no Redis server can be had: {error}") from error
-                    if url != self._url:
-                        self._url = url
-                        self._connections = _connections(url)
-                        await self._drop_idle()
-                    self._lost = False
+            asking = self._asking = self._asking or asyncio.create_task(self._ask(self._resolve))
+            try:
+                await asyncio.shield(asking)
+            except asyncio.CancelledError:
+                if asking.cancelled():  # by aclose(), not by whoever waits here
+                    raise BrokerError("this broker has been closed") from None
+                raise
+
+    async def _ask(self, resolve: Resolve) -> None:
+        try:
+            url = await resolve()
+            if url != self._url:
+                self._connections = _connections(url)
+                self._url = url
+                await self._drop_idle()
+            self._lost = False
+        except (SyndarixError, OSError, ValueError) as error:
+            raise BrokerUnavailable(f"no Redis server can be had: {error}") from error
+        finally:
+            self._asking = None
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Errors of redis-py and the network become ours."""
+    def translated(self) -> Iterator[None]:
+        """Errors of redis-py and the network become ours; after those of a connection, the URL is asked for anew."""
         try:
             yield
         except (errors.AuthenticationError, errors.AuthorizationError, errors.NoPermissionError) as error:

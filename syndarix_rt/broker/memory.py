@@ -10,6 +10,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from syndarix_rt.broker.protocol import (
@@ -47,23 +48,24 @@ class _Record(NamedTuple):
 class _Channel:
     """One channel's log."""
 
-    def __init__(self) -> None:
+    def __init__(self, now_s: float) -> None:
         self.epoch = secrets.token_urlsafe(9)
         self.last = 0
         self.entries: deque[bytes] = deque()
         self.bytes = 0
         self.records: dict[str, _Record] = {}
-        self.published_s: float | None = None
+        self.touched_s = now_s
         self.tails: set[asyncio.Event] = set()
 
     @property
     def position(self) -> Position:
         return Position(self.epoch, self.last - len(self.entries) + 1, self.last)
 
-    def begin(self) -> None:
+    def begin(self, now_s: float) -> None:
         """A new epoch at offset 1."""
         self.epoch = secrets.token_urlsafe(9)
         self.last = 0
+        self.touched_s = now_s
         self.clear()
 
     def clear(self) -> None:
@@ -79,12 +81,9 @@ class _Channel:
 
     def expire(self, now_s: float, age_s: float) -> None:
         """What time has taken since the last publish."""
-        if self.published_s is None:
-            return
-        if now_s - self.published_s >= age_s + META_S:
-            self.begin()
-            self.published_s = None
-        elif now_s - self.published_s >= age_s:
+        if now_s - self.touched_s >= age_s + META_S:
+            self.begin(now_s)
+        elif now_s - self.touched_s >= age_s:
             self.clear()
 
     def page(self, after: int, limit: int) -> Page:
@@ -92,9 +91,10 @@ class _Channel:
         first = max(after + 1, position.first)
         entries: list[bytes] = []
         size = 0
-        for offset in range(first, min(position.last, first + limit - 1) + 1):
-            entries.append(self.entries[offset - position.first])
-            size += len(entries[-1])
+        start = first - position.first
+        for entry in islice(self.entries, start, start + limit):
+            entries.append(entry)
+            size += len(entry)
             if size >= MAX_BATCH_BYTES:
                 break
         return Page(position, first, entries)
@@ -153,7 +153,7 @@ class MemoryBroker:
                 return Published(known.published.epoch, first, last, last - first + 1)
         published = Published(log.epoch, log.last + 1, log.last + len(entries))
         log.append(entries, self.retention)
-        log.published_s = now_s
+        log.touched_s = now_s
         if producer is not None:
             log.records.pop(producer, None)
             log.records[producer] = _Record(sequence, fingerprint, published, now_s)
@@ -197,7 +197,7 @@ class MemoryBroker:
     async def reset(self, channel: str) -> Position:
         """See `Broker.reset`."""
         log = self._channel(channel)
-        log.begin()
+        log.begin(self._clock())
         self._wake(log)
         return log.position
 
@@ -231,10 +231,11 @@ class MemoryBroker:
 
     def _channel(self, name: str) -> _Channel:
         self._check_open()
+        now_s = self._clock()
         log = self._channels.get(name)
         if log is None:
-            log = self._channels[name] = _Channel()
-        log.expire(self._clock(), self.retention.age_s)
+            log = self._channels[name] = _Channel(now_s)
+        log.expire(now_s, self.retention.age_s)
         return log
 
     def _check_open(self) -> None:

@@ -31,6 +31,10 @@ __all__ = [
 ]
 
 
+MAX_AGE_S = 10 * 365 * 24 * 3600.0
+"""Longest age of a log: 10 years, far from where Redis refuses an expiry."""
+
+
 def project_channel(project: str) -> str:
     """The channel of a project's events: ``project:{apollo}``."""
     if not is_project_name(project):
@@ -67,6 +71,10 @@ class Retention(msgspec.Struct, frozen=True):
     """The log goes this long after its last publish; what is known about it stays 7 days longer."""
     bytes: int = 256 * 1024 * 1024
     """Most bytes, approximately."""
+
+    def __post_init__(self) -> None:
+        if self.entries < 1 or self.bytes < 1 or not 0 < self.age_s <= MAX_AGE_S:
+            raise ValueError(f"retention needs at least 1 entry, 1 byte, and up to 10 years: {self}")
 
 
 class Batch(NamedTuple):

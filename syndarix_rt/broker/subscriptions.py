@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Self
 
-import redis.exceptions as errors
 from redis.asyncio import Connection
 
 from syndarix_rt.broker.endpoint import Endpoint
@@ -67,7 +66,9 @@ class Feed:
         self._subscriptions.detach(self._name, self)
 
     async def subscribed(self) -> None:
-        """Return once the subscription is acknowledged: what is published from now on is announced here (or closed).
+        """Return once the subscription is acknowledged (or this is closed), for the caller to look at the log.
+
+        What is published from now on is announced here; what was lost until now, the log has.
 
         Raises:
             BrokerUnavailable: an attempt to connect failed; others go on.
@@ -75,6 +76,7 @@ class Feed:
         while not (self._live or self.closed):
             self._raise()
             await self._changed()
+        self._lost = False
 
     async def next(self) -> Sign:
         """The next sign; None also when closed.
@@ -202,6 +204,7 @@ class Subscriptions:
     async def _run(self) -> None:
         """Keep a connection as long as anybody listens."""
         waits = pauses()
+        stood = False
         while self._feeds:
             try:
                 connection = await self._endpoint.connect()
@@ -213,25 +216,24 @@ class Subscriptions:
                     for feed in self._all():
                         feed.broken()
                     await connection.disconnect(nowait=True)
-                if stood:
+            except BrokerUnavailable as error:
+                if stood:  # it was good until now: the next one is tried at once, and nobody need know
+                    stood = False
                     waits = pauses()
                     continue
-                error: Exception = BrokerUnavailable(f"Redis at {self._endpoint.place} does not let us subscribe")
-            except BrokerUnavailable as unavailable:
-                error = unavailable
-            except Exception as fatal:  # noqa: BLE001 - whatever it is belongs to the tails, nobody awaits this task
                 for feed in self._all():
-                    feed.broken(fatal)
+                    feed.broken(error)
+                await asyncio.sleep(next(waits))
+            except Exception as error:  # noqa: BLE001 - whatever it is belongs to the tails, nobody awaits this task
+                for feed in self._all():
+                    feed.broken(error)
                 return
-            for feed in self._all():
-                feed.broken(error)
-            await asyncio.sleep(next(waits))
 
     async def _use(self, connection: Connection) -> None:
-        """Serve the feeds over this connection until it breaks or nobody listens."""
+        """Serve the feeds over this connection; return when nobody listens any more, raise when it breaks."""
         tasks = [
             asyncio.create_task(work)
-            for work in (self._receive(connection), self._subscribe(connection), self._compare())
+            for work in (self._subscribe(connection), self._receive(connection), self._compare())
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -239,13 +241,12 @@ class Subscriptions:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        for task in done:
-            with contextlib.suppress(errors.ConnectionError, errors.TimeoutError, OSError):
+        with self._endpoint.translated():
+            for task in done:
                 task.result()
-        self._endpoint.lost()
 
     async def _subscribe(self, connection: Connection) -> None:
-        """Bring what is subscribed in line with what is wanted; PING in between."""
+        """Bring what is subscribed in line with what is wanted, PING in between; return when nothing is wanted."""
         subscribed: set[str] = set()
         while self._feeds:
             self._wanted.clear()
@@ -264,7 +265,7 @@ class Subscriptions:
                 await connection.send_command("PING")
 
     async def _receive(self, connection: Connection) -> None:
-        """Hand out what arrives; return when nothing has for too long."""
+        """Hand out what arrives; raise when nothing has for too long."""
         while (reply := await connection.read_response(timeout=SILENCE_S)) is not None:
             kind = reply[0] if isinstance(reply, list) else b"pong"
             if kind == b"message":
@@ -281,13 +282,14 @@ class Subscriptions:
                     self._standing.add(name)
                     for feed in self._feeds.get(name, ()):
                         feed.acknowledged()
+        raise TimeoutError(f"silent for {SILENCE_S:g} s")
 
     async def _compare(self) -> None:
         """Compare the tops of all logs, in one round trip, again and again."""
         while True:
             await asyncio.sleep(COMPARE_S)
             names = list(self._standing)
-            with contextlib.suppress(BrokerUnavailable):  # a dead server is noticed by the silence
+            with contextlib.suppress(BrokerUnavailable):  # a dead server is noticed by its silence
                 for name, top in zip(names, await self._tops(names), strict=True):
                     for feed in self._feeds.get(name, ()):
                         if top is not None:
