@@ -10,16 +10,30 @@ import subprocess
 import sys
 import threading
 import time
+from typing import NamedTuple
+
+import pytest
+
+from syndarix_rt.cli import main
 
 PROGRAM = [sys.executable, "-m", "syndarix_rt"]
 TIMEOUT_S = 60
 """For anything that works at all; the machine may be busy."""
 
 
+class Done(NamedTuple):
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
+
+
 def run(*args, **kwargs):
-    """Run a command to its end; stdout and stderr as text."""
+    """Run a command to its end in a process of its own."""
     kwargs = {"text": True, "timeout": TIMEOUT_S, "env": environment()} | kwargs
-    return subprocess.run([*PROGRAM, *map(str, args)], capture_output=True, check=False, **kwargs)
+    done = subprocess.run([*PROGRAM, *map(str, args)], capture_output=True, check=False, **kwargs)
+    return Done(done.returncode, done.stdout, done.stderr)
 
 
 def environment(**variables):
@@ -27,6 +41,20 @@ def environment(**variables):
     kept = {"SYNDARIX_RT_STATE_DIR", "SYNDARIX_RT_EMBEDDED_LINGER_S", "SYNDARIX_RT_EMBEDDED"}
     ours = {name: value for name, value in os.environ.items() if name in kept or not name.startswith("SYNDARIX_RT_")}
     return ours | variables
+
+
+def call(capsys, *args, **variables):
+    """Run a command to its end in this process, which is faster; ``variables`` are added to its environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in os.environ.keys() - environment().keys():
+            patch.delenv(name)
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main([str(arg) for arg in args])
+    out, err = capsys.readouterr()
+    return Done(caught.value.code, out, err)
 
 
 class Command:
@@ -59,7 +87,11 @@ class Command:
 
     def url(self):
         """The URL that it prints when it serves."""
-        return self.out.until(r"https?://\S+")[0]
+        try:
+            return self.out.until(r"https?://\S+")[0]
+        except AssertionError as error:
+            error.add_note(self.err.rest())
+            raise
 
     def interrupt(self, number=signal.SIGINT):
         """Send a signal; its exit code."""
@@ -73,6 +105,7 @@ class _Reader:
     def __init__(self, pipe):
         self._pipe = pipe
         self._lines = queue.SimpleQueue()
+        self._ended = False
         self.text = ""
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
@@ -84,7 +117,10 @@ class _Reader:
 
     def line(self):
         """The next line as bytes; empty at the end."""
+        if self._ended:
+            return b""
         line = self._lines.get(timeout=TIMEOUT_S)
+        self._ended = not line
         self.text += line.decode()
         return line
 
@@ -106,6 +142,7 @@ class _Reader:
         return self.text
 
     def close(self):
+        self.rest()
         self._thread.join(TIMEOUT_S)
         self._pipe.close()
 

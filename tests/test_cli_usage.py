@@ -1,16 +1,16 @@
 from __future__ import annotations
 
-import os
 import re
 import socket
 import subprocess
 import sys
+from functools import partial
 
 import click
 import pytest
-from command_line import environment, run
+from command_line import call, run
 
-from syndarix_rt.cli import COMMANDS, _cli, main
+from syndarix_rt.cli import COMMANDS, _cli
 
 SERVE = "--host --port --workers --redis-url --token --retention --keepalive --cors-origin --tls-cert --tls-key"
 FIXED = {
@@ -30,18 +30,8 @@ FIXED = {
 
 
 @pytest.fixture
-def cli(capsys, monkeypatch):
-    """The command line in this process: exit code, stdout, stderr."""
-    for name in os.environ.keys() - environment().keys():
-        monkeypatch.delenv(name)
-
-    def call(*args):
-        with pytest.raises(SystemExit) as caught:
-            main([str(arg) for arg in args])
-        out, err = capsys.readouterr()
-        return caught.value.code, out, err
-
-    return call
+def cli(capsys):
+    return partial(call, capsys)
 
 
 def options(command):
@@ -89,8 +79,8 @@ def test_help_loads_nothing_that_is_slow():
 
 def test_the_module_runs_as_the_command_does():
     done = run("--version")
-    assert re.fullmatch(r"syndarix-rt \d+\.\d+\.\d+\n", done.stdout)
-    assert run("token").stdout != run("token").stdout
+    assert re.fullmatch(r"syndarix-rt \d+\.\d+\.\d+\n", done.out)
+    assert run("token").out != run("token").out
 
 
 # ---- wrong usage ----------------------------------------------------------------------------------------------------
@@ -137,19 +127,22 @@ def test_wrong_usage_is_one_line_and_code_2(cli, args, reason):
     assert "s3cret" not in err
 
 
-def test_an_option_can_come_from_the_environment_and_the_command_line_wins(cli, monkeypatch):
-    monkeypatch.setenv("SYNDARIX_RT_EVENTS", "2")
-    assert cli("simulate", "demo_small", "-o", "/dev/null")[0] == 0
-    monkeypatch.setenv("SYNDARIX_RT_SPEED", "never")
-    code, _, err = cli("play", "demo_small")
+def test_an_option_can_come_from_the_environment(cli, tmp_path):
+    output = tmp_path / "a.jsonl"
+    code, _, _ = cli("simulate", "demo_small", SYNDARIX_RT_EVENTS="2", SYNDARIX_RT_OUTPUT=str(output))
+    assert code == 0
+    assert output.read_bytes().count(b"\n") == 2
+    code, _, err = cli("play", "demo_small", SYNDARIX_RT_SPEED="never")
     assert code == 2
     assert "env var: 'SYNDARIX_RT_SPEED'" in err
-    monkeypatch.setenv("SYNDARIX_RT_URL", "http://127.0.0.1:1")
-    monkeypatch.setenv("SYNDARIX_RT_REDIS_URL", "redis://127.0.0.1:1")
-    assert "not both" in cli("play", "demo_small", "--speed", "1")[2]
-    _, _, err = cli("play", "demo_small", "--speed", "1", "--redis-url", "redis://127.0.0.1:2")
+
+
+def test_the_command_line_wins_over_the_environment(cli):
+    nowhere = {"SYNDARIX_RT_URL": "http://127.0.0.1:1", "SYNDARIX_RT_REDIS_URL": "redis://127.0.0.1:1"}
+    assert "not both" in cli("play", "demo_small", **nowhere)[2]
+    _, _, err = cli("play", "demo_small", "--redis-url", "redis://127.0.0.1:2", **nowhere)
     assert "Redis at 127.0.0.1:2 cannot be reached" in err
-    _, _, err = cli("play", "demo_small", "--speed", "1", "--url", "http://127.0.0.1:3")
+    _, _, err = cli("play", "demo_small", "--url", "http://127.0.0.1:3", **nowhere)
     assert "http://127.0.0.1:3/projects/demo_small/claim: cannot connect" in err
 
 

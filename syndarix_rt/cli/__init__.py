@@ -86,7 +86,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         code = 130
     except (SyndarixError, OSError) as error:
-        code = _fail(str(error), PROGRAM, 1)
+        code = _fail("; ".join([str(error), *getattr(error, "__notes__", [])]), PROGRAM, 1)
     _let_go_of_output()
     sys.exit(code)
 

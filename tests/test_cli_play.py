@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import ssl
+import urllib.request
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+
+import pytest
+from command_line import TIMEOUT_S, Command, call, wait_until
+from system_tools import ROOT
+
+from syndarix_rt.broker import RedisBroker, project_channel
+from syndarix_rt.cli.watching import _write_line
+from syndarix_rt.events import Event
+from syndarix_rt.playback import read_recording
+
+CERTIFICATE = ROOT / "tests" / "localhost.pem"
+
+
+@contextmanager
+def serving(*args):
+    """A server on a port of its own; its URL."""
+    with Command("serve", "--port", "0", *args) as server:
+        yield server.url()
+        assert server.interrupt() == 0
+        assert server.err.rest() == ""
+
+
+@pytest.fixture
+def cli(capsys):
+    return partial(call, capsys)
+
+
+@pytest.fixture
+def server(redis_url):
+    """A server on a real Redis, and the Redis."""
+    with serving("--redis-url", redis_url) as url:
+        yield url
+
+
+def stored(redis_url, project="apollo", **settings):
+    """The bytes in a project's log."""
+
+    async def read():
+        broker = RedisBroker(redis_url, **settings)
+        try:
+            return (await broker.read(project_channel(project), 0, 10_000)).entries
+        finally:
+            await broker.aclose()
+
+    return asyncio.run(read())
+
+
+def told(entries):
+    """Events without what publication adds."""
+    documents = [json.loads(entry) for entry in entries]
+    return [{key: value for key, value in document.items() if key != "recordedtime"} for document in documents]
+
+
+def test_a_scenario_is_played_to_where_the_running_server_reads(cli, server, redis_url):
+    done = cli("play", "steady_sprint", "--project", "apollo", "--seed", 7, "--events", 1_500, "--speed", "max")
+    assert done.code == 0, done.err
+    chosen, last = done.err.splitlines()
+    assert chosen == f"publishing to the server at {server.partition('/?')[0]}"
+    assert last.startswith("1,500 events published, up to ")
+    entries = stored(redis_url)
+    assert len(entries) == 1_500
+    assert last.endswith(".1500")
+    events = [Event.decode(entry) for entry in entries]
+    assert {event.project for event in events} == {"apollo"}
+    assert len({event.simulation for event in events}) == 1
+    assert all(event.recordedtime for event in events)
+
+
+def test_what_watch_and_record_write_are_the_bytes_that_were_published(cli, server, redis_url, tmp_path):
+    assert cli("play", "demo_small", "--project", "apollo", "--events", 1_200, "--speed", "max").code == 0
+    published = b"".join(entry + b"\n" for entry in stored(redis_url))
+    watched = cli("watch", "apollo", "--url", server, "--json", "--replay", "all", "--events", 1_200)
+    assert (watched.code, watched.err) == (0, "")
+    assert watched.out.encode() == published
+    recording = tmp_path / "apollo.jsonl"
+    recorded = cli("record", "apollo", "-o", recording, "--url", server, "--replay", "all", "--events", 1_200)
+    assert (recorded.code, recorded.err) == (0, "")
+    assert recorded.out == f"{recording}: 1200 events, 0 gaps, 0 undeclared holes, 0 duplicates, 0 reconnects\n"
+    assert recording.read_bytes() == published
+
+
+def test_a_recording_is_replayed_with_its_ids_and_times(cli, server, redis_url, tmp_path):
+    recording = tmp_path / "a.jsonl"
+    cli("simulate", "demo_small", "--seed", 3, "--events", 1_200, "-o", recording)
+    over_http = cli("replay", recording, "--speed", "max", "--url", server)
+    assert over_http.code == 0, over_http.err
+    assert "1,200 events published" in over_http.err
+    straight = cli("replay", recording, "--speed", "max", "--redis-url", redis_url, "--project", "zeus")
+    assert straight.code == 0, straight.err
+    original = [json.loads(line) for line in recording.read_bytes().splitlines()]
+    assert told(stored(redis_url, "demo_small")) == original
+    assert told(stored(redis_url, "zeus")) == [event | {"project": "zeus"} for event in original]
+
+
+def test_a_recording_of_several_projects_goes_into_each_or_all_into_one(cli, server, redis_url, tmp_path):
+    scenario, recording = tmp_path / "two.toml", tmp_path / "two.jsonl"
+    scenario.write_text('issues.rate_per_h = 20\n[[projects]]\nname = "mars"\n[[projects]]\nname = "venus"\n')
+    cli("simulate", scenario, "--events", 500, "-o", recording)
+    assert cli("replay", recording, "--speed", "max").code == 0
+    lines = recording.read_bytes().splitlines()
+    for project in ("mars", "venus"):
+        assert told(stored(redis_url, project)) == [
+            document for line in lines if (document := json.loads(line))["project"] == project
+        ]
+    assert cli("replay", recording, "--speed", "max", "--project", "sun").code == 0
+    assert len(stored(redis_url, "sun")) == 500
+    refused = cli("play", scenario, "--project", "sun", "--events", 1)
+    assert refused.code == 1
+    assert "mars, venus" in refused.err
+
+
+def test_watch_continues_after_a_position_and_takes_only_some_types(cli, server):
+    played = cli("play", "demo_small", "--project", "apollo", "--events", 300, "--speed", "max")
+    epoch = re.search(r"up to (\S+)\.300\n", played.err)[1]
+    everything = cli("watch", "apollo", "--json", "--replay", "all", "--events", 300).out.splitlines()
+    after = cli("watch", "apollo", "--json", "--last-event-id", f"{epoch}.200", "--events", 100)
+    assert (after.out.splitlines(), after.err) == (everything[200:], "")
+    runs = [line for line in everything if json.loads(line)["type"] in ("agent_started", "agent_completed")]
+    types = cli("watch", "apollo", "--json", "--replay", "all", "--types", "agent_*ed", "--events", len(runs))
+    assert types.out.splitlines() == runs
+    lost = cli("watch", "apollo", "--json", "--last-event-id", "another1.7", "--events", 300)
+    assert lost.out.splitlines() == everything
+    assert lost.err == "gap (epoch) after another1.7; events lost: unknown; kept: 1 to 300\n"
+
+
+def test_a_person_sees_a_line_for_each_event_that_moves_no_cursor(capsys):
+    data = {"text": "\x1b[2J\rgone\n", "number": 7, "list": [1]}
+    _write_line(Event.new("my_event", data, project="apollo", id="e1", time=datetime(2026, 1, 5, 9, tzinfo=UTC)))
+    assert capsys.readouterr().out == "09:00:00  my_event              text=?[2J?gone?  number=7\n"
+
+
+def test_a_busy_project_is_refused_unless_on_purpose(cli, server):
+    with Command("play", "demo_small", "--project", "apollo", "--speed", "60") as playing:
+        cli("watch", "apollo", "--events", 1)
+        refused = cli("play", "steady_sprint", "--project", "apollo", "--events", 1, "--url", server)
+        assert refused.code == 1
+        assert refused.err.count("\n") == 1
+        assert "plays into project 'apollo'" in refused.err
+        assert cli("play", "steady_sprint", "--project", "apollo", "--events", 1, "--append").code == 0
+        replaced = cli("play", "steady_sprint", "--project", "apollo", "--events", 5, "--speed", "max", "--replace")
+        assert replaced.code == 0, replaced.err
+        assert replaced.err.endswith(".5\n")
+        assert playing.process.wait(TIMEOUT_S) == 1
+        assert "took over project 'apollo'" in playing.err.rest()
+
+
+def test_an_interrupted_play_says_how_far_it_came_and_lets_the_project_go(cli, server):
+    with Command("play", "demo_small", "--project", "apollo", "--speed", "600") as playing:
+        cli("watch", "apollo", "--events", 1)
+        assert playing.interrupt() == 130
+        assert "events published, up to " in playing.err.rest()
+    assert cli("play", "demo_small", "--project", "apollo", "--events", 1).code == 0
+
+
+def test_an_interrupted_recording_is_complete(server, redis_url, tmp_path):
+    recording = tmp_path / "a.jsonl"
+    partial_file = tmp_path / "a.jsonl.partial"
+    with (
+        Command("record", "apollo", "-o", recording, "--url", server, "--replay", "all") as recorder,
+        Command("play", "demo_small", "--project", "apollo", "--speed", "600") as playing,
+    ):
+        wait_until(lambda: partial_file.exists() and partial_file.stat().st_size, "events come into the recording")
+        assert recorder.interrupt() == 0
+        assert recorder.err.rest() == ""
+        assert playing.interrupt() == 130
+    recorded = list(read_recording(recording))
+    assert recorder.out.text.startswith(f"{recording}: {len(recorded)} events, 0 gaps, 0 undeclared holes")
+    assert [event.raw for event in recorded] == stored(redis_url)[: len(recorded)]
+    assert not partial_file.exists()
+
+
+def test_watching_ends_quietly_at_an_interrupt(cli, server):
+    with Command("watch", "apollo", "--json", "--replay", "all") as watching:
+        cli("play", "demo_small", "--project", "apollo", "--events", 1, "--speed", "max")
+        assert watching.out.line()
+        assert watching.interrupt() == 0
+        assert watching.out.rest().count("\n") == 1
+        assert watching.err.rest() == ""
+
+
+def test_a_namespace_is_found_by_who_publishes_without_a_url(cli, redis_url):
+    with serving("--redis-url", redis_url, "--namespace", "lab:"):
+        assert cli("play", "demo_small", "--project", "apollo", "--events", 10, "--speed", "max").code == 0
+        assert cli("watch", "apollo", "--events", 10, "--replay", "all").out.count("\n") == 10
+    assert len(stored(redis_url, namespace="lab:")) == 10
+    assert stored(redis_url) == []
+
+
+def test_a_certificate_makes_it_https(cli, redis_url):
+    with serving("--redis-url", redis_url, "--tls-cert", CERTIFICATE, "--token", "") as url:
+        assert url.startswith("https://127.0.0.1:")
+        assert "key=" not in url
+        trusting = ssl.create_default_context(cafile=CERTIFICATE)
+        with urllib.request.urlopen(url + "readyz", context=trusting, timeout=TIMEOUT_S) as answer:
+            assert answer.read() == b"ready\n"
+        done = cli("watch", "apollo", "--url", url, "--events", 1)
+        assert done.code == 1
+        assert "certificate is not trusted" in done.err
+
+
+def test_serve_listens_where_it_is_told_and_answers_to_the_names_it_is_given(cli, redis_url):
+    options = ["--redis-url", redis_url, "--token", "s3cret", "--allow-host", "hub.example"]
+    with serving(*options, "--cors-origin", "https://site.example") as url:
+        assert url.endswith("/?key=s3cret")
+        headers = {"host": "hub.example", "origin": "https://site.example"}
+        request = urllib.request.Request(url.replace("/?", "/projects?"), headers=headers)
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+            assert json.load(answer) == {"projects": []}
+            assert answer.headers["access-control-allow-origin"] == "https://site.example"
