@@ -41,8 +41,6 @@ from syndarix_rt.errors import ProjectBusy, SyndarixError
 if TYPE_CHECKING:
     import socket
 
-    from quart import Quart
-
     from syndarix_rt.broker import Broker, Retention
     from syndarix_rt.events import Event
     from syndarix_rt.playback import Player
@@ -287,7 +285,7 @@ class _Server(NamedTuple):
         """Serve until a signal; ``ready`` is called once requests are answered."""
         from syndarix_rt.server import serve
 
-        async def on_ready(_: Quart) -> None:
+        async def on_ready(_: object) -> None:
             ready()
 
         await serve(self.broker, self.settings, self.sock, ready=on_ready)
