@@ -1,0 +1,27 @@
+"""Live in a notebook: simulate, publish, receive and watch, on ipywidgets.
+
+* :mod:`~syndarix_rt.notebook.workbench`: `Workbench`, the one object that a notebook needs
+* :mod:`~syndarix_rt.notebook.dashboard`: `Dashboard`, what is watched
+* :mod:`~syndarix_rt.notebook.chart_widget`: `ChartWidget`, ``web/chart.js`` in a notebook
+* :mod:`~syndarix_rt.notebook.feed`: one project's stream, kept and counted as it comes
+* :mod:`~syndarix_rt.notebook.store`: what was received, as a pandas frame
+* :mod:`~syndarix_rt.notebook.metrics`: what charts draw, counted as it comes
+* :mod:`~syndarix_rt.notebook.runs`: what plays into a project
+* :mod:`~syndarix_rt.notebook.outlet`: how a notebook's own events get into the log
+* :mod:`~syndarix_rt.notebook.children`: child processes that never outlive the kernel
+* :mod:`~syndarix_rt.notebook.background`: the thread and event loop beside the kernel's
+
+Streams, pumps and players live on a thread of their own, so a cell that blocks does not freeze a dashboard.
+"""
+
+from importlib.util import find_spec
+
+from syndarix_rt.errors import MissingExtra
+
+if not all(map(find_spec, ("ipywidgets", "anywidget", "pandas"))):
+    raise MissingExtra("notebook", "syndarix_rt.notebook")
+
+from syndarix_rt.notebook.dashboard import Dashboard
+from syndarix_rt.notebook.workbench import Workbench
+
+__all__ = ["Dashboard", "Workbench"]

@@ -1,0 +1,92 @@
+"""`Outlet`: how a notebook's own events get into the log: straight into Redis, or over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import cast
+
+from syndarix_rt.broker import Broker, Publisher
+from syndarix_rt.broker.factory import open_broker
+from syndarix_rt.client import HttpPublisher
+from syndarix_rt.delivery import Position, Published
+from syndarix_rt.errors import ProjectBusy
+from syndarix_rt.events import Event
+from syndarix_rt.playback import claim
+from syndarix_rt.state import ServerEndpoint
+
+__all__ = ["Outlet"]
+
+
+class Outlet:
+    """Publishes into any project; connects when it is first used. ``aclose()`` it at the end.
+
+    Args:
+        url: the server's, with its key.
+        redis: the server as it announced itself, to publish into its Redis. None, or a server that keeps everything
+            in its memory: over HTTP.
+    """
+
+    def __init__(self, url: str, redis: ServerEndpoint | None) -> None:
+        self._url = url
+        self._redis = redis if redis and not redis.memory else None
+        self._broker: Broker | None = None
+        self._publishers: dict[str, Publisher | HttpPublisher] = {}
+        self._opening = asyncio.Lock()
+        self._stack = AsyncExitStack()
+
+    async def publish(self, events: Sequence[Event]) -> Published:
+        """Publish events of one project; where they stand.
+
+        Raises:
+            EventError: an event breaks a rule; nothing is stored.
+            BrokerUnavailable: Redis or the server stays away.
+        """
+        publisher = await self._publisher(events[0].project)
+        return await publisher.publish(events)
+
+    @asynccontextmanager
+    async def claim(
+        self, project: str, run: str, *, on_lost: Callable[[ProjectBusy], None], replace: bool, append: bool
+    ) -> AsyncIterator[None]:
+        """While inside, ``run`` is the one that plays into the project; see `syndarix_rt.playback.claim`."""
+        publisher = await self._publisher(project)
+        claims = _ClaimsOverHttp(publisher) if isinstance(publisher, HttpPublisher) else self._broker
+        async with claim(cast("Broker", claims), project, run, on_lost=on_lost, replace=replace, append=append):
+            yield
+
+    async def aclose(self) -> None:
+        """Give back connections."""
+        await self._stack.aclose()
+
+    async def _publisher(self, project: str) -> Publisher | HttpPublisher:
+        async with self._opening:
+            publisher = self._publishers.get(project)
+            if publisher is None:
+                publisher = self._publishers[project] = await self._open(project)
+            return publisher
+
+    async def _open(self, project: str) -> Publisher | HttpPublisher:
+        if self._redis is None:
+            return await self._stack.enter_async_context(HttpPublisher(self._url, project))
+        if self._broker is None:
+            self._broker = await open_broker(self._redis.broker_url, namespace=self._redis.namespace)
+            self._stack.push_async_callback(self._broker.aclose)
+        return Publisher(self._broker, project)
+
+
+class _ClaimsOverHttp:
+    """What `claim` asks of a broker, asked of a server; the channel is the publisher's own."""
+
+    def __init__(self, publisher: HttpPublisher) -> None:
+        self._publisher = publisher
+
+    async def claim(self, _channel: str, holder: str, ttl_s: float) -> str:
+        return await self._publisher.claim(holder, ttl_s)
+
+    async def release(self, _channel: str, holder: str) -> None:
+        await self._publisher.release(holder)
+
+    async def reset(self, _channel: str) -> Position:
+        return await self._publisher.reset()

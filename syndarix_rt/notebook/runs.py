@@ -1,0 +1,145 @@
+"""`Run`: what plays into a project, in a child process (presets) or on the workbench's thread (iterables)."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from abc import ABC, abstractmethod
+from concurrent.futures import CancelledError, Future
+
+from syndarix_rt.errors import SyndarixError
+from syndarix_rt.notebook.background import Background
+from syndarix_rt.notebook.children import Child
+from syndarix_rt.playback import Player
+
+__all__ = ["PlayerRun", "ProcessRun", "Run"]
+
+POLL_S = 0.05
+
+_REPORT = re.compile(r"([\d,]+) events published")
+
+
+class Run(ABC):
+    """Something that plays events into a project.
+
+    Attributes:
+        name: what it plays.
+        project: where to.
+    """
+
+    def __init__(self, name: str, project: str) -> None:
+        self.name = name
+        self.project = project
+
+    @property
+    @abstractmethod
+    def done(self) -> bool:
+        """Whether it has ended, in whatever way."""
+
+    @property
+    @abstractmethod
+    def published(self) -> int | None:
+        """Events published; None while that is not known."""
+
+    @property
+    @abstractmethod
+    def error(self) -> str:
+        """Why it failed; empty if it did not."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End it; what is published stays."""
+
+    async def wait(self) -> int | None:
+        """Wait until it has ended; the number of events it published.
+
+        Raises:
+            SyndarixError: it failed.
+        """
+        while not self.done:  # noqa: ASYNC110 - it ends in another thread or process
+            await asyncio.sleep(POLL_S)
+        if self.error:
+            raise SyndarixError(self.error)
+        return self.published
+
+    @property
+    def status(self) -> str:
+        """One line for people."""
+        if not self.done:
+            return f"{self.name} plays"
+        if self.error:
+            return f"{self.name} failed: {self.error}"
+        return f"{self.name} ended" + ("" if self.published is None else f" after {self.published:,} events")
+
+    def __repr__(self) -> str:
+        return f"<Run into {self.project!r}: {self.status}>"
+
+
+class ProcessRun(Run):
+    """``syndarix-rt play`` in a child process: a cell that blocks does not slow it down."""
+
+    def __init__(self, name: str, project: str, child: Child) -> None:
+        super().__init__(name, project)
+        self._child = child
+        self._stopped = False
+
+    @property
+    def done(self) -> bool:
+        """Whether the process has ended."""
+        return self._child.returncode is not None
+
+    @property
+    def published(self) -> int | None:
+        """Events published; None until it has ended."""
+        found = [match for line in self._child.tail if (match := _REPORT.search(line))]
+        return int(found[-1][1].replace(",", "")) if found else (0 if self.done else None)
+
+    @property
+    def error(self) -> str:
+        """The last line that it said before it failed."""
+        failed = self.done and self._child.returncode != 0 and not self._stopped
+        return self._child.last_words() or f"exit code {self._child.returncode}" if failed else ""
+
+    def stop(self) -> None:
+        """End the process."""
+        if not self.done:
+            self._stopped = True
+            self._child.stop()
+
+
+class PlayerRun(Run):
+    """A `Player` on the workbench's thread."""
+
+    def __init__(self, name: str, project: str, player: Player, background: Background, task: Future[None]) -> None:
+        super().__init__(name, project)
+        self._player = player
+        self._background = background
+        self._task = task
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended."""
+        return self._task.done()
+
+    @property
+    def published(self) -> int:
+        """Events published so far."""
+        return self._player.published
+
+    @property
+    def error(self) -> str:
+        """What its source or its publisher raised."""
+        try:
+            error = self._task.exception() if self._task.done() else None
+        except CancelledError:
+            return ""
+        return "" if error is None else str(error) or type(error).__name__
+
+    def stop(self) -> None:
+        """End it after the batch in flight."""
+        if not self._task.done():
+            self._background.run(self._stop())
+
+    async def _stop(self) -> None:
+        self._player.stop()
+        await asyncio.wait([asyncio.wrap_future(self._task)])

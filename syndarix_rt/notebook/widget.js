@@ -1,0 +1,40 @@
+
+// What follows is put below chart.js: the adapter between the kernel's messages and a chart.
+
+const ASK_AGAIN_MS = 1000; // a kernel that is busy answers late; asking more often would not help
+
+export default {
+  render({ model, el }) {
+    const chart = createChart(el, model.get("options"));
+    let next = null; // number of the message that must come; null: a reset
+    let asked = -Infinity;
+
+    function ask() {
+      if (performance.now() - asked < ASK_AGAIN_MS) return;
+      asked = performance.now();
+      model.send({ op: "ready" });
+    }
+
+    function receive({ op, seq, now, gaps, text }, [buffer]) {
+      if (op !== "reset" && seq !== next) {
+        // Messages were dropped on the way, as Jupyter does when a cell prints too much; what they said is lost.
+        next = null;
+        ask();
+        return;
+      }
+      next = seq + 1;
+      const rows = new Float64Array(buffer.buffer.slice(buffer.byteOffset, buffer.byteOffset + buffer.byteLength));
+      if (op === "reset") chart.reset({ rows, now, gaps });
+      else chart.push(rows, now);
+      gaps.forEach((gap) => chart.gap(...gap));
+      if (text) chart.end(text);
+    }
+
+    model.on("msg:custom", receive);
+    ask();
+    return () => {
+      model.off("msg:custom", receive);
+      chart.destroy();
+    };
+  },
+};

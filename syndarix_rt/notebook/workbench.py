@@ -1,0 +1,404 @@
+"""`Workbench`: simulate, publish, receive and watch from a notebook."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AsyncExitStack, suppress
+from copy import deepcopy
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+from urllib.parse import quote
+
+import msgspec
+
+from syndarix_rt.client import parse_server_url
+from syndarix_rt.delivery import Ledger, Published
+from syndarix_rt.errors import StreamError, SyndarixError
+from syndarix_rt.events import Event, is_project_name
+from syndarix_rt.notebook.background import Background
+from syndarix_rt.notebook.children import Child
+from syndarix_rt.notebook.dashboard import Dashboard
+from syndarix_rt.notebook.feed import Feed
+from syndarix_rt.notebook.outlet import Outlet
+from syndarix_rt.notebook.runs import PlayerRun, ProcessRun, Run
+from syndarix_rt.playback import Player
+from syndarix_rt.simulation import Scenario, Simulation
+from syndarix_rt.state import ServerEndpoint, running_servers
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Workbench"]
+
+START_S = 60.0
+"""A server is up within two seconds; a machine that is starting other things, too, may take some more."""
+
+SETTLE_S = 5.0
+"""`Workbench.frame` waits so long for what is on its way; on one machine that is milliseconds."""
+
+SOURCE = "/syndarix-rt/notebook"
+
+PROJECT = "notebook"
+"""The default project. Not the demo's: both share the embedded Redis, and one run plays into a project."""
+
+
+class Workbench:
+    """One server and what a notebook does with it.
+
+    ::
+
+        bench = await Workbench.start()
+        run = bench.play("demo_small", project="apollo", speed=60, seed=7)
+        bench.dashboard("apollo")
+        bench.frame("apollo")
+        await bench.close()
+
+    Make one with `start` or `connect`. Nothing of it outlives the kernel; a workbench that is not used any more is
+    closed by itself.
+
+    A project that is named first, in whatever method, is received from then on; ``replay`` says how much of what was
+    there before. Without a name it is the bench's default project.
+
+    Attributes:
+        project: the default project.
+        url: the server's web page for that project, with its key: for the browser, not for others' eyes.
+    """
+
+    def __init__(self, parts: _Parts, project: str) -> None:
+        self.project = project
+        self._parts = parts
+        self._close = weakref.finalize(self, parts.close)  # at the kernel's exit, too
+
+    @classmethod
+    async def start(cls, *, redis_url: str | None = None, project: str = PROJECT) -> Self:
+        """Start a server of your own on a free port, over the embedded Redis.
+
+        Args:
+            redis_url: use this Redis instead.
+            project: the default project.
+
+        Raises:
+            SyndarixError: it did not start; the text says why.
+        """
+        environment = {"SYNDARIX_RT_REDIS_URL": redis_url} if redis_url else {}  # no secret on a command line
+        child = await _in_thread(lambda: Child(["serve", "--port", "0"], environment))
+        try:
+            url = await _in_thread(lambda: child.wait_for_line("http", START_S))
+        except BaseException:
+            child.stop()
+            raise
+        found = [server for server in running_servers() if server.pid == child.process.pid]
+        return cls(_Parts(url, found[0] if found else None, child), _checked(project))
+
+    @classmethod
+    async def connect(cls, url: str | None = None, *, redis_url: str | None = None, project: str | None = None) -> Self:
+        """Use a server that runs.
+
+        Args:
+            url: the URL that it printed, with its key. Without one, your newest running server's.
+            redis_url: publish straight into this Redis. Without a ``url``, your running server over that Redis is used,
+                or one is started.
+            project: the default project; else the URL's, else ``notebook``.
+
+        Raises:
+            SyndarixError: no server runs, or the URL is wrong.
+        """
+        if url is None:
+            servers = [server for server in running_servers() if redis_url in (None, server.broker_url)]
+            if not servers and redis_url is not None:
+                return await cls.start(redis_url=redis_url, project=project or PROJECT)
+            if not servers:
+                raise SyndarixError(
+                    "no server of yours runs on this machine: give the URL that one printed, "
+                    "start one (syndarix-rt demo), or use Workbench.start()"
+                )
+            url = servers[0].url
+        project = project or parse_server_url(url).project or PROJECT
+        return cls(_Parts(url, _redis_behind(url, redis_url), None), _checked(project))
+
+    @property
+    def url(self) -> str:
+        """The web page of the default project, with the server's key."""
+        server = parse_server_url(self._parts.url)
+        key = f"?key={quote(server.token, safe='')}" if server.token else ""
+        return f"{server.base_url}/p/{self.project}{key}"
+
+    # ---- publishing -----------------------------------------------------------------------------------------------
+
+    def play(
+        self,
+        what: str | Scenario | Iterable[Event],
+        *,
+        project: str | None = None,
+        speed: float | None = None,
+        seed: int = 1,
+        replace: bool = False,
+        append: bool = False,
+    ) -> Run:
+        """Play events into a project, each when its time comes. Returns at once.
+
+        Args:
+            what: a preset's name or a scenario's TOML file (played by a process of its own), a `Scenario`, or any
+                iterable of events (played beside this notebook's cells).
+            project: where to; the events of an iterable are moved there.
+            speed: simulated seconds per second; ``math.inf``: as fast as it goes. None: the scenario's own, or 1.
+            seed: of the simulation.
+            replace: take the project over from a run that plays there, and begin a new epoch.
+            append: play beside such a run. Without either, this run then fails with `ProjectBusy`.
+
+        Raises:
+            ScenarioError: there is no such preset, or the scenario is wrong.
+            StreamError: the server refuses the stream.
+        """
+        project = _checked(project or self.project)
+        if replace and append:
+            raise ValueError("replace begins anew, append goes on: give one of them")
+        self._parts.feed(project)
+        run: Run
+        if isinstance(what, str):
+            scenario = Scenario.load(what)  # so that a mistake shows here
+            run = self._parts.play_preset(what, scenario, project, speed, seed, replace=replace, append=append)
+        elif isinstance(what, Scenario):
+            name = f"{what.name} (seed {seed})"
+            simulated = Simulation(what.for_project(project), seed)
+            run = self._parts.play_events(name, simulated, project, speed or what.speed, replace=replace, append=append)
+        else:
+            run = self._parts.play_events("events", what, project, speed or 1.0, replace=replace, append=append)
+        return run
+
+    async def publish(self, type: str, data: dict[str, Any] | msgspec.Struct, **attributes: Any) -> Published:  # noqa: A002 - the attribute's name in CloudEvents
+        """Publish an event of your own; where it stands when it is stored.
+
+        Args:
+            type: a type of the catalogue, or any lower_snake_case name.
+            data: its payload.
+            attributes: ``project``, and whatever `Event.new` takes: ``subject``, ``cause``, ``time``, ``id`` …
+
+        Raises:
+            EventError: it breaks a rule.
+            BrokerUnavailable: Redis or the server stays away.
+        """
+        return await self._parts.background.ask(self._parts.outlet.publish([self._event(type, data, attributes)]))
+
+    def publish_sync(self, type: str, data: dict[str, Any] | msgspec.Struct, **attributes: Any) -> Published:  # noqa: A002 - see publish
+        """As `publish`, for code that cannot await."""
+        return self._parts.background.run(self._parts.outlet.publish([self._event(type, data, attributes)]))
+
+    def _event(self, event_type: str, data: dict[str, Any] | msgspec.Struct, attributes: dict[str, Any]) -> Event:
+        given: dict[str, Any] = {
+            "id": secrets.token_hex(8),
+            "time": datetime.now(UTC),
+            "source": SOURCE,
+            "project": self.project,
+        }
+        return Event.new(event_type, data, **(given | attributes))
+
+    # ---- receiving ------------------------------------------------------------------------------------------------
+
+    def frame(
+        self, project: str | None = None, *, simulation: str | None = None, replay: int | Literal["all"] = 0
+    ) -> pd.DataFrame:
+        """What this notebook received of a project, one row an event; see `Store.frame` for the columns.
+
+        It waits for what was published before the call and is still on its way.
+
+        Args:
+            project: whose events.
+            simulation: only those of this simulation.
+            replay: if the project was not received yet: begin with so many of its newest entries, or with ``"all"``.
+        """
+        feed = self._parts.feed(project or self.project, replay)
+        if not self._parts.closed:
+            self._parts.background.run(feed.settle(SETTLE_S))
+        return feed.store.frame(simulation)
+
+    def ledger(self, project: str | None = None) -> Ledger:
+        """The evidence: what came, what was declared missing, what came twice; as it is now."""
+        return deepcopy(self._parts.feed(project or self.project).ledger)
+
+    def dashboard(
+        self,
+        project: str | None = None,
+        *,
+        simulation: str | None = None,
+        fps: float = 4.0,
+        window_s: float = 60.0,
+        replay: int | Literal["all"] = 0,
+    ) -> Dashboard:
+        """A live view of a project; the last one of that project is closed.
+
+        Args:
+            project: whose events.
+            simulation: only those of this simulation.
+            fps: redraws a second, at most 10.
+            window_s: how much time a chart shows, at most 600.
+            replay: as in `frame`.
+        """
+        feed = self._parts.feed(project or self.project, replay)
+        return self._parts.show(feed, simulation=simulation, fps=fps, window_s=window_s)
+
+    # ---- life -----------------------------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """End everything that this workbench started; what was received can still be asked for."""
+        await _in_thread(self._close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._parts.closed else f"at {parse_server_url(self._parts.url).base_url}"
+        return f"<Workbench {state}>"
+
+
+class _Parts:
+    """What a workbench holds and must end; it knows nothing of the workbench, which may thus be forgotten.
+
+    Args:
+        url: the server's, with its key.
+        redis: the server as it announced itself, to publish into its Redis; None: over HTTP.
+        server: its process, if it is ours.
+    """
+
+    def __init__(self, url: str, redis: ServerEndpoint | None, server: Child | None) -> None:
+        self.url = url
+        self.closed = False
+        self.background = Background("syndarix-rt workbench")
+        self.outlet = Outlet(url, redis)
+        self._server = server
+        self._feeds: dict[str, Feed] = {}
+        self._runs: list[Run] = []
+        self._dashboards: dict[str, Dashboard] = {}
+
+    def feed(self, project: str, replay: int | Literal["all"] = 0) -> Feed:
+        """The project's feed, opened if need be."""
+        feed = self._feeds.get(_checked(project))
+        if feed is None:
+            feed = Feed(self.url, project, replay=replay)
+            self.background.run(feed.start())
+            self._feeds[project] = feed
+        return feed
+
+    def show(self, feed: Feed, **options: Any) -> Dashboard:
+        """A dashboard over the feed, instead of the last one."""
+        if feed.project in self._dashboards:
+            self._dashboards.pop(feed.project).close()
+        runs = self._runs
+
+        def note() -> str:
+            return next((run.status for run in reversed(runs) if run.project == feed.project), "")
+
+        dashboard = Dashboard(feed, self.background, note=note, **options)
+        self._dashboards[feed.project] = dashboard
+        return dashboard
+
+    def play_preset(
+        self,
+        name: str,
+        scenario: Scenario,
+        project: str,
+        speed: float | None,
+        seed: int,
+        *,
+        replace: bool,
+        append: bool,
+    ) -> Run:
+        arguments = ["play", name, "--project", project, "--seed", str(seed), *(["--replace"] if replace else [])]
+        arguments += [*(["--append"] if append else []), "--speed", _speed_word(speed or scenario.speed)]
+        # Over HTTP, to the very server that is watched; the URL, with its key, not on a command line.
+        environment = {"SYNDARIX_RT_URL": self.url, "SYNDARIX_RT_REDIS_URL": None, "SYNDARIX_RT_EVENTS": None}
+        run = ProcessRun(f"{scenario.name} (seed {seed})", project, Child(arguments, environment))
+        self._runs.append(run)
+        return run
+
+    def play_events(
+        self, name: str, events: Iterable[Event], project: str, speed: float, *, replace: bool, append: bool
+    ) -> Run:
+        player = Player(_moved(events, project), self.outlet.publish, speed=speed)
+        holder = f"notebook-{secrets.token_hex(3)}"
+
+        async def play() -> None:
+            claimed = self.outlet.claim(project, holder, on_lost=player.stop, replace=replace, append=append)
+            async with claimed:
+                await player.run()
+
+        run = PlayerRun(name, project, player, self.background, self.background.submit(play()))
+        self._runs.append(run)
+        return run
+
+    def close(self) -> None:
+        """End runs, dashboards, streams, the server and the thread, in this order. Never raises."""
+        if self.closed:
+            return
+        self.closed = True
+        stops = [run.stop for run in self._runs] + [dashboard.stop for dashboard in self._dashboards.values()]
+        for stop in stops:
+            with suppress(Exception):  # at the kernel's exit widgets may be gone already
+                stop()
+        with suppress(Exception):
+            self.background.run(self._close_connections())
+        self.background.close()
+        if self._server is not None:
+            self._server.stop()
+
+    async def _close_connections(self) -> None:
+        async with AsyncExitStack() as stack:  # each is closed, whatever the others do
+            stack.push_async_callback(self.outlet.aclose)
+            for feed in self._feeds.values():
+                stack.push_async_callback(feed.aclose)
+
+
+def _redis_behind(url: str, redis_url: str | None) -> ServerEndpoint | None:
+    """Where to publish past a server that runs; None unless a Redis was named."""
+    if redis_url is None:
+        return None
+    for server in running_servers():
+        if server.url == url and server.broker_url == redis_url:
+            return server  # which knows the namespace, too
+    return ServerEndpoint(url=url, pid=0, started=datetime.now(UTC), memory=False, broker_url=redis_url)
+
+
+def _checked(project: str) -> str:
+    if not is_project_name(project):
+        raise StreamError(f"not a project name: {project!r} (1 to 64 of letters, digits, '_' and '-')")
+    return project
+
+
+def _moved(events: Iterable[Event], project: str) -> Iterator[Event]:
+    for event in events:
+        yield event if event.project == project else msgspec.structs.replace(event, project=project)
+
+
+def _speed_word(speed: float) -> str:
+    return "max" if speed == float("inf") else repr(speed)
+
+
+async def _in_thread(work: Callable[[], Any]) -> Any:
+    """Run what blocks, beside the caller's loop. Not on its executor, which would hold up the kernel's exit."""
+    outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    loop = outcome.get_loop()
+
+    def settle(method: Callable[[Any], None], value: Any) -> None:
+        if not outcome.done():
+            method(value)
+
+    def run() -> None:
+        try:
+            result = work()
+        except BaseException as error:  # noqa: BLE001 - handed to who waits
+            loop.call_soon_threadsafe(settle, outcome.set_exception, error)
+        else:
+            loop.call_soon_threadsafe(settle, outcome.set_result, result)
+
+    threading.Thread(target=run, name="syndarix-rt wait", daemon=True).start()
+    return await outcome

@@ -1,0 +1,135 @@
+"""A real JupyterLab on a loopback port, and a notebook open in a real browser."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+TOKEN = "a-token-of-the-tests"
+START_S = 60
+ARGUMENTS = [
+    "--no-browser",
+    "--allow-root",
+    "--expose-app-in-browser",  # so that a test can run Lab's commands
+    "--ServerApp.port=0",
+    "--ServerApp.ip=127.0.0.1",
+    f"--IdentityProvider.token={TOKEN}",
+    "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    "--LabApp.news_url=None",
+]
+
+
+@asynccontextmanager
+async def jupyterlab(directory):
+    """JupyterLab over a directory, with nobody's settings; its URL, without a slash at the end."""
+    directory = Path(directory)
+    runtime = directory / ".jupyter" / "runtime"
+    private = {
+        "JUPYTER_CONFIG_DIR": str(directory / ".jupyter" / "config"),
+        "JUPYTER_DATA_DIR": str(directory / ".jupyter" / "data"),
+        "JUPYTER_RUNTIME_DIR": str(runtime),
+        "IPYTHONDIR": str(directory / ".jupyter" / "ipython"),
+    }
+    log = (directory / "lab.log").open("wb")
+    process = await asyncio.create_subprocess_exec(
+        *[sys.executable, "-m", "jupyterlab", *ARGUMENTS, f"--ServerApp.root_dir={directory}"],
+        env=os.environ | private,
+        stdout=log,
+        stderr=log,
+    )
+    try:
+        async with asyncio.timeout(START_S):
+            while (url := _announced_url(runtime)) is None:
+                if process.returncode is not None:
+                    raise RuntimeError((directory / "lab.log").read_text()[-3000:])
+                await asyncio.sleep(0.05)
+        yield url.rstrip("/")
+    finally:
+        log.close()
+        process.send_signal(signal.SIGTERM)  # ends its kernels, too
+        await process.wait()
+
+
+def _announced_url(runtime):
+    for path in runtime.glob("jpserver-*.json"):
+        with suppress(ValueError):  # half written
+            return json.loads(path.read_text())["url"]
+    return None
+
+
+# Lab's current widget changes with the focus; the notebook does not.
+PANEL = "[...(window.jupyterapp?.shell?.widgets('main') ?? [])].find((widget) => widget.content?.activeCell)"
+
+
+class Notebook:
+    """A notebook open in JupyterLab.
+
+    Attributes:
+        console: errors that the page wrote to its console.
+        hosts: every host that the page asked for anything.
+    """
+
+    def __init__(self, page):
+        self.page = page
+        self.console = []
+        self.hosts = set()
+        page.on("console", lambda message: self.console.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: self.console.append(str(error)))
+        page.on("request", lambda request: self.hosts.add(request.url.split("/")[2].rpartition(":")[0]))
+
+    async def run(self, cell):
+        """Run one cell (by its place) and wait for its end; the text of its output."""
+        await self.page.evaluate(
+            f"""async (cell) => {{
+              const panel = {PANEL};
+              jupyterapp.shell.activateById(panel.id);
+              panel.content.activeCellIndex = cell;
+              await jupyterapp.commands.execute("notebook:run-cell");
+            }}""",
+            cell,
+        )
+        return await self.page.evaluate(
+            f"""(cell) => {{
+              const outputs = {PANEL}.content.widgets[cell].model.outputs.toJSON();
+              for (const output of outputs)
+                if (output.output_type === "error") throw new Error(output.traceback.join("\\n"));
+              return outputs.map((output) => output.text ?? output.data["text/plain"]).flat().join("");
+            }}""",
+            cell,
+        )
+
+    async def append(self, source):
+        """Add a code cell at the end; its place."""
+        return await self.page.evaluate(
+            f"""(source) => {{
+              const {{model}} = {PANEL}.content;
+              model.sharedModel.insertCell(model.cells.length, {{cell_type: "code", source}});
+              return model.cells.length - 1;
+            }}""",
+            source,
+        )
+
+
+@asynccontextmanager
+async def open_notebook(browser, directory, source):
+    """A copy of the notebook ``source``, open in a JupyterLab of its own."""
+    name = Path(source).name
+    shutil.copy(source, Path(directory) / name)
+    async with jupyterlab(directory) as url:
+        context = await browser.new_context(viewport={"width": 1280, "height": 1100})
+        try:
+            notebook = Notebook(await context.new_page())
+            await notebook.page.goto(f"{url}/lab/tree/{name}?token={TOKEN}")
+            await notebook.page.wait_for_function(
+                f"() => {PANEL}?.sessionContext?.session?.kernel?.status === 'idle'",
+                timeout=START_S * 1000,
+            )
+            yield notebook
+        finally:
+            await context.close()
