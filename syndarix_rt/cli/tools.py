@@ -11,7 +11,6 @@ from pathlib import Path
 
 import click
 
-from syndarix_rt.cli.options import PORTS, option
 from syndarix_rt.errors import MissingExtra, SyndarixError
 
 __all__ = ["new_token"]
@@ -31,29 +30,20 @@ def token_command() -> None:
     click.echo(new_token())
 
 
-@click.command("lab")
-@click.argument("directory", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
-@option(
-    "--port",
-    type=PORTS,
-    metavar="N",
-    default=8888,
-    help="Where JupyterLab listens on 127.0.0.1; if it is busy, the next free one.",
-)
-@option("--browser/--no-browser", default=True, help="Open it in a browser.")
-def lab_command(*, directory: Path | None, port: int, browser: bool) -> None:
-    """Start JupyterLab in DIRECTORY.
+@click.command("lab", context_settings={"ignore_unknown_options": True})
+@click.argument("jupyter", nargs=-1, type=click.UNPROCESSED, metavar="[JUPYTERLAB'S OPTIONS]...")
+def lab_command(*, jupyter: tuple[str, ...]) -> None:
+    """Start JupyterLab, on this machine's loopback address only.
 
-    Without it: with the project's notebooks in a checkout of the project, else in the current directory.
+    It shows the project's notebooks in a checkout of the project, else the current directory. Whatever else is given
+    goes to JupyterLab, such as --port 9999, --no-browser or --allow-root.
     """
     if not (find_spec("ipywidgets") and find_spec("anywidget")):
         raise MissingExtra("notebook", "lab")
     if not find_spec("jupyterlab"):
         raise SyndarixError("lab needs: pip install jupyterlab")
-    directory = directory or (NOTEBOOKS if NOTEBOOKS.is_dir() else Path.cwd())
-    command = [sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1", f"--port={port}", f"--notebook-dir={directory}"]
-    if not browser:
-        command.append("--no-browser")
+    directory = NOTEBOOKS if NOTEBOOKS.is_dir() else Path.cwd()
+    command = [sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1", f"--notebook-dir={directory}", *jupyter]
     if os.name == "posix":
         os.execv(command[0], command)  # noqa: S606 - this process becomes JupyterLab, so its signals are Jupyter's
     sys.exit(subprocess.call(command))  # noqa: S603 - our own interpreter
