@@ -107,7 +107,8 @@ class EventRate:
         if time_s < gap.end_s:
             self.gaps[-1] = gap._replace(end_s=max(time_s, gap.start_s))
             self.version += 1
-            self._fill()
+            if self._rows:
+                self._fill()
 
     def _cover(self, bin_: int) -> None:
         """Let the rows reach to a bin."""
