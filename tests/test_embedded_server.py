@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import redis
@@ -50,6 +51,14 @@ def server(state):
 
 def client(server):
     return redis.Redis.from_url(server.url, decode_responses=True)
+
+
+def store(server, **values):
+    """Set keys, and return when a killed server has them too; what it writes while its disk is slow it may lose."""
+    with client(server) as redis_client:
+        redis_client.config_set("appendfsync", "always")
+        for key, value in values.items():
+            redis_client.set(key, value)
 
 
 # ---- what it is -----------------------------------------------------------------------------------------------------
@@ -213,8 +222,7 @@ def test_users_who_come_and_go_while_it_ends_always_get_one_that_answers(state, 
 
 def test_its_data_and_place_outlive_a_stop(state):
     first = EmbeddedServer.acquire()
-    with client(first) as redis_client:
-        redis_client.set("key", "value")
+    store(first, key="value")
     first.release()
     poll(lambda: not processes(state))
     second = EmbeddedServer.acquire()
@@ -258,8 +266,7 @@ def test_its_users_environment_does_not_shorten_its_life(state, monkeypatch):
 
 
 async def test_a_killed_server_is_started_again_with_its_data_at_the_same_place(server, state):
-    with client(server) as redis_client:
-        redis_client.set("key", "value")
+    store(server, key="value")
     before = endpoint(state)
     kill_server(state)
     assert await server.ensure_running() == server.url == before["url"]
@@ -308,8 +315,9 @@ def test_the_last_user_replaces_a_killed_watchdog(state):
 def test_all_killed_at_once_leaves_what_the_next_user_needs(state):
     with users() as (user,):
         url = user.url()
-        with redis.Redis.from_url(url) as redis_client:
-            redis_client.set("key", "value")
+        me = EmbeddedServer.acquire()
+        store(me, key="value")
+        me.release()
         for process in [*watchdogs(state), *servers(state), user.process]:
             process.kill()
     assert (state / "redis" / "endpoint.json").exists()
@@ -327,6 +335,16 @@ def test_the_watchdog_ends_quietly_when_the_server_is_dead_already(state):
     poll(lambda: not processes(state))
     assert not any((state / "redis" / name).exists() for name in (*LOCKS, "endpoint.json"))
     assert (state / "redis" / "watchdog.log").read_text() == ""
+
+
+def test_a_watchdog_that_does_not_start_is_warned_of_and_tried_again(state, monkeypatch, caplog):
+    with monkeypatch.context() as patch:
+        patch.setattr(embedded, "_WATCHDOG", "/no/such/file")
+        server = EmbeddedServer.acquire()
+    assert "may outlive its users" in caplog.text
+    assert not watchdogs(state)
+    server.release()
+    assert watchdogs(state)
 
 
 def test_a_server_whose_starter_was_killed_is_adopted(state):
@@ -367,10 +385,10 @@ def test_a_stopped_server_is_not_joined_by_a_second_one(server, state, monkeypat
 
 
 def test_a_server_that_does_not_end_when_asked_is_killed_at_last(state, monkeypatch):
-    source = embedded.Path(embedded.__file__).with_name("watchdog.py").read_text()
+    source = Path(embedded._WATCHDOG).read_text()
     hasty = state.parent / "watchdog.py"
     hasty.write_text(source.replace("_TERM_S = 10.0", "_TERM_S = 0.2"))
-    monkeypatch.setattr(embedded, "__file__", str(hasty.with_name("embedded.py")))
+    monkeypatch.setattr(embedded, "_WATCHDOG", str(hasty))
     server = EmbeddedServer.acquire()
     (process,) = servers(state)
     process.suspend()
@@ -392,8 +410,7 @@ def test_who_waits_too_long_for_another_starter_is_told_so(state, monkeypatch):
 
 async def test_a_taken_port_is_left_for_another_one_and_another_password(server, state):
     before = server.url
-    with client(server) as redis_client:
-        redis_client.set("key", "value")
+    store(server, key="value")
     port = int(before.rpartition(":")[2].partition("/")[0])
     kill_server(state)
     with socket.socket() as squatter:
@@ -454,9 +471,7 @@ async def test_a_removed_state_directory_does_not_stop_its_users(server, state):
 
 def test_a_cut_off_end_of_the_data_is_dropped(state):
     server = EmbeddedServer.acquire()
-    with client(server) as redis_client:
-        redis_client.set("first", "1")
-        redis_client.set("second", "2")
+    store(server, first="1", second="2")
     kill_server(state)
     server.release()
     poll(lambda: not processes(state))
@@ -470,8 +485,7 @@ def test_a_cut_off_end_of_the_data_is_dropped(state):
 
 def test_data_that_cannot_be_read_is_named_and_kept(state):
     server = EmbeddedServer.acquire()
-    with client(server) as redis_client:
-        redis_client.set("key", "value")
+    store(server, key="value")
     server.release()
     poll(lambda: not processes(state))
     (log,) = (state / "redis" / "appendonlydir").glob("*.incr.aof")
@@ -530,6 +544,20 @@ def test_a_binary_that_ends_at_once_is_quoted(monkeypatch, tmp_path):
     monkeypatch.setattr(embedded, "find_binary", lambda: tmp_path / "valkey-server")
     with pytest.raises(EmbeddedServerError, match=r"did not start: GLIBC_2.99 not found \(see .*server.log\)"):
         EmbeddedServer.acquire()
+
+
+def test_a_server_that_is_killed_while_it_starts_is_started_again(monkeypatch, tmp_path):
+    real = embedded.find_binary()
+    fragile = tmp_path / "valkey-server"
+    fragile.write_text(
+        f"#!/bin/sh\n[ -e '{tmp_path}/killed' ] && exec '{real}' \"$@\"\n: >'{tmp_path}/killed'; kill -9 $$\n"
+    )
+    fragile.chmod(0o755)
+    monkeypatch.setattr(embedded, "find_binary", lambda: fragile)
+    server = EmbeddedServer.acquire()
+    with client(server) as redis_client:
+        assert redis_client.ping()
+    server.release()
 
 
 def test_a_state_directory_that_cannot_be_used_is_named(state):

@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import logging
 import os
 import platform
 import re
@@ -39,6 +40,8 @@ from syndarix_rt.errors import EmbeddedServerError, SyndarixError
 from syndarix_rt.state import FileLock, private_dir, write_private
 
 __all__ = ["EmbeddedServer", "find_binary"]
+
+_log = logging.getLogger(__name__)
 
 _OLDEST = (7, 0)
 """Sharded Pub/Sub and functions came with Redis 7.0."""
@@ -61,8 +64,14 @@ _START_TIMEOUT_S = 60.0
 _ANSWER_TIMEOUT_S = 1.0
 """For one question to a server on this machine."""
 
+_WATCHDOG = str(Path(__file__).with_name("watchdog.py"))
 _POLL_S = 0.01
+
+_TRIES = 2
+"""A server that was killed while it started is started again; one that cannot read its data ends for good."""
+
 _PORT_TRIES = 5
+"""A port that was free a moment ago is rarely taken, hardly ever five times."""
 
 _SETTINGS = """\
 # Written by syndarix-rt at each start of its embedded server; changes do not last.
@@ -74,6 +83,7 @@ pidfile server.pid
 logfile server.log
 save ""
 appendonly yes
+# A power failure loses about a second; so may a kill, if the disk was slow just then. The new epoch declares it.
 appendfsync everysec
 # Plain commands, not RDB: any Redis or Valkey from 7.0 on reads them, whichever wrote them.
 aof-use-rdb-preamble no
@@ -199,7 +209,7 @@ class EmbeddedServer:
     def release(self) -> None:
         """Stop using the server; the watchdog ends it when nobody else uses it."""
         if self._users is not None:
-            with contextlib.suppress(OSError, subprocess.SubprocessError):
+            with contextlib.suppress(OSError):  # the directory is gone
                 self._ensure_watchdog()  # ours may have been killed; without one the server would stay
         self._stop_using()
 
@@ -252,8 +262,7 @@ class EmbeddedServer:
                 time.sleep(_POLL_S)
             else:
                 with lock:
-                    port_taken = self._why_it_ended(starts) if starts else False
-                    self._start(lock, new_port=port_taken)
+                    self._start(lock, new_port=starts > 0 and self._lost_its_port(starts))
                 starts += 1
         raise EmbeddedServerError(
             f"the embedded Redis in {self._dir} runs but has not answered for {_START_TIMEOUT_S:.0f} s; "
@@ -301,7 +310,7 @@ class EmbeddedServer:
         write_private(log, b"")
         with log.open("ab") as output:  # a file, not a pipe: nobody reads for as long as the server lives
             subprocess.run(  # noqa: S603 - what find_binary vouches for
-                [find_binary(), self._conf],
+                [str(find_binary()), str(self._conf)],
                 cwd=self._dir,
                 env={**os.environ, "LC_ALL": "C"},  # it refuses to start in a locale that is not installed
                 stdin=subprocess.DEVNULL,
@@ -314,17 +323,17 @@ class EmbeddedServer:
                 check=False,  # what it says is in the log
             )
 
-    def _why_it_ended(self, starts: int) -> bool:
-        """Whether the server that was just started ended because somebody else has its port.
+    def _lost_its_port(self, starts: int) -> bool:
+        """Whether the server that was just started ended because another program has its port.
 
         Raises:
-            EmbeddedServerError: it ended for another reason.
+            EmbeddedServerError: trying once more will not help.
         """
         log = self._dir / "server.log"
-        with contextlib.suppress(FileNotFoundError):
-            said = log.read_text("utf-8", "replace").strip()
-        if "Address already in use" in said and starts < _PORT_TRIES:
-            return True
+        said = log.read_text("utf-8", "replace").strip()
+        port_taken = "Address already in use" in said
+        if starts < (_PORT_TRIES if port_taken else _TRIES):
+            return port_taken
         raise EmbeddedServerError(
             f"the embedded Redis did not start: {said.splitlines()[-1] if said else 'it said nothing'} (see {log}). "
             f"If its data cannot be read, move {self._dir / 'appendonlydir'} away"
@@ -338,24 +347,20 @@ class EmbeddedServer:
         log = self._dir / "watchdog.log"
         write_private(log, b"")
         with lock, log.open("ab") as output:
-            subprocess.run(  # noqa: S603 - this interpreter and our own file
-                [
-                    sys.executable,
-                    "-I",
-                    "-S",
-                    Path(__file__).with_name("watchdog.py"),
-                    str(lock.fileno()),
-                    linger,
-                ],
-                cwd=self._dir,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                pass_fds=[lock.fileno()],
-                start_new_session=True,
-                timeout=_START_TIMEOUT_S,
-                check=True,
-            )
+            try:
+                subprocess.run(  # noqa: S603 - this interpreter and our own file
+                    [sys.executable, "-I", "-S", _WATCHDOG, str(lock.fileno()), linger],
+                    cwd=self._dir,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    pass_fds=[lock.fileno()],
+                    start_new_session=True,
+                    timeout=_START_TIMEOUT_S,
+                    check=True,
+                )
+            except (OSError, subprocess.SubprocessError) as error:
+                _log.warning("the embedded Redis may outlive its users, its watchdog did not start: %s", error)
 
 
 def _ask(port: int, password: str) -> tuple[int, str] | None:
