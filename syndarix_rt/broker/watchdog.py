@@ -53,8 +53,8 @@ def _end_server(server: int) -> bool:
     """Whether the server, which holds ``server.lock`` as long as it lives, has ended."""
     if _try_lock(server):
         return True
-    pid = int(os.pread(server, 20, 0) or 0)
-    if not pid:  # whoever started it was killed before it answered; the next user will adopt it
+    pid = int(os.pread(server, 20, 0) or _read("server.pid") or 0)
+    if not pid:  # its starter was killed, and it writes nothing; the next user will adopt it
         return False
     for signal_number, seconds in ((signal.SIGTERM, _TERM_S), (signal.SIGKILL, _KILL_S)):
         with contextlib.suppress(ProcessLookupError):
@@ -64,14 +64,22 @@ def _end_server(server: int) -> bool:
     return False
 
 
+def _read(name: str) -> bytes:
+    try:
+        with open(name, "rb") as file:  # noqa: PTH123 - relative to our directory, also when it has been replaced
+            return file.read()
+    except FileNotFoundError:
+        return b""
+
+
 def _remove(name: str) -> None:
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(name)  # noqa: PTH108 - relative to the directory we were started in, even if it was replaced
+        os.unlink(name)  # noqa: PTH108 - see _read
 
 
 def _is_at(name: str, fd: int) -> bool:
     try:
-        return os.path.samestat(os.stat(name), os.fstat(fd))  # noqa: PTH116 - see _remove
+        return os.path.samestat(os.stat(name), os.fstat(fd))  # noqa: PTH116 - see _read
     except FileNotFoundError:
         return False
 
