@@ -134,7 +134,7 @@ async def open_outlet(
                 publisher, claims = Publisher(broker, project), broker
             else:
                 assert url is not None
-                publisher = await stack.enter_async_context(HttpPublisher(url, project, run=run))
+                publisher = await stack.enter_async_context(HttpPublisher(url, project))
                 claims = cast("Broker", _ClaimsOverHttp(publisher))
             await stack.enter_async_context(claim(claims, project, run, on_lost=lost, replace=replace, append=append))
             return publisher.publish
