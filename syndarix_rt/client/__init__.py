@@ -4,4 +4,21 @@
 * :mod:`~syndarix_rt.client.publisher`: `HttpPublisher` publishes into a project
 * :mod:`~syndarix_rt.client.api`: `Api` asks a server what it has
 * :mod:`~syndarix_rt.client.url`: `parse_server_url` takes a pasted URL apart
+* :mod:`~syndarix_rt.client.http`: what they share
 """
+
+from syndarix_rt.client.api import Api, ProjectState
+from syndarix_rt.client.publisher import HttpPublisher
+from syndarix_rt.client.stream import EventStream, StreamOpen, StreamState
+from syndarix_rt.client.url import ServerUrl, parse_server_url
+
+__all__ = [
+    "Api",
+    "EventStream",
+    "HttpPublisher",
+    "ProjectState",
+    "ServerUrl",
+    "StreamOpen",
+    "StreamState",
+    "parse_server_url",
+]

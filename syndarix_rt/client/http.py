@@ -6,6 +6,7 @@ a person changes something).
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,7 +18,7 @@ import aiohttp
 import msgspec
 
 from syndarix_rt._version import __version__
-from syndarix_rt.errors import StreamError
+from syndarix_rt.errors import BrokerUnavailable, StreamError
 
 __all__ = ["CONNECT_S", "MAX_WAIT_S", "Unavailable", "open_session", "refusal", "translated"]
 
@@ -36,8 +37,10 @@ _HINTS = {
 }
 
 
-class Unavailable(StreamError):  # noqa: N818 - a state, as BrokerUnavailable
+class Unavailable(StreamError, BrokerUnavailable):  # noqa: N818 - a state, as BrokerUnavailable
     """No answer, or one that asks to come back later.
+
+    It is a `BrokerUnavailable`, so that whoever publishes treats a server that is away like a broker that is away.
 
     Attributes:
         retry_after_s: how long the server asks to wait at least, seconds.
@@ -55,13 +58,19 @@ class _Problem(msgspec.Struct):
     detail: str = ""
 
 
-def open_session(token: str | None, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientSession:
+def open_session(
+    token: str | None, timeout: aiohttp.ClientTimeout, *, keep_connections: bool = True
+) -> aiohttp.ClientSession:
     """A session that shows the token with every request. Needs a running event loop."""
     headers = {"User-Agent": f"syndarix-rt/{__version__}"}
     if token:
         headers["Authorization"] = f"Bearer {token}"
-    # No cookies: the token is shown with each request, and a session must not outlive it.
-    return aiohttp.ClientSession(headers=headers, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar())
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(force_close=not keep_connections),
+        cookie_jar=aiohttp.DummyCookieJar(),  # the token is shown with each request, and a session must not outlive it
+        headers=headers,
+        timeout=timeout,
+    )
 
 
 @contextmanager
@@ -91,9 +100,13 @@ def _cause(error: Exception) -> str:
         case aiohttp.ConnectionTimeoutError():
             return f"no connection within {CONNECT_S:g} s"
         case TimeoutError():
-            return "no byte for too long"
-        case aiohttp.ClientConnectorError():
-            return f"cannot connect: {error.os_error.strerror or error.os_error}"
+            return "it fell silent"
+        case aiohttp.ClientConnectorDNSError():
+            return f"cannot find the host {error.host}"
+        case aiohttp.ClientConnectorSSLError():
+            return f"cannot connect by TLS: {error.os_error.strerror}"
+        case aiohttp.ClientConnectorError(os_error=OSError(errno=int(number))):
+            return f"cannot connect: {os.strerror(number)}"  # the loops' own texts differ
         case aiohttp.ClientPayloadError() | aiohttp.ServerDisconnectedError() | ConnectionError():
             return "the connection was cut"
         case _:

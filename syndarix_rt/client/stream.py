@@ -175,7 +175,7 @@ class EventStream:
 
         cursor = str(last_event_id or "")
         self._position = self.ledger.last = EventId.parse(cursor) if cursor else None
-        self._told = cursor  # the id that `_position` was read from
+        self._told = cursor  # the decoder's id up to which everything was yielded
         self._decoder = Decoder(last_event_id=cursor)
         self._frames: deque[Frame] = deque()  # received, not yet yielded; at most one read of the socket
         self._received_at = 0.0  # wall clock, when they came
@@ -206,7 +206,8 @@ class EventStream:
     async def __aenter__(self) -> Self:
         # Three keepalives: one may be late, and one lost to a slow proxy.
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=3 * self._keepalive_s)
-        self._session = open_session(self._token, timeout)
+        # A new connection each time: the old one leads to the worker that ended the stream.
+        self._session = open_session(self._token, timeout, keep_connections=False)
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(ENTER_S):
@@ -226,7 +227,7 @@ class EventStream:
         """Close the connection; an iteration that waits in another task ends."""
         if self._state is not StreamState.CLOSED:
             self._move(StreamState.CLOSED, "closed here")
-        self._frames.clear()
+        self._drop_frames()
         if self._step_scope is not None:
             self._step_scope.reschedule(asyncio.get_running_loop().time())
         async with self._lock:
@@ -247,7 +248,7 @@ class EventStream:
                     if item is not None:
                         return item
             except StreamError as error:
-                self._frames.clear()
+                self._drop_frames()
                 self._fail(error)
             self._pass_checkpoint()
             if self._failure is not None:
@@ -288,16 +289,17 @@ class EventStream:
         assert self._session is not None
         # A proxy that compresses would hold events back until a block of its codec is full.
         headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
-        cursor = self._decoder.last_event_id
-        if not cursor and self.opened is not None and "replay" not in self._query:
+        if self._position is None and self.opened is not None and "replay" not in self._query:
             # Cut between the opening of a live stream and its first id: it stood at the top of the log.
-            cursor = f"{self.opened.epoch}.{self.opened.last}"
+            self._move_to(EventId(self.opened.epoch, self.opened.last))
+        cursor = "" if self._position is None else str(self._position)
         if cursor:
             headers["Last-Event-ID"] = cursor
         with translated(self._url):
             response = await self._session.get(self._url, params=self._query, headers=headers)
         if response.status == HTTPStatus.OK and response.content_type == "text/event-stream":
             self._response = response
+            self._told = cursor
             self._decoder = Decoder(last_event_id=cursor)
             return
         try:
@@ -347,6 +349,11 @@ class EventStream:
         self._failure = error
         self._move(StreamState.CLOSED, str(error))
 
+    def _drop_frames(self) -> None:
+        """Forget what was received but not yielded; the position stays before it."""
+        self._frames.clear()
+        self._decoder = Decoder(last_event_id=self._told)
+
     def _disconnect(self) -> None:
         if self._response is not None:
             self._response.close()
@@ -363,7 +370,7 @@ class EventStream:
 
     def _take(self, frame: Frame) -> Event | Gap | None:
         """Book a frame; what it yields, if anything."""
-        if "-" in frame.event:  # the mark of a control frame
+        if frame.event == "gap" or "-" in frame.event:  # control frames; no type of an event is named so
             return self._control(frame)
         try:
             position = EventId.parse(frame.id)
@@ -415,5 +422,10 @@ class EventStream:
             return
         self._told = told
         with suppress(EventError):
-            self._position = EventId.parse(told)
-            self.ledger.checkpoint(self._position)
+            self._move_to(EventId.parse(told))
+
+    def _move_to(self, position: EventId) -> None:
+        last = self.ledger.last  # None after a gap, which may lead back
+        if last is None or last.epoch != position.epoch or last.offset < position.offset:
+            self._position = position
+            self.ledger.checkpoint(position)

@@ -1,0 +1,119 @@
+"""`Api`: single questions to a server. Each is asked once; whoever wants to try again does so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from types import TracebackType
+from typing import Self, TypeVar
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+
+from syndarix_rt.client.http import CONNECT_S, open_session, refusal, translated
+from syndarix_rt.client.url import parse_server_url
+from syndarix_rt.delivery import Position
+from syndarix_rt.errors import StreamError
+
+__all__ = ["Api", "ProjectState"]
+
+ANSWER_S = 30.0
+"""A whole answer takes no longer, or it is given up: a server that waits for its broker says so (503) before that."""
+
+T = TypeVar("T")
+
+
+class ProjectState(msgspec.Struct, frozen=True):
+    """One project, as the server knows it now."""
+
+    project: str
+    epoch: str
+    first: int
+    """Oldest offset retained."""
+    last: int
+    """Newest offset."""
+    events_per_s: float | None = None
+    """Events published per second, lately; None if that is not known yet."""
+    subscribers: int = 0
+    """Streams open on this server process."""
+
+
+class _Projects(msgspec.Struct):
+    projects: list[ProjectState]
+
+
+class Api:
+    """Asks one server; an asynchronous context manager, or ``aclose()`` it.
+
+    Every method raises `StreamError` if the server refuses, with what it said; if there is no answer, or one that asks
+    to come back later, that error is a `BrokerUnavailable`, too.
+
+    Args:
+        base_url: the server's URL, also as printed or pasted.
+        token: the secret, if it is not in the URL.
+    """
+
+    def __init__(self, base_url: str, *, token: str | None = None) -> None:
+        server = parse_server_url(base_url)
+        self._base_url = server.base_url
+        self._token = token or server.token
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections; asking again opens new ones."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def projects(self) -> list[ProjectState]:
+        """All projects that were ever published to."""
+        return (await self.ask(_Projects, "GET", "/projects")).projects
+
+    async def position(self, project: str) -> Position:
+        """What is retained of a project's log."""
+        return await self.ask(Position, "GET", f"/projects/{quote(project, safe='')}/position")
+
+    async def ask(
+        self,
+        answer: type[T],
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        accept: HTTPStatus | None = None,
+    ) -> T:
+        """Send one request and read its JSON answer.
+
+        Args:
+            answer: what a success is decoded to; ``type(None)`` for an answer without a body.
+            method: the HTTP method.
+            path: below the server's URL, from ``/`` on.
+            body: what is sent.
+            headers: further request headers.
+            accept: a status that is an answer here though elsewhere an error.
+        """
+        if self._session is None:
+            timeout = aiohttp.ClientTimeout(total=ANSWER_S, sock_connect=CONNECT_S)
+            self._session = open_session(self._token, timeout)
+        url = self._base_url + path
+        with translated(url):
+            # A redirect would turn a POST into a GET.
+            request = self._session.request(method, url, data=body, headers=headers, allow_redirects=False)
+            async with request as response:
+                if response.status // 100 != 2 and response.status != accept:  # noqa: PLR2004 - 2xx
+                    raise await refusal(response, url)
+                raw = await response.read()
+        try:
+            return msgspec.json.decode(raw or b"null", type=answer)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise StreamError(f"{url}: not the answer of a Syndarix RT server: {error}", response.status) from error
