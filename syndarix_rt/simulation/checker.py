@@ -59,8 +59,8 @@ class _Branch:
         self.commits: set[str] = set()
         self.head: str | None = None
         self.pr_id: str | None = None
-        self.checked: tuple[str | None, str] = (None, "")
-        """The commit of the latest pipeline, and how that stands: ``running``, ``green`` or ``red``."""
+        self.checked: tuple[str, str | None, str] = ("", None, "")
+        """The latest pipeline, its commit, and how it stands: ``running``, ``green`` or ``red``."""
 
 
 class _PullRequest:
@@ -159,7 +159,7 @@ class ProjectChecker:
             run = self._runs[run_id] = _Run(data["agent_id"], None)
         self._check_tokens(event, data)
         self._check_tries(event, data, run)
-        run.busy_s += data.get("duration_s") or 0
+        self._check_duration(event, data, run)
         for total, key in _TOKENS.items():
             if (value := data.get(key)) is not None:
                 run.sums[total] = run.sums.get(total, 0) + value
@@ -191,6 +191,13 @@ class ProjectChecker:
         longest_s = min(elapsed_s, data.get("duration_s") or elapsed_s)
         if event.simulation and run.busy_s > longest_s + _TOLERANCE_S:  # real agents may call in parallel
             self._violated("A8", event, f"{run_id} took {longest_s:.3f} s, its calls {run.busy_s:.3f} s")
+
+    def _check_duration(self, event: Event, data: dict[str, Any], run: _Run) -> None:
+        duration_s = data.get("duration_s") or 0
+        if run.started is not None and duration_s > (event.time - run.started).total_seconds() + _TOLERANCE_S:
+            self._violated("A8", event, f"the call took {duration_s:.3f} s, so it began before its run")
+        else:
+            run.busy_s += duration_s
 
     def _check_tokens(self, event: Event, data: dict[str, Any]) -> None:
         put_in = data.get("gen_ai.usage.input_tokens")
@@ -361,8 +368,8 @@ class ProjectChecker:
             (self._merged_branches if merged else self._idle_branches).add(pr.branch)
 
     def _check_merge(self, event: Event, data: dict[str, Any], pr: _PullRequest, branch: _Branch | None) -> None:
-        if pr.require_green and branch is not None and branch.checked != (branch.head, "green"):
-            commit, state = branch.checked
+        if pr.require_green and branch is not None and branch.checked[1:] != (branch.head, "green"):
+            _, commit, state = branch.checked
             state = state if commit == branch.head else "missing"
             self._violated("P5", event, f"the last pipeline of {pr.branch} at {branch.head} is {state}")
         approval_id = data.get("approval_id")
@@ -382,8 +389,9 @@ class ProjectChecker:
         branch = self._branch(data.get("branch"))
         if commit is not None and not self._was_pushed(commit, data.get("branch")):
             self._violated("P2", event, f"{commit} was never pushed")
+            commit = None
         if branch is not None:
-            branch.checked = (commit, "running")
+            branch.checked = (pipeline_id, commit or branch.head, "running")
         if runner is not None:
             if runner in self._runners:
                 self._violated("P3", event, f"{runner} runs {self._runners[runner]}")
@@ -397,9 +405,7 @@ class ProjectChecker:
     def _was_pushed(self, commit: str, name: str | None) -> bool:
         """Whether the commit is known; true where it cannot be known any more."""
         branch = self._branch(name)
-        if branch is not None:
-            return branch.older or commit in branch.commits
-        if name is not None and name in self._merged_branches:
+        if (branch and (branch.older or commit in branch.commits)) or (name and name in self._merged_branches):
             return True
         return any(commit in branch.commits for branch in self._branches.values())
 
@@ -416,8 +422,8 @@ class ProjectChecker:
         if self._runners.get(runner) == pipeline_id:
             del self._runners[runner]
         branch = self._branches.get(started.get("branch", ""))
-        if branch is not None and branch.checked == (started.get("commit"), "running"):
-            branch.checked = (started.get("commit"), "green" if event.type == "pipeline_completed" else "red")
+        if branch is not None and branch.checked[0] == pipeline_id:
+            branch.checked = (*branch.checked[:2], "green" if event.type == "pipeline_completed" else "red")
 
     # approvals
 
@@ -440,7 +446,8 @@ class ProjectChecker:
             self._resolved.add(approval_id)
             self._violated("H3", event, f"{approval_id} {known}")
             return
-        pr = self._prs.get(self._approvals.pop(approval_id) or "")
+        pr_id = self._approvals.pop(approval_id)
+        pr = self._prs.get(data.get("pr_id") or pr_id or "")
         self._resolved.add(approval_id)
         if pr is not None and data["decision"] == "approved":
             pr.approved.add(approval_id)

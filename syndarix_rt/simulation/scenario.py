@@ -32,7 +32,7 @@ from msgspec import Meta
 from syndarix_rt.errors import ScenarioError
 from syndarix_rt.events import is_project_name
 from syndarix_rt.simulation.laws import AtLeastZero, Lognormal, Positive, Share
-from syndarix_rt.simulation.section import Section, build, merge, near_miss
+from syndarix_rt.simulation.section import Section, build, merge, near_miss, plain
 
 __all__ = ["Agents", "Approvals", "Changes", "Issues", "Pipelines", "Project", "Runs", "Scenario", "Sprints", "presets"]
 
@@ -97,6 +97,14 @@ class Runs(Section, frozen=True):
     """Of calls whose whole prefix the provider reads from its cache."""
     window_tokens: CountFromOne = 200_000  # [P]
     """A context that outgrows it is compacted to the size of the first one."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.first_context_tokens > self.window_tokens:
+            raise ScenarioError(
+                f"must be at most window_tokens, {self.window_tokens}, not {self.first_context_tokens}",
+                "first_context_tokens",
+            )
 
 
 class Changes(Section, frozen=True):
@@ -251,23 +259,10 @@ class Scenario(Section, frozen=True):
                 ``{"projects.apollo.agents.developers": 3}`` for one.
             more: the same for keys without a dot, such as ``speed=10``.
         """
-        own: dict[str, Any] = {field: getattr(self, field) for field in self.__struct_fields__}
+        scenario = self
         for key, value in {**(changes or {}), **more}.items():
-            first, *rest = key.split(".")
-            if first == "projects" and rest:
-                index = next((i for i, project in enumerate(own["projects"]) if project.name == rest[0]), None)
-                if index is None:
-                    names = [project.name for project in own["projects"]]
-                    raise ScenarioError(f"no such project{near_miss(rest[0], names)}", key)
-                changed = _changed(own["projects"][index], rest[1:], value, f"projects.{rest[0]}")
-                own["projects"] = (*own["projects"][:index], changed, *own["projects"][index + 1 :])
-            elif first in own and not rest:
-                own[first] = value
-            elif first in _FILE_KEYS:
-                own["projects"] = tuple(_changed(project, [first, *rest], value) for project in own["projects"])
-            else:
-                raise ScenarioError(f"unknown key{near_miss(first, _FILE_KEYS)}", key)
-        return Scenario(**own)
+            scenario = scenario._with(key, value)
+        return scenario
 
     def for_project(self, name: str) -> Scenario:
         """This scenario with its only project renamed; what happens in it stays the same.
@@ -279,6 +274,24 @@ class Scenario(Section, frozen=True):
             names = ", ".join(project.name for project in self.projects)
             raise ScenarioError(f"has several projects ({names}), so they cannot all become {name!r}", "projects")
         return self.replace({f"projects.{self.projects[0].name}.name": name})
+
+    def _with(self, key: str, value: Any) -> Scenario:
+        first, *rest = key.split(".")
+        own = {field: getattr(self, field) for field in self.__struct_fields__}
+        if first in own and not rest:
+            return Scenario(**{**own, first: value})
+        if first == "projects":
+            if rest[0] not in (names := [project.name for project in self.projects]):
+                raise ScenarioError(f"no such project{near_miss(rest[0], names)}", key)
+            own["projects"] = tuple(
+                _changed(project, rest[1:], value, f"projects.{rest[0]}") if project.name == rest[0] else project
+                for project in self.projects
+            )
+        elif first in _DEFAULTS:
+            own["projects"] = tuple(_changed(project, [first, *rest], value) for project in self.projects)
+        else:
+            raise ScenarioError(f"unknown key{near_miss(first, _FILE_KEYS) if first not in own else ''}", key)
+        return Scenario(**own)
 
 
 def presets() -> dict[str, str]:
@@ -300,6 +313,7 @@ def _preset_names() -> list[str]:
 
 
 def _changed(project: Project, keys: list[str], value: Any, path: str = "") -> Project:
-    for key in reversed(keys):
-        value = {key: value}
-    return build(merge(msgspec.to_builtins(project), msgspec.to_builtins(value)), Project, path)
+    changes = plain(value, ".".join([path, *keys]).removeprefix("."))
+    for key in reversed(["project", *keys]):
+        changes = {key: changes}
+    return build(merge({"project": msgspec.to_builtins(project)}, changes)["project"], Project, path)

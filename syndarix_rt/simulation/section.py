@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 import re
 from difflib import get_close_matches
+from functools import cache
 from typing import Any, TypeVar, get_args
 
 import msgspec
 
 from syndarix_rt.errors import ScenarioError
 
-__all__ = ["Section", "build", "merge", "near_miss"]
+__all__ = ["Section", "build", "merge", "near_miss", "plain"]
 
 _Section = TypeVar("_Section", bound="Section")
 
@@ -45,11 +46,11 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """
 
     def __post_init__(self) -> None:
-        for field in msgspec.structs.fields(self):
+        for field in _fields(type(self)):
             given = getattr(self, field.name)
             if isinstance(given, float) and not math.isfinite(given):
                 raise ScenarioError(f"must be a finite number{_unit(field.name)}, not {given}", field.name)
-            value = _convert(msgspec.to_builtins(given), field.type, field.name)
+            value = _convert(plain(given, field.name), field.type, field.name)
             msgspec.structs.force_setattr(self, field.name, value)
 
 
@@ -78,6 +79,14 @@ def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def plain(value: Any, path: str) -> Any:
+    """The value as a TOML file would hold it: sections become tables."""
+    try:
+        return msgspec.to_builtins(value)
+    except TypeError:
+        raise ScenarioError(f"a scenario cannot hold a value of type {type(value).__name__}", path) from None
+
+
 def near_miss(word: str, known: list[str]) -> str:
     """``; did you mean 'x'?`` when a known word is near, else nothing."""
     with_unit = [key for key in known if key.startswith(word + "_")]
@@ -95,7 +104,7 @@ def _refuse_unknown_keys(raw: Any, kind: Any, path: str) -> None:
     section = next((part for part in (kind, *get_args(kind)) if _is_section(part)), None)
     if section is None:
         return
-    fields = {field.name: field.type for field in msgspec.structs.fields(section)}
+    fields = {field.name: field.type for field in _fields(section)}
     for key, value in raw.items():
         where = f"{path}.{key}".removeprefix(".")
         if key not in fields:
@@ -112,13 +121,16 @@ def _convert(raw: Any, kind: Any, path: str) -> Any:
         reason, below = match.groups() if match else (str(error), "")
         if isinstance(error.__cause__, ScenarioError):  # a section below refused itself
             reason = error.__cause__.reason
-            below = f"{below}.{error.__cause__.path}"
-        where = f"{path}.{below}".strip(".").replace(".[", "[")
+            below = f"{below}.{error.__cause__.path}".removeprefix(".")
+        where = ".".join(part for part in (path, below) if part).replace(".[", "[")
         given = _value_at(raw, below)
         if not isinstance(error.__cause__, ScenarioError):
             reason = re.sub(r"`(\w+)( \| null)?`", lambda word: _WORDS.get(word[1], word[1]), reason)
             reason = f"{reason[0].lower()}{reason[1:]}{_unit(where)}, not {given!r}"
         raise ScenarioError(reason, where) from None
+
+
+_fields = cache(msgspec.structs.fields)  # it evaluates the annotations, which takes a while
 
 
 def _is_section(kind: Any) -> bool:

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
+import msgspec
+
 from syndarix_rt.errors import EventError
 from syndarix_rt.events import CATALOGUE, Event
 from syndarix_rt.simulation.checker import ProjectChecker
@@ -68,10 +70,7 @@ class Validator:
         self._projects: dict[str, _Project] = {}
 
     def feed(self, event: Event | bytes) -> None:
-        """Take the next event, or a line of a recording: one that cannot be read violates I3.
-
-        An event whose id was there before is reported (I1) and not judged further.
-        """
+        """Take the next event, or a line of a recording; one that cannot be read violates I3."""
         self._events += 1
         if isinstance(event, bytes):
             try:
@@ -82,19 +81,24 @@ class Validator:
         project = self._projects.get(event.project)
         if project is None:
             project = self._projects[event.project] = _Project()
-        if not self._check_envelope(event, project):
-            return
         checker = project.checkers.get(event.simulation)
         if checker is None:
             checker = project.checkers[event.simulation] = ProjectChecker(self._violated)
+        latest = project.times.get(event.simulation, event.time)
+        if not self._check_ids(event, project) and event.time <= latest:
+            return  # The same event again; a later one that took over an id goes on to be judged.
+        if event.time < latest:
+            self._violated("I2", event, f"its time {event.time.isoformat()} is before {latest.isoformat()}")
+            event = msgspec.structs.replace(event, time=latest)  # only its time is wrong
+        project.times[event.simulation] = event.time
         checker.check(event)
 
     def report(self) -> Report:
         """What was found until now."""
         return Report(self._events, tuple(self._violations))
 
-    def _check_envelope(self, event: Event, project: _Project) -> bool:
-        """Whether the event is to be judged further."""
+    def _check_ids(self, event: Event, project: _Project) -> bool:
+        """Judge id and cause; false if the id is not new."""
         cause = event.cause
         # Before its own id is taken in: an event is not its own cause.
         if cause is not None and not any(cause in ids for ids in project.ids.values()):
@@ -104,11 +108,6 @@ class Validator:
             return False
         if cause is None and event.simulation and event.type in CATALOGUE and event.type not in _ROOTS:
             self._violated("I4", event, f"a simulated {event.type} needs a cause")
-        latest = project.times.get(event.simulation)
-        if latest is not None and event.time < latest:
-            self._violated("I2", event, f"its time {event.time.isoformat()} is before {latest.isoformat()}")
-        else:
-            project.times[event.simulation] = event.time
         return True
 
     def _violated(self, invariant: str, event: Event, reason: str) -> None:
