@@ -15,7 +15,7 @@ import pytest
 from command_line import TIMEOUT_S, Command, environment, run, wait_until
 from embedded_users import endpoint, is_running, own_state, processes, servers
 
-from syndarix_rt.cli.serving import _endlessly
+from syndarix_rt.cli.demo import _endlessly
 from syndarix_rt.delivery import Gap, Ledger
 from syndarix_rt.delivery.sse import Decoder
 from syndarix_rt.events import EventId

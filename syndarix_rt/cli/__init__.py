@@ -3,7 +3,8 @@
 * :mod:`~syndarix_rt.cli.options`: what options have in common; values such as ``60``, ``max`` or ``100000,24h,256MiB``
 * :mod:`~syndarix_rt.cli.console`: lines and progress for people, and how a command is interrupted
 * :mod:`~syndarix_rt.cli.connect`: which server or Redis a command talks to
-* :mod:`~syndarix_rt.cli.serving`: ``demo``, ``serve``
+* :mod:`~syndarix_rt.cli.demo`: ``demo``
+* :mod:`~syndarix_rt.cli.serving`: ``serve``
 * :mod:`~syndarix_rt.cli.playing`: ``play``, ``replay``
 * :mod:`~syndarix_rt.cli.watching`: ``watch``, ``record``
 * :mod:`~syndarix_rt.cli.files`: ``simulate``, ``import``, ``validate``, ``scenarios``
@@ -30,7 +31,7 @@ __all__ = ["main"]
 PROGRAM = "syndarix-rt"
 
 COMMANDS = {
-    "demo": "serving",
+    "demo": "demo",
     "serve": "serving",
     "play": "playing",
     "simulate": "files",

@@ -1,19 +1,15 @@
-"""``serve`` and ``demo``: broker, server and, for the demo, a simulation in one process."""
+"""``serve``: a broker and a server in one process."""
 
 # ruff: noqa: PLC0415 - what a command needs is loaded when it runs: all of it takes a second, --help should not
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import ipaddress
-import itertools
-import math
 import ssl
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
@@ -22,41 +18,23 @@ import click
 
 from syndarix_rt._version import __version__
 from syndarix_rt.cli.console import run, say
-from syndarix_rt.cli.options import (
-    COUNT,
-    PORTS,
-    PROJECT,
-    RETENTION,
-    SPEED,
-    TOKEN,
-    option,
-    redis_url_option,
-    run_name,
-    scenario_argument,
-    seed_option,
-)
+from syndarix_rt.cli.options import COUNT, PORTS, RETENTION, TOKEN, option, redis_url_option
 from syndarix_rt.cli.tools import new_token
-from syndarix_rt.errors import ProjectBusy, SyndarixError
+from syndarix_rt.errors import SyndarixError
 
 if TYPE_CHECKING:
     import socket
 
     from syndarix_rt.broker import Broker, Retention
-    from syndarix_rt.events import Event
-    from syndarix_rt.playback import Player
     from syndarix_rt.server import Settings
-    from syndarix_rt.simulation import Scenario
+
+__all__ = ["PORT", "Server", "checked_token", "listening", "open_server", "present"]
 
 PORT = 8765
 """Near Jupyter's 8888, and nothing well known listens there."""
 
-DEMO_PROJECT = "apollo"
 
-DEMO_DRAIN_S = 1.0
-"""A demo has a handful of streams: no need to spread their ends, and whoever presses Ctrl-C wants the prompt back."""
-
-
-def _listening(command: Any) -> Any:
+def listening(command: Any) -> Any:
     """The options of whatever listens."""
     for decorate in (
         redis_url_option,
@@ -75,7 +53,7 @@ def _listening(command: Any) -> Any:
 
 
 @click.command("serve")
-@_listening
+@listening
 @option("--port", type=PORTS, metavar="N", default=PORT, help="Where to listen; 0: any free port.")
 @option("--workers", type=COUNT, metavar="N", default=1, help="Processes that serve; one worker for now.")
 @option(
@@ -154,7 +132,7 @@ def serve_command(
     settings = Settings(
         host=host,
         hosts=allow_host,
-        token=_checked_token(token, host),
+        token=checked_token(token, host),
         cors_origins=cors_origin,
         keepalive_s=keepalive,
         tls_cert=tls_cert,
@@ -162,113 +140,16 @@ def serve_command(
     )
 
     async def serve() -> None:
-        async with _open_server(settings, port, redis_url, namespace=namespace, retention=retention) as server:
-            await server.serve(lambda: _present("serves", server.url("/")))
+        async with open_server(settings, port, redis_url, namespace=namespace, retention=retention) as server:
+            await server.serve(lambda: present("serves", server.url("/")))
 
     run(serve(), loop_factory())
-
-
-@click.command("demo")
-@scenario_argument(default="demo_small")
-@_listening
-@option(
-    "--port",
-    type=PORTS,
-    metavar="N",
-    show_default=f"{PORT}, or the next free one",
-    help="Where to listen; 0: any free port.",
-)
-@option(
-    "--project",
-    type=PROJECT,
-    show_default=f"{DEMO_PROJECT}; {DEMO_PROJECT}-2 … while that is played into",
-    help="The project that the events go to.",
-)
-@option("--speed", type=SPEED, show_default="the scenario's", help="Simulated seconds per second of wall time.")
-@seed_option
-def demo_command(
-    *,
-    scenario: str,
-    redis_url: str | None,
-    token: str | None,
-    host: str,
-    port: int | None,
-    project: str | None,
-    speed: float | None,
-    seed: int,
-) -> None:
-    """Broker, server, simulation and web page in one command.
-
-    The page's URL is printed. SCENARIO is a name that "syndarix-rt scenarios" lists, or a TOML file, with one project.
-    Its time begins now. It is played until Ctrl-C; if it has a horizon, it begins again there with the next seed.
-    """
-    from syndarix_rt.broker import Publisher
-    from syndarix_rt.playback import Player, claim
-    from syndarix_rt.server import Settings, loop_factory
-    from syndarix_rt.simulation import Scenario
-
-    loaded = Scenario.load(scenario)
-    settings = Settings(host=host, token=_checked_token(token, host), drain_s=DEMO_DRAIN_S)
-
-    async def demo() -> None:
-        async with AsyncExitStack() as stack:
-            server = await stack.enter_async_context(_open_server(settings, port, redis_url))
-            for name in [project] if project else _demo_projects():
-                publisher = Publisher(server.broker, name)
-                player = Player(
-                    _endlessly(loaded.for_project(name), seed), publisher.publish, speed=speed or loaded.speed
-                )
-                claimed = claim(server.broker, name, run_name(loaded.name, seed), on_lost=player.stop)
-                try:
-                    await stack.enter_async_context(claimed)
-                    break
-                except ProjectBusy:
-                    if project:
-                        raise
-
-            def ready() -> None:
-                stack.push_async_callback(_end, asyncio.create_task(_play(player)))
-                pace = "full speed" if math.isinf(player.speed) else f"speed {player.speed:g}"
-                about = f"plays {loaded.name} (seed {seed}, {pace}) into project {name}"
-                _present(about, server.url(f"/p/{name}"))
-
-            await server.serve(ready)
-
-    run(demo(), loop_factory())
-
-
-def _demo_projects() -> Iterator[str]:
-    yield DEMO_PROJECT
-    for number in itertools.count(2):
-        yield f"{DEMO_PROJECT}-{number}"
-
-
-def _endlessly(scenario: Scenario, seed: int) -> Iterator[Event]:
-    """The scenario's events from now on; after its horizon it goes on in time with the next seed."""
-    from syndarix_rt.simulation import Simulation
-
-    start = datetime.now(UTC)
-    for next_seed in itertools.count(seed):
-        yield from Simulation(scenario, next_seed, start)
-        start += timedelta(hours=scenario.horizon_h or 0)
-
-
-async def _play(player: Player) -> None:
-    try:
-        await player.run()
-    except SyndarixError as error:
-        say(f"the simulation ended, the server goes on: {error}")
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait({task})
 
 
 # --- a server --------------------------------------------------------------------------------------------------------
 
 
-class _Server(NamedTuple):
+class Server(NamedTuple):
     """What listens, and where events are kept."""
 
     broker: Broker
@@ -292,14 +173,14 @@ class _Server(NamedTuple):
 
 
 @asynccontextmanager
-async def _open_server(
+async def open_server(
     settings: Settings,
     port: int | None,
     redis_url: str | None,
     *,
     namespace: str = "",
     retention: Retention | None = None,
-) -> AsyncIterator[_Server]:
+) -> AsyncIterator[Server]:
     """Listen, open the broker, and let other commands find the server; all of it ends with the context.
 
     Args:
@@ -322,7 +203,7 @@ async def _open_server(
         try:
             if remark:
                 say(remark)
-            server = _Server(broker, sock, settings, _base_url(settings, sock.getsockname()[1]))
+            server = Server(broker, sock, settings, _base_url(settings, sock.getsockname()[1]))
             in_memory = isinstance(broker, MemoryBroker)
             with announce_server(server.url("/"), memory=in_memory, broker_url=redis_url, namespace=namespace):
                 yield server
@@ -352,7 +233,7 @@ def _base_url(settings: Settings, port: int) -> str:
     return f"{'https' if settings.tls_cert else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def _checked_token(token: str | None, host: str) -> str | None:
+def checked_token(token: str | None, host: str) -> str | None:
     """The token to use: a new one if none was given; None if it is switched off."""
     if token is None:
         return new_token()
@@ -382,5 +263,6 @@ def _check_tls(cert: Path | None, key: Path | None) -> None:
             raise SyndarixError(f"cannot use the certificate {files}: {error.strerror or error}") from error
 
 
-def _present(about: str, url: str) -> None:
+def present(about: str, url: str) -> None:
+    """Say what runs, and the URL last."""
     click.echo(f"Syndarix RT {__version__} {about}. Ctrl-C ends it.\n\n    {click.style(url, bold=True)}\n")
