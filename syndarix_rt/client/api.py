@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from io import BytesIO
 from types import TracebackType
 from typing import Self, TypeVar
 from urllib.parse import quote
@@ -107,8 +108,10 @@ class Api:
             self._session = open_session(self._token, timeout)
         url = self._base_url + path
         with translated(url):
+            # As a file: aiohttp takes it in slices, so that a full batch does not keep the loop for itself.
+            data = None if body is None else BytesIO(body)
             # A redirect would turn a POST into a GET.
-            request = self._session.request(method, url, data=body, headers=headers, allow_redirects=False)
+            request = self._session.request(method, url, data=data, headers=headers, allow_redirects=False)
             async with request as response:
                 if response.status // 100 != 2 and response.status != accept:  # noqa: PLR2004 - 2xx
                     raise await refusal(response, url)
