@@ -102,6 +102,11 @@ class Feed:
         """
         self.rate()
         await self._stream.__aenter__()
+        if self._stream.state is StreamState.CLOSED:
+            try:
+                await anext(self._stream)  # raises the refusal
+            finally:
+                await self._stream.aclose()
         self._task = asyncio.create_task(self._receive())
 
     async def aclose(self) -> None:

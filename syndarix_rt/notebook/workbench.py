@@ -92,8 +92,11 @@ class Workbench:
         except BaseException:
             child.stop()
             raise
-        found = [server for server in running_servers() if server.pid == child.process.pid]
-        return cls(_Parts(url, found[0] if found else None, child), _checked(project))
+        announced = next((server for server in running_servers() if server.pid == child.process.pid), None)
+        if announced is None or announced.memory:
+            # Once, in the cell that asked for it: what a person must know before losing events.
+            print("No Redis here: the server keeps all events in its memory, and they end with this workbench.")  # noqa: T201
+        return cls(_Parts(url, announced, child), _checked(project))
 
     @classmethod
     async def connect(cls, url: str | None = None, *, redis_url: str | None = None, project: str | None = None) -> Self:

@@ -1,0 +1,326 @@
+"""The workbench with a real server, a real Redis and real child processes."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import psutil
+import pytest
+from ipywidgets.widgets.widget import _instances
+
+from syndarix_rt.client import HttpPublisher
+from syndarix_rt.errors import EventError, ScenarioError, StreamError, SyndarixError
+from syndarix_rt.events import Event
+from syndarix_rt.notebook import Dashboard, Workbench
+from syndarix_rt.simulation import Scenario
+
+DEADLINE_S = 20
+
+
+@pytest.fixture
+async def bench(redis_url):
+    """A workbench with a server of its own, over the real Redis."""
+    async with await Workbench.start(redis_url=redis_url) as bench:
+        yield bench
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left():
+    yield
+    left = until(lambda: not ours() or None, "threads are gone", strict=False)
+    assert left, ours()
+
+
+@contextmanager
+def started(script, *arguments):
+    """A Python process in a session of its own; killed at the end or when it takes too long."""
+    command = [sys.executable, "-c", script, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
+        timer = threading.Timer(DEADLINE_S, process.kill)
+        timer.start()
+        try:
+            yield process
+        finally:
+            timer.cancel()
+            process.kill()
+
+
+def our_children():
+    return [child for child in psutil.Process().children() if "child.py" in " ".join(child.cmdline())]
+
+
+def ours():
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(("syndarix-rt", "output of"))]
+
+
+def until(condition, what, *, strict=True):
+    deadline = time.monotonic() + DEADLINE_S
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            assert not strict, f"not in time: {what}"
+            return found
+        time.sleep(0.01)
+    return found
+
+
+async def awaited(condition, what):
+    return await asyncio.to_thread(until, condition, what)
+
+
+def ticks(count, project="elsewhere", every_s=1.0):
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    for n in range(count):
+        time_ = start + timedelta(seconds=n * every_s)
+        yield Event.new("my_tick", {"n": n}, project=project, id=f"tick-{n}", time=time_)
+
+
+def aggregate(frame):
+    """Events by type and second of publication, as a chart shall draw them."""
+    seconds = frame["recordedtime"].dt.floor("1s")
+    types = frame["type"].where(frame["category"].notna(), "custom types")
+    return Counter(zip(types, seconds, strict=True))
+
+
+def shown(dashboard):
+    table = dashboard.snapshot()["event_rate"].stack()
+    return Counter({(name, second): count for (second, name), count in table.items() if count > 0})
+
+
+async def test_a_preset_plays_in_a_process_of_its_own_and_all_of_it_is_received_and_shown(bench):
+    run = bench.play("demo_small", project="apollo", speed=1200, seed=7)
+    dashboard = bench.dashboard("apollo")
+    await awaited(lambda: bench.ledger("apollo").events > 500, "events come")
+    assert run.done is False
+    assert repr(run) == "<Run into 'apollo': demo_small (seed 7) plays>"
+    run.stop()
+    frame, ledger = bench.frame("apollo"), bench.ledger("apollo")
+    assert len(frame) == ledger.events == run.published > 500
+    assert await run.wait() == run.published
+    assert ledger.clean
+    assert frame["offset"].tolist() == list(range(1, len(frame) + 1))
+    assert frame["epoch"].nunique() == 1
+    assert shown(dashboard) == aggregate(frame)
+    assert len(bench.frame("apollo", simulation=frame["simulation"].iloc[0])) == len(frame)
+    assert bench.frame("apollo", simulation="another").empty
+
+
+async def test_a_plain_redis_subscriber_in_another_process_sees_what_a_cell_publishes(bench, redis_url):
+    script = (
+        "import redis, sys\n"
+        "with redis.Redis.from_url(sys.argv[1]) as client, client.pubsub() as pubsub:\n"
+        "    pubsub.subscribe('project:{apollo}')\n"
+        "    for message in pubsub.listen():\n"
+        "        if message['type'] == 'subscribe': print('ready', flush=True)\n"
+        "        else: sys.stdout.buffer.write(message['data']); break\n"
+    )
+    with started(script, redis_url) as subscriber:
+        assert await asyncio.to_thread(subscriber.stdout.readline) == b"ready\n"
+        published = await bench.publish("my_note", {"text": "hello"}, project="apollo", subject="greeting")
+        head, _, entry = (await asyncio.to_thread(subscriber.stdout.read)).partition(b"\n")
+    assert head == f"1 {published.epoch} {published.first} 1".encode()
+    event = Event.decode(entry)
+    assert (event.type, event.data, event.subject) == ("my_note", {"text": "hello"}, "greeting")
+    assert event.source == "/syndarix-rt/notebook"
+
+
+async def test_ones_own_events_are_in_the_frame_as_soon_as_they_are_published(bench):
+    bench.frame()  # received from here on
+    await bench.publish("my_note", {"n": 1})
+    bench.publish_sync("issue_created", {"issue_id": "I-1"})
+    frame = bench.frame()
+    assert frame["type"].tolist() == ["my_note", "issue_created"]
+    with pytest.raises(EventError, match="issue_id"):
+        await bench.publish("issue_created", {})
+    assert len(bench.frame()) == 2
+
+
+async def test_what_was_there_before_can_be_asked_for(bench):
+    for n in range(3):
+        await bench.publish("my_note", {"n": n}, project="old")
+    assert bench.frame("old", replay="all")["data.n"].tolist() == [0, 1, 2]
+
+
+async def test_iterables_and_scenarios_play_beside_the_cells(bench):
+    run = bench.play(ticks(50), speed=math.inf)
+    assert await run.wait() == 50
+    frame = bench.frame()
+    assert frame["data.n"].tolist() == list(range(50))
+    scenario = Scenario.preset("demo_small").replace(horizon_h=0.2)
+    run = bench.play(scenario, project="simulated", speed=math.inf, seed=3)
+    assert await run.wait() == len(bench.frame("simulated")) > 20
+
+
+async def test_a_run_that_fails_says_why(bench):
+    def broken():
+        yield from ticks(3)
+        raise RuntimeError("the source is broken")
+
+    run = bench.play(broken(), speed=math.inf)
+    with pytest.raises(SyndarixError, match="the source is broken"):
+        await run.wait()
+    assert run.published == 3
+    assert repr(run) == "<Run into 'notebook': events failed: the source is broken>"
+    with pytest.raises(ScenarioError):
+        bench.play("no_such_preset")
+
+
+@pytest.mark.parametrize("second", ["preset", "iterable"])
+async def test_two_runs_in_one_project_are_refused_unless_asked_for(bench, second):
+    first = bench.play(ticks(1000), speed=1)
+    await awaited(lambda: first.published, "the first run plays")
+
+    def play(**how):
+        if second == "preset":
+            return bench.play("demo_small", speed=1000, **how)
+        return bench.play(ticks(5), speed=math.inf, **how)
+
+    with pytest.raises(SyndarixError, match="plays into project 'notebook'"):
+        await play().wait()
+    beside = play(append=True)
+    await awaited(lambda: len(bench.frame()) > 5, "it plays beside the first")
+    beside.stop()
+    first.stop()
+    assert first.done
+    assert not first.error
+    with pytest.raises(ValueError, match="one of them"):
+        play(append=True, replace=True)
+
+
+async def test_a_new_epoch_is_shown_as_a_gap_and_received_from_its_start(bench):
+    dashboard = bench.dashboard()
+    await bench.publish("my_note", {"n": 1})
+    assert len(bench.frame()) == 1
+    async with HttpPublisher(bench.url, "notebook") as publisher:
+        await publisher.reset()
+    await bench.publish("my_note", {"n": 2})
+    await awaited(lambda: len(bench.frame()) == 2, "the new epoch's event")
+    frame, ledger = bench.frame(), bench.ledger()
+    assert frame["data.n"].tolist() == [1, 2]
+    assert frame["epoch"].nunique() == 2
+    assert [gap.reason for gap in ledger.gaps] == ["epoch"]
+    await awaited(lambda: "1 gap" in dashboard.children[0].value, "the line says so")
+
+
+async def test_reopening_a_dashboard_leaves_one_stream_and_no_widget(bench):
+    bench.dashboard("apollo", fps=10)
+    gc.collect()
+    before = len(_instances)
+    for _ in range(5):
+        dashboard = bench.dashboard("apollo", fps=10)
+        assert repr(dashboard) == "<Dashboard of 'apollo': live>"
+    gc.collect()
+    assert len(_instances) == before
+    assert bench.ledger("apollo").connections == 1
+    dashboard.close()
+    dashboard.close()
+    assert repr(dashboard) == "<Dashboard of 'apollo': ended>"
+    with pytest.raises(ValueError, match="at most 10"):
+        bench.dashboard("apollo", fps=11)
+
+
+async def test_a_dashboard_may_show_one_simulation(bench):
+    start = datetime.now(UTC)
+    for simulation in ("sim-1", "sim-2", "sim-1"):
+        await bench.publish("my_note", {}, simulation=simulation, time=start)
+    bench.frame(replay="all")
+    dashboard = bench.dashboard(simulation="sim-1")
+    await bench.publish("my_note", {}, simulation="sim-1")
+    await bench.publish("my_note", {}, simulation="sim-2")
+    assert len(bench.frame()) == 5
+    assert sum(shown(dashboard).values()) == 3
+
+
+async def test_after_closing_everything_received_is_still_there(redis_url):
+    bench = await Workbench.start(redis_url=redis_url)
+    dashboard = bench.dashboard()
+    run = bench.play(ticks(1000), speed=10)
+    await awaited(lambda: run.published > 3, "it plays")
+    await bench.close()
+    await bench.close()
+    assert repr(bench) == "<Workbench closed>"
+    assert len(bench.frame()) == bench.ledger().events > 3
+    assert run.done
+    assert isinstance(dashboard, Dashboard)
+    assert not dashboard.snapshot()["event_rate"].empty
+    with pytest.raises(RuntimeError, match="closed"):
+        await bench.publish("my_note", {})
+    assert not our_children()
+
+
+async def test_a_forgotten_workbench_is_closed(redis_url):
+    bench = await Workbench.start(redis_url=redis_url)
+    bench.play("demo_small")
+    bench.dashboard()
+    assert len(our_children()) == 2
+    del bench
+    gc.collect()
+    assert not our_children()
+
+
+async def test_children_end_with_a_killed_kernel_and_outlive_an_interrupt(redis_url):
+    script = (
+        "import asyncio, psutil, sys, time\n"
+        "from syndarix_rt.notebook import Workbench\n"
+        "bench = asyncio.run(Workbench.start(redis_url=sys.argv[1]))\n"
+        "bench.play('demo_small')\n"
+        "print(*(child.pid for child in psutil.Process().children()), flush=True)\n"
+        "while True:\n"
+        "    try: time.sleep(60)\n"
+        "    except KeyboardInterrupt: print('interrupted', flush=True)\n"
+    )
+    with started(script, redis_url) as kernel:
+        children = [psutil.Process(int(pid)) for pid in (await asyncio.to_thread(kernel.stdout.readline)).split()]
+        assert len(children) == 2
+        os.killpg(kernel.pid, signal.SIGINT)  # as Jupyter does
+        assert await asyncio.to_thread(kernel.stdout.readline) == b"interrupted\n"
+        assert all(child.is_running() for child in children)
+        kernel.kill()
+    _, alive = await asyncio.to_thread(psutil.wait_procs, children, timeout=DEADLINE_S)
+    assert alive == []
+
+
+async def test_a_running_server_is_found_or_named_by_its_pasted_url(bench):
+    async with await Workbench.connect() as found:
+        found.frame("apollo")
+        await found.publish("my_note", {"n": 1}, project="apollo")  # over HTTP
+        assert len(found.frame("apollo")) == 1
+    pasted = bench.url.replace("/p/notebook", "/p/borealis")
+    async with await Workbench.connect(pasted) as named:
+        assert named.project == "borealis"
+        assert named.url == pasted
+        assert await named.play(ticks(5), speed=math.inf).wait() == 5
+        with pytest.raises(StreamError, match="not a project name"):
+            named.frame("no name")
+    async with await Workbench.connect(bench.url.partition("?")[0]) as stranger:
+        with pytest.raises(StreamError, match="401"):
+            stranger.dashboard()
+
+
+async def test_a_redis_may_be_named_and_gets_a_server_if_it_has_none(redis_url):
+    async with await Workbench.connect(redis_url=redis_url) as first:
+        first.frame()
+        async with await Workbench.connect(redis_url=redis_url) as second:
+            assert second.url == first.url
+            await second.publish("my_note", {})
+        assert len(first.frame()) == 1
+
+
+async def test_without_any_server_connecting_says_what_to_do():
+    with pytest.raises(SyndarixError, match=r"syndarix-rt demo"):
+        await Workbench.connect()
+
+
+async def test_a_server_that_cannot_start_says_why():
+    with pytest.raises(SyndarixError, match="is not the URL of a broker"):
+        await Workbench.start(redis_url="ftp://nowhere")
