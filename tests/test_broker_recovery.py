@@ -182,6 +182,22 @@ async def test_a_tail_may_begin_while_the_broker_is_away(server, broker):
         assert isinstance(await asyncio.wait_for(anext(tail), DEADLINE_S), Position)
 
 
+async def test_a_tail_says_none_once_while_only_its_log_cannot_be_read(broker, monkeypatch):
+    read, failures = broker.read, 4
+
+    async def failing(*arguments):
+        nonlocal failures
+        failures -= 1
+        if failures >= 0:
+            raise BrokerUnavailable("loading")
+        return await read(*arguments)
+
+    monkeypatch.setattr(broker, "read", failing)
+    async with contextlib.aclosing(broker.tail(CHANNEL)) as tail:
+        assert await asyncio.wait_for(anext(tail), DEADLINE_S) is None
+        assert isinstance(await asyncio.wait_for(anext(tail), DEADLINE_S), Position)
+
+
 async def test_a_broker_is_closed_while_the_server_is_away(server, broker):
     async with following(broker) as tail:
         server.kill()
@@ -242,6 +258,7 @@ async def test_a_server_that_hangs_is_given_up_and_found_again(server, broker, m
         again = await once_it_is_back(lambda: broker.publish(CHANNEL, numbered(2, 2), producer="p", sequence=1))
         assert (again.first, again.last) == (2, 2)
         position = await tail.next()
+        assert isinstance(position, Position)
         assert position.epoch == again.epoch, "the same server: nothing was lost"
         assert (await broker.read(CHANNEL, 0, 9)).entries == numbered(1, 2)
 

@@ -308,6 +308,7 @@ async def test_all_tails_of_a_broker_share_one_connection_and_leave_at_once(open
         async with following(broker, "project:{last}"):
             assert len(await client.pubsub_channels()) == 21
         await eventually(lambda: has_channels(client, 20))
+        assert len(broker._subscriptions._standing) == 20, "nothing is compared for nobody"
     await eventually(lambda: has_channels(client, 0))
     assert await pubsub_clients() == []
 
@@ -421,16 +422,28 @@ async def test_a_tail_goes_on_when_redis_drops_it_for_being_slow(open_broker, cl
         await client.config_set("client-output-buffer-limit", before["client-output-buffer-limit"])
 
 
+async def test_what_was_lost_in_a_reconnect_is_read_at_once(open_broker, client, monkeypatch):
+    monkeypatch.setattr("syndarix_rt.broker.subscriptions.COMPARE_S", 60.0)
+    broker = open_broker()
+    async with following(broker) as tail:
+        for n in range(1, 31):
+            await client.client_kill_filter(_type="pubsub")
+            await publish_unheard(client, broker, numbered(n, n))
+            assert await tail.entries(n) == numbered(n, n)
+
+
 async def test_what_a_tail_holds_is_bounded_while_nobody_takes_it(open_broker, monkeypatch):
+    monkeypatch.setattr("syndarix_rt.broker.subscriptions.COMPARE_S", 60.0)
     monkeypatch.setattr("syndarix_rt.broker.subscriptions.FEED_MESSAGES", 8)
     broker = open_broker()
     async with following(broker) as tail, following(broker) as watch:
         feeds = broker._subscriptions._feeds[CHANNEL]
-        for n in range(1, 201):
+        for n in range(1, 199):  # so that the last one is dropped: nine messages are one too many
             await broker.publish(CHANNEL, numbered(n, n))
             assert all(len(feed._messages) <= 8 for feed in feeds)
-        assert await watch.entries(200) == numbered(1, 200)
-        assert await tail.entries(200) == numbered(1, 200)
+        await eventually(lambda: all(feed._lost and not feed._messages for feed in feeds))
+        assert await watch.entries(198) == numbered(1, 198)
+        assert await tail.entries(198) == numbered(1, 198)
 
 
 async def test_a_silent_connection_is_replaced(open_broker, monkeypatch):
