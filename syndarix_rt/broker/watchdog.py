@@ -15,10 +15,14 @@ import time
 _TICK_S = 0.25
 """Between two looks while nobody uses the server; while somebody does, the kernel wakes us."""
 
+_PID_S = 5.0
+"""For a server whose starter was killed to write down its pid."""
+
 _TERM_S = 10.0
 """For the server to write its log to disk and end by itself; then it is killed."""
 
 _KILL_S = 5.0
+_POLL_S = 0.02
 
 
 def _try_lock(fd: int) -> bool:
@@ -34,7 +38,7 @@ def _wait_for_lock(fd: int, seconds: float) -> bool:
     while not _try_lock(fd):
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.02)
+        time.sleep(_POLL_S)
     return True
 
 
@@ -51,11 +55,15 @@ def _unused_for(users: int, seconds: float) -> bool:
 
 def _end_server(server: int) -> bool:
     """Whether the server, which holds ``server.lock`` as long as it lives, has ended."""
+    deadline = time.monotonic() + _PID_S
+    while not (pid := int(os.pread(server, 20, 0) or _read("server.pid") or 0)):
+        if _try_lock(server):
+            return True
+        if time.monotonic() > deadline:  # the next user will adopt it
+            return False
+        time.sleep(_POLL_S)
     if _try_lock(server):
-        return True
-    pid = int(os.pread(server, 20, 0) or _read("server.pid") or 0)
-    if not pid:  # its starter was killed, and it writes nothing; the next user will adopt it
-        return False
+        return True  # so the pid may be somebody else's by now
     for signal_number, seconds in ((signal.SIGTERM, _TERM_S), (signal.SIGKILL, _KILL_S)):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal_number)
@@ -107,8 +115,8 @@ def main(watchdog: int, linger_s: float) -> None:
     if ours:
         _remove("endpoint.json")
     if _end_server(server) and ours:
-        for name in ("users.lock", "server.lock", "watchdog.lock", "start.lock"):
-            _remove(name)  # whoever waits for one of them sees that it is gone and makes a new one
+        for name in ("server.pid", "users.lock", "server.lock", "watchdog.lock", "start.lock"):
+            _remove(name)  # whoever waits for a lock sees that its file is gone and makes a new one
     os.close(watchdog)  # before start.lock is freed by our end: the next starter must not believe we still watch
 
 
