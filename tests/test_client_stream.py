@@ -301,7 +301,7 @@ async def test_a_gap_that_cannot_be_read_ends_the_stream_instead_of_hiding_a_los
     body = [opening(0, 2), frame(1), encode(b'{"reason":"cosmic"}', event="gap"), frame(2)]
     async with ScriptedServer(whole(*body)) as server, client(server) as stream:
         assert numbers(await read(stream, 1)) == [1]
-        with pytest.raises(StreamError, match="cannot read the frame 'gap'"):
+        with pytest.raises(StreamError, match="cannot read the server's frame 'gap'"):
             await anext(stream)
         assert stream.state is StreamState.CLOSED
 
@@ -604,6 +604,24 @@ async def test_entering_returns_with_the_stream_open_so_nothing_published_after_
         assert stream.ledger.connections == 1
 
 
+async def test_entering_does_not_wait_for_ever_for_a_server_whose_broker_is_away(client, monkeypatch):
+    monkeypatch.setattr("syndarix_rt.client.stream.ENTER_S", 0.05)
+    back = asyncio.Event()
+
+    async def script(exchange):
+        await exchange.send(HEAD, chunk(encode(retry_ms=10) + b": keepalive\n\n"))
+        await back.wait()
+        await exchange.send(chunk(opening(0, 0) + frame(1)))
+        await exchange.gone()
+
+    async with ScriptedServer(script) as server, client(server) as stream:
+        assert stream.state is StreamState.CONNECTING
+        assert stream.opened is None
+        back.set()
+        assert numbers(await read(stream, 1)) == [1]
+        assert len(server.requests) == 1
+
+
 async def test_the_end_of_the_token_is_announced(client):
     body = [opening(0, 1), encode(b"{}", event="auth-expiring"), frame(1)]
     async with ScriptedServer(held(*body)) as server, client(server) as stream:
@@ -642,6 +660,31 @@ async def test_closing_ends_an_iteration_of_another_task_at_once(state):
         assert stream.reason == "closed here"
         await stream.aclose()  # again does nothing
         await server.closed()
+
+
+@pytest.mark.parametrize("last_words", [chunk(frame(1)), chunk(b"data: \xff\n\n"), b"junk", END, b""])
+async def test_closing_at_any_moment_of_an_arrival_is_quiet(last_words, client):
+    async def script(exchange):
+        await exchange.send(HEAD)
+        await arrive.wait()
+        await exchange.send(last_words)
+        if not last_words.startswith(b"5"):
+            exchange.cut()
+        await exchange.gone()
+
+    for turns in range(12):  # of the event loop, between the arrival and the close
+        arrive = asyncio.Event()
+        async with ScriptedServer(script) as server:
+            stream = client(server)
+            entering = asyncio.create_task(stream.__aenter__())
+            await wait_for(lambda stream=stream: stream._response is not None)
+            arrive.set()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await stream.aclose()
+            await entering
+            assert await read_all(stream) == []
+            assert stream.state is StreamState.CLOSED
 
 
 async def test_closing_drops_what_was_received_but_not_yielded(client):
@@ -725,7 +768,7 @@ async def test_a_reader_that_does_not_read_stops_the_server_and_loses_nothing(cl
             before = sent
             await asyncio.sleep(0.2)
         assert sent < total
-        assert len(stream._frames) < 2000
+        assert len(stream._reception._frames) < 2000
         assert numbers(await read(stream, total - 1)) == list(range(2, total + 1))
         assert stream.ledger.clean
 

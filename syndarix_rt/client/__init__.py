@@ -1,6 +1,7 @@
 """Clients over HTTP, on aiohttp.
 
 * :mod:`~syndarix_rt.client.stream`: `EventStream` receives a project's events and resumes by itself
+* :mod:`~syndarix_rt.client.reception`: what a stream receives, without I/O
 * :mod:`~syndarix_rt.client.publisher`: `HttpPublisher` publishes into a project
 * :mod:`~syndarix_rt.client.api`: `Api` asks a server what it has
 * :mod:`~syndarix_rt.client.url`: `parse_server_url` takes a pasted URL apart
@@ -9,7 +10,8 @@
 
 from syndarix_rt.client.api import Api, ProjectState
 from syndarix_rt.client.publisher import HttpPublisher
-from syndarix_rt.client.stream import EventStream, StreamOpen, StreamState
+from syndarix_rt.client.reception import StreamOpen
+from syndarix_rt.client.stream import EventStream, StreamState
 from syndarix_rt.client.url import ServerUrl, parse_server_url
 
 __all__ = [

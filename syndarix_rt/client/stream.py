@@ -21,7 +21,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
 from enum import StrEnum
@@ -30,16 +29,15 @@ from types import TracebackType
 from typing import Literal, Self
 
 import aiohttp
-import msgspec
 
 from syndarix_rt.client.http import CONNECT_S, MAX_WAIT_S, Unavailable, open_session, refusal, translated
+from syndarix_rt.client.reception import Reception, StreamOpen
 from syndarix_rt.client.url import parse_server_url
 from syndarix_rt.delivery import Gap, Ledger, TypeFilter, backoff
-from syndarix_rt.delivery.sse import Decoder, Frame
-from syndarix_rt.errors import DecodeError, EventError, StreamError
+from syndarix_rt.errors import DecodeError, StreamError
 from syndarix_rt.events import Event, EventId, is_project_name
 
-__all__ = ["EventStream", "StreamOpen", "StreamState"]
+__all__ = ["EventStream", "StreamState"]
 
 ENTER_S = 10.0
 """``async with`` waits this long for the stream to open: as long as for a connection."""
@@ -67,20 +65,7 @@ _NEXT = {
     StreamState.CONNECTING: {StreamState.OPEN, StreamState.WAITING, StreamState.CLOSED},
     StreamState.OPEN: {StreamState.WAITING, StreamState.CLOSED},
     StreamState.WAITING: {StreamState.CONNECTING, StreamState.CLOSED},
-    StreamState.CLOSED: set[StreamState](),
 }
-
-
-class StreamOpen(msgspec.Struct, frozen=True):
-    """What the server says when a stream opens."""
-
-    epoch: str
-    first: int
-    """Oldest offset retained."""
-    last: int
-    """Newest offset at that moment; what comes after it is live."""
-    resumed: bool
-    """Whether it continues exactly where the cursor was."""
 
 
 class EventStream:
@@ -124,8 +109,6 @@ class EventStream:
 
     Attributes:
         project: whose events.
-        ledger: what was received, counted as it is yielded.
-        opened: what the server said when the stream last opened; None before.
     """
 
     def __init__(
@@ -147,9 +130,6 @@ class EventStream:
         if not is_project_name(project):
             raise StreamError(f"not a project name: {project!r} (1 to 64 of letters, digits, '_' and '-')")
         self.project = project
-        self.ledger = Ledger(filtered=types is not None)
-        self.opened: StreamOpen | None = None
-
         self._url = f"{server.base_url}/projects/{project}/events"
         self._query: dict[str, str] = {}
         if types is not None:
@@ -172,15 +152,9 @@ class EventStream:
         self._response: aiohttp.ClientResponse | None = None
         self._lock = asyncio.Lock()  # held by whoever reads the socket
         self._step_scope: asyncio.Timeout | None = None
+        cursor = EventId.parse(str(last_event_id)) if last_event_id else None
+        self._reception = Reception(cursor, live=not replay, filtered=types is not None)  # holds one read of the socket
 
-        cursor = str(last_event_id or "")
-        self._position = self.ledger.last = EventId.parse(cursor) if cursor else None
-        self._told = cursor  # the decoder's id up to which everything was yielded
-        self._decoder = Decoder(last_event_id=cursor)
-        self._frames: deque[Frame] = deque()  # received, not yet yielded; at most one read of the socket
-        self._received_at = 0.0  # wall clock, when they came
-
-        self._retry_s: float | None = None  # the server's last `retry:`
         self._delays: Iterator[float] | None = None  # while connections fail
         self._due_s = 0.0  # by `clock`, when the present delay is over
 
@@ -194,12 +168,22 @@ class EventStream:
     @property
     def reason(self) -> str:
         """Why it waits or is closed, or what the server announced; for a person, empty while all is well."""
-        return self._reason
+        return self._reason or self._reception.announced
 
     @property
     def position(self) -> EventId | None:
         """Where to resume so that nothing is missed: the last position that was yielded or passed; None at first."""
-        return self._position
+        return self._reception.position
+
+    @property
+    def ledger(self) -> Ledger:
+        """What was received, counted as it is yielded."""
+        return self._reception.ledger
+
+    @property
+    def opened(self) -> StreamOpen | None:
+        """What the server said when the stream last opened; None before."""
+        return self._reception.opened
 
     # ---- life -----------------------------------------------------------------------------------------------------
 
@@ -211,7 +195,7 @@ class EventStream:
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(ENTER_S):
-                    while self._state is StreamState.CONNECTING and not self._frames:
+                    while self._state is StreamState.CONNECTING and not self._reception.waiting:
                         await self._step()
         except BaseException:
             await self.aclose()
@@ -225,9 +209,7 @@ class EventStream:
 
     async def aclose(self) -> None:
         """Close the connection; an iteration that waits in another task ends."""
-        if self._state is not StreamState.CLOSED:
-            self._move(StreamState.CLOSED, "closed here")
-        self._drop_frames()
+        self._move(StreamState.CLOSED, "closed here")
         if self._step_scope is not None:
             self._step_scope.reschedule(asyncio.get_running_loop().time())
         async with self._lock:
@@ -241,28 +223,25 @@ class EventStream:
     async def __anext__(self) -> Event | Gap:
         if self._session is None:
             raise RuntimeError("enter the stream first: async with EventStream(…) as stream")
-        while True:
+        while self._state is not StreamState.CLOSED:
             try:
-                while self._frames:
-                    item = self._take(self._frames.popleft())
-                    if item is not None:
-                        return item
+                item = self._reception.take()
             except StreamError as error:
-                self._drop_frames()
                 self._fail(error)
-            self._pass_checkpoint()
-            if self._failure is not None:
-                raise self._failure
-            if self._state is StreamState.CLOSED:
-                raise StopAsyncIteration
+                break
+            if item is not None:
+                return item
             await self._step()
+        if self._failure is not None:
+            raise self._failure
+        raise StopAsyncIteration
 
     # ---- the socket -----------------------------------------------------------------------------------------------
 
     async def _step(self) -> None:
         """Do the next thing that the state asks for; ``aclose()`` in another task breaks it off."""
         async with self._lock:
-            if self._frames or self._state is StreamState.CLOSED:
+            if self._reception.waiting or self._state is StreamState.CLOSED:
                 return
             try:
                 async with asyncio.timeout(None) as self._step_scope:
@@ -289,18 +268,12 @@ class EventStream:
         assert self._session is not None
         # A proxy that compresses would hold events back until a block of its codec is full.
         headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
-        if self._position is None and self.opened is not None and "replay" not in self._query:
-            # Cut between the opening of a live stream and its first id: it stood at the top of the log.
-            self._move_to(EventId(self.opened.epoch, self.opened.last))
-        cursor = "" if self._position is None else str(self._position)
-        if cursor:
+        if cursor := self._reception.connect():
             headers["Last-Event-ID"] = cursor
         with translated(self._url):
             response = await self._session.get(self._url, params=self._query, headers=headers)
         if response.status == HTTPStatus.OK and response.content_type == "text/event-stream":
             self._response = response
-            self._told = cursor
-            self._decoder = Decoder(last_event_id=cursor)
             return
         try:
             if response.status == HTTPStatus.NO_CONTENT:
@@ -320,39 +293,30 @@ class EventStream:
         with translated(self._url):
             chunk = await response.content.readany()
         if not chunk:
-            raise Unavailable(self._reason or f"{self._url}: the server ended the connection")
-        self._received_at = time.time()
-        frames = self._decoder.feed(chunk)
-        if not frames:
-            return
-        if self._state is StreamState.CONNECTING and frames[0].event != "server-draining":
+            raise Unavailable(self._reception.announced or f"{self._url}: the server ended the connection")
+        begun = self._reception.feed(chunk, time.time())
+        if begun and self._state is StreamState.CONNECTING:
             self._delays = None
             self._move(StreamState.OPEN)
-        if frames[0].event == "stream-open":  # before anything of it is yielded
-            self._take(frames.pop(0))
-        self._frames.extend(frames)
 
     def _lose(self, reason: str, retry_after_s: float) -> None:
         """Wait before the next attempt, at least as long as the server asked for."""
         self._disconnect()
-        if self._decoder.retry_ms is not None:
-            self._retry_s = min(self._decoder.retry_ms / 1000, MAX_WAIT_S)
+        retry_s = self._reception.retry_s
+        if retry_s is not None:
+            retry_s = min(retry_s, MAX_WAIT_S)
         if self._delays is None:
-            first_s = FIRST_DELAY_S if self._retry_s is None else max(self._retry_s, FLOOR_S)
+            first_s = FIRST_DELAY_S if retry_s is None else max(retry_s, FLOOR_S)
             self._delays = backoff(self._rng, first_s=first_s, cap_s=max(first_s, CAP_S))
         # A `Retry-After` is the same for all who were refused, so jitter is added; `retry:` is jittered by the server.
-        self._due_s = self._clock() + max(self._retry_s or 0.0, retry_after_s + next(self._delays))
+        self._due_s = self._clock() + max(retry_s or 0.0, retry_after_s + next(self._delays))
         self._move(StreamState.WAITING, reason)
 
     def _fail(self, error: Exception) -> None:
         self._disconnect()
-        self._failure = error
+        if self._state is not StreamState.CLOSED:
+            self._failure = error
         self._move(StreamState.CLOSED, str(error))
-
-    def _drop_frames(self) -> None:
-        """Forget what was received but not yielded; the position stays before it."""
-        self._frames.clear()
-        self._decoder = Decoder(last_event_id=self._told)
 
     def _disconnect(self) -> None:
         if self._response is not None:
@@ -360,72 +324,10 @@ class EventStream:
             self._response = None
 
     def _move(self, state: StreamState, reason: str = "") -> None:
+        if self._state is StreamState.CLOSED:
+            return  # by `aclose()`, while what leads elsewhere was already under way
         assert state in _NEXT[self._state], f"{self._state} to {state}"
         self._state = state
         self._reason = reason
         if self._on_state is not None:
             self._on_state(state, reason)
-
-    # ---- what came ------------------------------------------------------------------------------------------------
-
-    def _take(self, frame: Frame) -> Event | Gap | None:
-        """Book a frame; what it yields, if anything."""
-        if frame.event == "gap" or "-" in frame.event:  # control frames; no type of an event is named so
-            return self._control(frame)
-        try:
-            position = EventId.parse(frame.id)
-        except EventError:
-            self.ledger.unreadable += 1
-            return None
-        try:
-            event = Event.decode(frame.data.encode(), position)
-        except EventError:
-            event = None
-            self.ledger.unreadable += 1
-        if not self.ledger.event(position, self._latency_s(event)):
-            return None
-        self._told = frame.id
-        self._position = position
-        return event
-
-    def _latency_s(self, event: Event | None) -> float | None:
-        """From publication to here; None for history, whose age is no latency."""
-        if event is None or event.recordedtime is None or event.position is None or self.opened is None:
-            return None
-        live = event.position.offset > self.opened.last
-        return self._received_at - event.recordedtime.timestamp() if live else None
-
-    def _control(self, frame: Frame) -> Gap | None:
-        try:
-            match frame.event:
-                case "stream-open":
-                    self.opened = msgspec.json.decode(frame.data, type=StreamOpen)
-                    self.ledger.open(resumed=self.opened.resumed)
-                case "gap":
-                    gap = msgspec.json.decode(frame.data, type=Gap)
-                    self.ledger.gap(gap)
-                    return gap
-                case "server-draining":
-                    self._reason = "the server is shutting down"
-                case "auth-expiring":
-                    self._reason = "the token is about to expire"
-                case _:  # of a newer server; what must not be missed comes as events
-                    pass
-        except msgspec.DecodeError as error:  # not skipped: it may be a loss that was declared
-            raise StreamError(f"{self._url}: cannot read the frame {frame.event!r}: {error}") from error
-        return None
-
-    def _pass_checkpoint(self) -> None:
-        """All that came was yielded: what the decoder was told since (an id-only block) counts now."""
-        told = self._decoder.last_event_id
-        if told == self._told:
-            return
-        self._told = told
-        with suppress(EventError):
-            self._move_to(EventId.parse(told))
-
-    def _move_to(self, position: EventId) -> None:
-        last = self.ledger.last  # None after a gap, which may lead back
-        if last is None or last.epoch != position.epoch or last.offset < position.offset:
-            self._position = position
-            self.ledger.checkpoint(position)
