@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import signal
 import sys
 from contextlib import asynccontextmanager, suppress
@@ -104,6 +103,18 @@ class Notebook:
             cell,
         )
 
+    async def opened(self):
+        """Wait until its kernel is there."""
+        await self.page.wait_for_function(
+            f"() => {PANEL}?.sessionContext?.session?.kernel?.status === 'idle'", timeout=START_S * 1000
+        )
+
+    async def reload(self):
+        """Save it, and load the page again; the kernel goes on."""
+        await self.page.evaluate("jupyterapp.commands.execute('docmanager:save')")
+        await self.page.reload()
+        await self.opened()
+
     async def append(self, source):
         """Add a code cell at the end; its place."""
         return await self.page.evaluate(
@@ -117,19 +128,14 @@ class Notebook:
 
 
 @asynccontextmanager
-async def open_notebook(browser, directory, source):
-    """A copy of the notebook ``source``, open in a JupyterLab of its own."""
-    name = Path(source).name
-    shutil.copy(source, Path(directory) / name)
-    async with jupyterlab(directory) as url:
+async def open_notebook(browser, path):
+    """A notebook, open in a JupyterLab of its own, whose files are those beside it."""
+    async with jupyterlab(path.parent) as url:
         context = await browser.new_context(viewport={"width": 1280, "height": 1100})
         try:
             notebook = Notebook(await context.new_page())
-            await notebook.page.goto(f"{url}/lab/tree/{name}?token={TOKEN}")
-            await notebook.page.wait_for_function(
-                f"() => {PANEL}?.sessionContext?.session?.kernel?.status === 'idle'",
-                timeout=START_S * 1000,
-            )
+            await notebook.page.goto(f"{url}/lab/tree/{path.name}?token={TOKEN}")
+            await notebook.opened()
             yield notebook
         finally:
             await context.close()

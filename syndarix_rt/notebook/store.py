@@ -120,12 +120,14 @@ def _times(values: list[datetime | None]) -> Any:
     return pd.Series(np.array(whole, dtype="int64").view("datetime64[us]")).dt.tz_localize("UTC")
 
 
-def _flatten(prefix: str, value: Any, line: int, lines: int, columns: dict[str, list[Any]]) -> None:
-    if isinstance(value, dict) and (value or prefix == "data"):
-        for key, inner in value.items():
-            _flatten(f"{prefix}.{key}", inner, line, lines, columns)
-        return
-    column = columns.get(prefix)
-    if column is None:
-        column = columns[prefix] = [None] * lines
-    column[line] = value
+def _flatten(prefix: str, values: dict[str, Any], line: int, lines: int, columns: dict[str, list[Any]]) -> None:
+    """Put the leaves of a payload into their columns, which are named by their path."""
+    for key, value in values.items():
+        name = f"{prefix}.{key}"
+        if isinstance(value, dict) and value:
+            _flatten(name, value, line, lines, columns)
+            continue
+        column = columns.get(name)
+        if column is None:
+            column = columns[name] = [None] * lines
+        column[line] = value

