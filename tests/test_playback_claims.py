@@ -31,22 +31,22 @@ async def broker(clock):
 
 
 async def test_a_second_run_is_refused_and_told_who_plays_and_what_to_do(broker):
-    async with claim(broker, "apollo", "first", on_lost=refuse):
+    async with claim(Publisher(broker, "apollo"), "first", on_lost=refuse):
         with pytest.raises(ProjectBusy) as caught:
-            async with claim(broker, "apollo", "second", on_lost=refuse):
+            async with claim(Publisher(broker, "apollo"), "second", on_lost=refuse):
                 pytest.fail("entered")
         text = str(caught.value)
         assert "first plays into project 'apollo'" in text
         assert "replace" in text
         assert "append" in text
-        async with claim(broker, "zeus", "second", on_lost=refuse):
+        async with claim(Publisher(broker, "zeus"), "second", on_lost=refuse):
             pass  # another project is free
-    async with claim(broker, "apollo", "second", on_lost=refuse):
+    async with claim(Publisher(broker, "apollo"), "second", on_lost=refuse):
         pass  # the first one let it go
 
 
 async def test_a_claim_is_kept_for_as_long_as_the_run_plays(broker, clock):
-    async with claim(broker, "apollo", "first", on_lost=refuse, sleep=clock.sleep):
+    async with claim(Publisher(broker, "apollo"), "first", on_lost=refuse, sleep=clock.sleep):
         for _ in range(20):
             await clock.advance(3)
             assert await broker.claim(APOLLO, "second", 10) == "first"
@@ -56,20 +56,20 @@ async def test_the_claim_of_a_killed_run_lapses(broker, clock):
     assert await broker.claim(APOLLO, "killed", 10) == "killed"
     clock.now += 9.9
     with pytest.raises(ProjectBusy, match="killed plays"):
-        async with claim(broker, "apollo", "next", on_lost=refuse):
+        async with claim(Publisher(broker, "apollo"), "next", on_lost=refuse):
             pytest.fail("entered")
     clock.now += 0.2
-    async with claim(broker, "apollo", "next", on_lost=refuse):
+    async with claim(Publisher(broker, "apollo"), "next", on_lost=refuse):
         pass
 
 
 async def test_appending_plays_beside_the_run_that_holds_the_project(broker, clock):
-    async with claim(broker, "apollo", "first", on_lost=refuse, sleep=clock.sleep):
-        async with claim(broker, "apollo", "second", append=True, on_lost=refuse, sleep=clock.sleep):
+    async with claim(Publisher(broker, "apollo"), "first", on_lost=refuse, sleep=clock.sleep):
+        async with claim(Publisher(broker, "apollo"), "second", append=True, on_lost=refuse, sleep=clock.sleep):
             await clock.advance(60)
         await clock.advance(60)
         assert await broker.claim(APOLLO, "third", 10) == "first"
-    async with claim(broker, "apollo", "second", append=True, on_lost=refuse):
+    async with claim(Publisher(broker, "apollo"), "second", append=True, on_lost=refuse):
         assert await broker.claim(APOLLO, "third", 10) == "second"
 
 
@@ -77,12 +77,12 @@ async def test_replacing_stops_the_other_run_and_begins_a_new_epoch_that_has_non
     first = Player(ticks(100_000), Publisher(broker, "apollo").publish, monotonic=clock.monotonic, sleep=clock.sleep)
 
     async def play_first():
-        async with claim(broker, "apollo", "first", on_lost=first.stop, sleep=clock.sleep):
+        async with claim(Publisher(broker, "apollo"), "first", on_lost=first.stop, sleep=clock.sleep):
             await first.run()
 
     async def play_second():
         player = Player(iter(ticks(3)), Publisher(broker, "apollo").publish, speed=math.inf)
-        async with claim(broker, "apollo", "second", replace=True, on_lost=refuse, sleep=clock.sleep):
+        async with claim(Publisher(broker, "apollo"), "second", replace=True, on_lost=refuse, sleep=clock.sleep):
             await player.run()
 
     running = asyncio.create_task(play_first())
@@ -102,19 +102,19 @@ async def test_replacing_stops_the_other_run_and_begins_a_new_epoch_that_has_non
 
 async def test_replacing_and_appending_at_once_is_refused(broker):
     with pytest.raises(ValueError, match="give one of them"):
-        async with claim(broker, "apollo", "first", replace=True, append=True, on_lost=refuse):
+        async with claim(Publisher(broker, "apollo"), "first", replace=True, append=True, on_lost=refuse):
             pytest.fail("entered")
 
 
 async def test_replacing_begins_a_new_epoch_also_where_nobody_plays(broker):
     before = await broker.position(APOLLO)
-    async with claim(broker, "apollo", "first", replace=True, on_lost=refuse):
+    async with claim(Publisher(broker, "apollo"), "first", replace=True, on_lost=refuse):
         pass
     assert (await broker.position(APOLLO)).epoch != before.epoch
 
 
 async def test_a_broker_that_is_away_for_a_while_ends_no_run(broker, clock, monkeypatch):
-    async with claim(broker, "apollo", "first", on_lost=refuse, sleep=clock.sleep):
+    async with claim(Publisher(broker, "apollo"), "first", on_lost=refuse, sleep=clock.sleep):
         with monkeypatch.context() as patch:
 
             async def away(*_):
@@ -128,7 +128,7 @@ async def test_a_broker_that_is_away_for_a_while_ends_no_run(broker, clock, monk
 
 async def test_a_run_whose_claim_lapsed_and_was_taken_is_told(broker, clock):
     lost = []
-    async with claim(broker, "apollo", "first", on_lost=lost.append, sleep=clock.sleep):
+    async with claim(Publisher(broker, "apollo"), "first", on_lost=lost.append, sleep=clock.sleep):
         await settle()
         clock.now += 11  # this process stood still
         assert await broker.claim(APOLLO, "second", 10) == "second"
@@ -139,7 +139,7 @@ async def test_a_run_whose_claim_lapsed_and_was_taken_is_told(broker, clock):
 
 async def test_the_claim_goes_when_playing_fails(broker):
     with pytest.raises(ZeroDivisionError):
-        async with claim(broker, "apollo", "first", on_lost=refuse):
+        async with claim(Publisher(broker, "apollo"), "first", on_lost=refuse):
             raise ZeroDivisionError
-    async with claim(broker, "apollo", "second", on_lost=refuse):
+    async with claim(Publisher(broker, "apollo"), "second", on_lost=refuse):
         pass

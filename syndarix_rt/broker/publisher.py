@@ -19,6 +19,7 @@ from syndarix_rt.broker.protocol import (
     project_channel,
 )
 from syndarix_rt.broker.retry import pauses
+from syndarix_rt.delivery.resume import Position
 from syndarix_rt.errors import BrokerUnavailable, EventError
 from syndarix_rt.events import Event
 
@@ -93,6 +94,18 @@ class Publisher:
                     ) from error
         first, last = published[0], published[-1]
         return Published(last.epoch, first.first, last.last, sum(reply.duplicates for reply in published))
+
+    async def claim(self, holder: str, ttl_s: float) -> str:
+        """Say that ``holder`` (a run) plays into the project for the next ``ttl_s``; returns who holds it then."""
+        return await self._broker.claim(self._channel, holder, ttl_s)
+
+    async def release(self, holder: str) -> None:
+        """End a claim; nothing if someone else holds it."""
+        await self._broker.release(self._channel, holder)
+
+    async def reset(self) -> Position:
+        """Delete the project's log and begin a new epoch."""
+        return await self._broker.reset(self._channel)
 
     def _encode(self, events: Sequence[Event]) -> list[bytes]:
         now = self._clock().astimezone(UTC)

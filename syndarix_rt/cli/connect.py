@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
@@ -16,8 +16,6 @@ from syndarix_rt.errors import EmbeddedServerError, ProjectBusy, SyndarixError
 
 if TYPE_CHECKING:
     from syndarix_rt.broker import Broker, Published
-    from syndarix_rt.client import HttpPublisher
-    from syndarix_rt.delivery import Position
     from syndarix_rt.events import Event
 
 __all__ = ["Outlet", "one_target", "open_outlet", "server_url"]
@@ -131,28 +129,11 @@ async def open_outlet(
         async def open_project(project: str, lost: Callable[[ProjectBusy], None]) -> Publish:
             publisher: Publisher | HttpPublisher
             if broker is not None:
-                publisher, claims = Publisher(broker, project), broker
+                publisher = Publisher(broker, project)
             else:
                 assert url is not None
                 publisher = await stack.enter_async_context(HttpPublisher(url, project))
-                claims = cast("Broker", _ClaimsOverHttp(publisher))
-            await stack.enter_async_context(claim(claims, project, run, on_lost=lost, replace=replace, append=append))
+            await stack.enter_async_context(claim(publisher, run, on_lost=lost, replace=replace, append=append))
             return publisher.publish
 
         yield Outlet(open_project)
-
-
-class _ClaimsOverHttp:
-    """What `claim` asks of a broker, asked of a server; the channel is the publisher's own."""
-
-    def __init__(self, publisher: HttpPublisher) -> None:
-        self._publisher = publisher
-
-    async def claim(self, _channel: str, holder: str, ttl_s: float) -> str:
-        return await self._publisher.claim(holder, ttl_s)
-
-    async def release(self, _channel: str, holder: str) -> None:
-        await self._publisher.release(holder)
-
-    async def reset(self, _channel: str) -> Position:
-        return await self._publisher.reset()

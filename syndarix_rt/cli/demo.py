@@ -80,7 +80,7 @@ def demo_command(
                 player = Player(
                     _endlessly(loaded.for_project(name), seed), publisher.publish, speed=speed or loaded.speed
                 )
-                claimed = claim(server.broker, name, run_name(loaded.name, seed), on_lost=player.stop)
+                claimed = claim(publisher, run_name(loaded.name, seed), on_lost=player.stop)
                 try:
                     await stack.enter_async_context(claimed)
                     break

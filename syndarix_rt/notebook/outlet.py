@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import cast
 
 from syndarix_rt.broker import Broker, Publisher
 from syndarix_rt.broker.factory import open_broker
 from syndarix_rt.client import HttpPublisher
-from syndarix_rt.delivery import Position, Published
+from syndarix_rt.delivery import Published
 from syndarix_rt.errors import ProjectBusy
 from syndarix_rt.events import Event
 from syndarix_rt.playback import claim
@@ -52,8 +51,7 @@ class Outlet:
     ) -> AsyncIterator[None]:
         """While inside, ``run`` is the one that plays into the project; see `syndarix_rt.playback.claim`."""
         publisher = await self._publisher(project)
-        claims = _ClaimsOverHttp(publisher) if isinstance(publisher, HttpPublisher) else self._broker
-        async with claim(cast("Broker", claims), project, run, on_lost=on_lost, replace=replace, append=append):
+        async with claim(publisher, run, on_lost=on_lost, replace=replace, append=append):
             yield
 
     async def aclose(self) -> None:
@@ -74,19 +72,3 @@ class Outlet:
             self._broker = await open_broker(self._redis.broker_url, namespace=self._redis.namespace)
             self._stack.push_async_callback(self._broker.aclose)
         return Publisher(self._broker, project)
-
-
-class _ClaimsOverHttp:
-    """What `claim` asks of a broker, asked of a server; the channel is the publisher's own."""
-
-    def __init__(self, publisher: HttpPublisher) -> None:
-        self._publisher = publisher
-
-    async def claim(self, _channel: str, holder: str, ttl_s: float) -> str:
-        return await self._publisher.claim(holder, ttl_s)
-
-    async def release(self, _channel: str, holder: str) -> None:
-        await self._publisher.release(holder)
-
-    async def reset(self, _channel: str) -> Position:
-        return await self._publisher.reset()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import Protocol
 
-from syndarix_rt.broker.protocol import Broker, project_channel
 from syndarix_rt.errors import BrokerError, ProjectBusy
 
-__all__ = ["claim"]
+__all__ = ["Claimable", "claim"]
 
 TTL_S = 10.0
 """A run whose process was killed blocks its project for this long at most."""
@@ -21,10 +21,30 @@ _STOPPING_S = 0.5
 """What a run that lost its project needs to end its batch in flight."""
 
 
+class Claimable(Protocol):
+    """What can be claimed: a project, as both kinds of publisher know it."""
+
+    @property
+    def project(self) -> str:
+        """Its name."""
+        ...
+
+    async def claim(self, holder: str, ttl_s: float) -> str:
+        """Say that ``holder`` plays into it for the next ``ttl_s``; who holds it then."""
+        ...
+
+    async def release(self, holder: str) -> None:
+        """End a claim; nothing if someone else holds it."""
+        ...
+
+    async def reset(self) -> object:
+        """Delete its log and begin a new epoch."""
+        ...
+
+
 @asynccontextmanager
 async def claim(
-    broker: Broker,
-    project: str,
+    publisher: Claimable,
     run: str,
     *,
     on_lost: Callable[[ProjectBusy], None],
@@ -34,17 +54,16 @@ async def claim(
     refresh_s: float = REFRESH_S,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> AsyncIterator[None]:
-    """While inside, ``run`` is the one that plays into ``project``.
+    """While inside, ``run`` is the one that plays into the publisher's project.
 
     ::
 
         player = Player(events, publisher.publish, speed=60)
-        async with claim(broker, "apollo", "demo_small-7", on_lost=player.stop):
+        async with claim(publisher, "demo_small-7", on_lost=player.stop):
             await player.run()
 
     Args:
-        broker: where the project's log lives.
-        project: its name.
+        publisher: publishes into the project.
         run: the run's id; what others are told who try meanwhile.
         on_lost: called with the error if another run took the project over, or got it while the broker was away.
         replace: take the project over from whoever plays, which takes as long as that run needs to notice, and
@@ -61,11 +80,11 @@ async def claim(
     """
     if replace and append:
         raise ValueError("replace=True begins anew and append=True goes on: give one of them")
-    channel = project_channel(project)
-    holder = await broker.claim(channel, run, ttl_s)
+    project = publisher.project
+    holder = await publisher.claim(run, ttl_s)
     if holder != run and replace:
-        await broker.release(channel, holder)
-        holder = await broker.claim(channel, run, ttl_s)
+        await publisher.release(holder)
+        holder = await publisher.claim(run, ttl_s)
         await sleep(refresh_s + _STOPPING_S)  # else its last batches would land in the new epoch
     if holder != run and not append:
         raise ProjectBusy(
@@ -73,7 +92,7 @@ async def claim(
             "or play with replace=True (--replace: a new epoch) or append=True (--append: beside it)"
         )
     if replace:
-        await broker.reset(channel)
+        await publisher.reset()
     if holder != run:
         yield
         return
@@ -82,7 +101,7 @@ async def claim(
         while True:
             await sleep(refresh_s)
             with suppress(BrokerError):  # the next refresh tells whether somebody took it meanwhile
-                holder = await broker.claim(channel, run, ttl_s)
+                holder = await publisher.claim(run, ttl_s)
                 if holder != run:
                     on_lost(ProjectBusy(f"{holder} took over project {project!r} from {run}"))
                     return
@@ -94,6 +113,6 @@ async def claim(
         keeper.cancel()
         await asyncio.wait({keeper})
         with suppress(BrokerError):
-            await broker.release(channel, run)
+            await publisher.release(run)
         if not keeper.cancelled():
             keeper.result()  # raises what on_lost raised
