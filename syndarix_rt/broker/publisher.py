@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-import msgspec
-
-from syndarix_rt.broker.protocol import (
-    MAX_BATCH_BYTES,
-    MAX_BATCH_EVENTS,
-    Broker,
-    Published,
-    project_channel,
-)
+from syndarix_rt.broker.protocol import Broker, Published, project_channel
 from syndarix_rt.broker.retry import pauses
+from syndarix_rt.delivery.batch import batches, encode_all
 from syndarix_rt.delivery.resume import Position
-from syndarix_rt.errors import BrokerUnavailable, EventError
+from syndarix_rt.errors import BrokerUnavailable
 from syndarix_rt.events import Event
 
 __all__ = ["Publisher"]
@@ -64,7 +56,7 @@ class Publisher:
     async def publish(self, events: Sequence[Event]) -> Published:
         """Publish events in their order; calls at the same time queue up.
 
-        Events that fit one batch (`MAX_BATCH_EVENTS`, `MAX_BATCH_BYTES`) are stored together or not at all. More of
+        Events that fit one batch (1,000 and 4 MiB) are stored together or not at all. More of
         them go as several batches, and then batches of others may stand between ours.
 
         Returns:
@@ -80,10 +72,10 @@ class Publisher:
         """
         if not events:
             raise ValueError("there are no events to publish")
-        entries = self._encode(events)
+        entries = encode_all(events, self.project, recordedtime=self._clock().astimezone(UTC))
         async with self._one_in_flight:
             published: list[Published] = []
-            for batch in _batches(entries):
+            for batch in batches(entries):
                 try:
                     published.append(await self._send(batch))
                 except BrokerUnavailable as error:
@@ -107,23 +99,7 @@ class Publisher:
         """Delete the project's log and begin a new epoch."""
         return await self._broker.reset(self._channel)
 
-    def _encode(self, events: Sequence[Event]) -> list[bytes]:
-        now = self._clock().astimezone(UTC)
-        entries = []
-        for index, event in enumerate(events):
-            if event.project != self.project:
-                raise EventError(f"is {event.project!r}, but this publishes to {self.project!r}", f"$[{index}].project")
-            try:
-                if event.recordedtime is None:
-                    event = copy.copy(event)  # noqa: PLW2901 - the same event, completed
-                    # Not structs.replace(): that checks all of a valid event again, at three times the encoding's cost.
-                    msgspec.structs.force_setattr(event, "recordedtime", now)
-                entries.append(event.encode())
-            except EventError as error:
-                raise error.within(f"$[{index}]") from error
-        return entries
-
-    async def _send(self, batch: list[bytes]) -> Published:
+    async def _send(self, batch: Sequence[bytes]) -> Published:
         """Send a batch until there is a reply; always under the same sequence, so it is added once."""
         self._sequence += 1
         deadline = time.monotonic() + self._give_up_after_s
@@ -137,13 +113,3 @@ class Publisher:
                     raise
             await asyncio.sleep(pause_s)
         raise AssertionError("pauses never end")
-
-
-def _batches(entries: list[bytes]) -> Iterator[list[bytes]]:
-    start, size = 0, 0
-    for index, entry in enumerate(entries):
-        if index - start == MAX_BATCH_EVENTS or size + len(entry) > MAX_BATCH_BYTES:
-            yield entries[start:index]
-            start, size = index, 0
-        size += len(entry)
-    yield entries[start:]

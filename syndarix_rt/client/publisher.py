@@ -17,7 +17,8 @@ import msgspec
 from syndarix_rt.client.api import Api
 from syndarix_rt.client.http import Unavailable
 from syndarix_rt.delivery import Position, Published, backoff, batches
-from syndarix_rt.errors import EventError, StreamError
+from syndarix_rt.delivery.batch import encode_all
+from syndarix_rt.errors import StreamError
 from syndarix_rt.events import Event, is_project_name
 
 __all__ = ["HttpPublisher"]
@@ -106,7 +107,7 @@ class HttpPublisher:
         """
         if not events:
             raise ValueError("there are no events to publish")
-        entries = self._encode(events)
+        entries = encode_all(events, self.project)
         stored = duplicates = 0
         first = last = None
         async with self._one_in_flight:
@@ -147,17 +148,6 @@ class HttpPublisher:
         if claimed == self._run:
             self._run = ""
         await self._api.ask(type(None), "DELETE", f"{self._path}/claim/{claimed}")
-
-    def _encode(self, events: Sequence[Event]) -> list[bytes]:
-        entries = []
-        for index, event in enumerate(events):
-            if event.project != self.project:
-                raise EventError(f"is {event.project!r}, but this publishes to {self.project!r}", f"$[{index}].project")
-            try:
-                entries.append(event.encode())
-            except EventError as error:
-                raise error.within(f"$[{index}]") from error
-        return entries
 
     async def _send(self, batch: Sequence[bytes]) -> Published:
         """Send a batch until there is a reply; always under the same key, so it is stored once."""
