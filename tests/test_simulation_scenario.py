@@ -70,6 +70,9 @@ def test_load_takes_a_preset_or_a_path(tmp_path):
     path.write_text("speed = 5", encoding="utf-8")
     assert Scenario.load("demo_small") == Scenario.preset("demo_small")
     assert Scenario.load(path) == Scenario.load(str(path))
+    spaced = path.rename(tmp_path / "my own (1).toml")
+    assert Scenario.load(spaced).projects[0].name == "my-own-1-"
+    path = spaced.rename(path)
     assert (Scenario.load(path).name, Scenario.load(path).speed) == ("mine", 5)
 
 
@@ -79,8 +82,9 @@ WRONG = {
     "[issues]\nrate_per_h = -2": "issues.rate_per_h: expected number >= 0.0 (per hour), not -2",
     "[issues]\nrate_per_h = '2/h'": "issues.rate_per_h: expected number, got text (per hour), not '2/h'",
     "[issues]\nrate = 2": "issues.rate: unknown key; did you mean 'rate_per_h' (per hour)?",
-    "[issues]\nrate_per_h = inf": "issues.rate_per_h: must be a finite number (per hour), not inf",
-    "[issues]\narrivals = 'possion'": "issues.arrivals: invalid enum value 'possion', not 'possion'",
+    "[issues]\nrate_per_h = inf": "issues.rate_per_h: expected number <= 1000000000.0 (per hour), not inf",
+    "[issues]\nrate_per_h = nan": "issues.rate_per_h: expected number >= 0.0 (per hour), not nan",
+    "[issues]\narrivals = 'possion'": "issues.arrivals: expected one of poisson, weibull, not 'possion'; did you mean",
     "[agents]\ndevelopper = 3": "agents.developper: unknown key; did you mean 'developers'?",
     "[agents]\ndevelopers = 0": "agents.developers: expected whole number >= 1, not 0",
     "[agents]\ndevelopers = 2.5": "agents.developers: expected whole number, got number, not 2.5",
@@ -97,6 +101,7 @@ WRONG = {
     "[[projects]]\nname = 'a'\nagents.testers = -1": "projects[0].agents.testers: expected whole number >= 0, not -1",
     "[[projects]]\nissues.rate_per_h = 1": "projects[0]: object missing required field name",
     "projects = 3": "projects: must be tables, as in [[projects]]",
+    "name = 3": "name: expected text, got whole number, not 3",
     "projects = []": "projects: expected list of length >= 1",
     "speed = ": "scenario: not TOML: Invalid value (at end of document)",
 }

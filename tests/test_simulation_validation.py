@@ -326,10 +326,11 @@ def a8_a_call_begins_before_its_run(m):
 
 
 def a8_the_calls_of_a_run_take_longer_than_the_run(m):
-    end = m.find("agent_completed")
+    ends = (i for i in range(1_000, 6_000) if m.events[i].type == "agent_completed")
+    end = next(i for i in ends if m.events[i].data["duration_s"] > 200)
     run_id = m.events[end].data["run_id"]
     last = max(i for i in range(end) if m.events[i].data.get("run_id") == run_id and "duration_s" in m.events[i].data)
-    m.change(last, {"duration_s": m.events[last].data["duration_s"] + 0.01})
+    m.change(last, {"duration_s": m.events[last].data["duration_s"] + 100})
     m.spoilt = m.events[end].id
 
 

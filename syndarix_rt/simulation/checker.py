@@ -269,10 +269,9 @@ class ProjectChecker:
         if sprint_id is None:
             return
         if issue.sprint_id not in (None, sprint_id) and issue.sprint_id == self._sprint_id:
-            self._violated(
-                "S5", event, f"{data['issue_id']} is in {issue.sprint_id}, which is open, and in {sprint_id}"
-            )
-        issue.sprint_id = sprint_id
+            self._violated("S5", event, f"it is in {issue.sprint_id}, which is open, and would be in {sprint_id}")
+        else:
+            issue.sprint_id = sprint_id
 
     def _sprint_started(self, event: Event, data: dict[str, Any]) -> None:
         sprint_id = data["sprint_id"]

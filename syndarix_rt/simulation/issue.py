@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
@@ -49,17 +50,19 @@ class IssueLife:
         """Hash of the newest commit."""
         self._pushed = ""
         """The event that CI answers: the newest commit, or the pull request."""
-        self._runs = self._commits = self._pipelines = 0
+        self._commits = self._pipelines = 0
+        self._runs: Counter[str] = Counter()
+        """By role."""
         changes, approvals = world.project.changes, world.project.approvals
         rng = world.streams.generator("issue", ordinal)
         verb, thing, gated, refused = rng.random(4)
         self.title = f"{_VERBS[int(verb * len(_VERBS))]} {_THINGS[int(thing * len(_THINGS))]}"
         self._gated = bool(gated < approvals.gated_share)
         self._refused = bool(refused < changes.closed_unmerged_share)
-        self._rework = (rng.random(changes.runs_max) < changes.rework_share).tolist()
-        self._gaps_s = (60 * changes.gap_min.draws(rng, changes.runs_max)).tolist()
         self._response_s = 3600 * approvals.response_h.draw(rng)
         self._review_s = 60 * approvals.review_min.draw(rng)
+        self._rework = (rng.random(changes.runs_max) < changes.rework_share).tolist()
+        self._gaps_s = (60 * changes.gap_min.draws(rng, changes.runs_max)).tolist()
 
     def process(self) -> Steps:
         """From the issue's creation to its closing."""
@@ -70,7 +73,7 @@ class IssueLife:
         for attempt in range(1, self.world.project.changes.runs_max + 1):
             if attempt > 1:
                 yield self.world.wait_for_people(self._gaps_s[attempt - 1])
-            run: AgentRun = yield from self._work("developer", attempt, cause)
+            run: AgentRun = yield from self._work("developer", cause)
             cause = run.last
             if not run.completed:
                 continue
@@ -119,21 +122,21 @@ class IssueLife:
 
     def _support(self, role: str, cause: str) -> Steps:
         """A run that plans, tests or reviews; it is tried again when it ends with an error."""
-        for attempt in range(1, _SUPPORT_RUNS_MAX + 1):
-            run: AgentRun = yield from self._work(role, attempt, cause)
+        for _ in range(_SUPPORT_RUNS_MAX):
+            run: AgentRun = yield from self._work(role, cause)
             cause = run.last
             if run.completed:
                 break
         return cause
 
-    def _work(self, role: str, attempt: int, cause: str) -> Steps:
+    def _work(self, role: str, cause: str) -> Steps:
         """Wait for an agent of the role and let it work; the result is its `AgentRun`."""
         pool = self.world.agents[role]
         agent_id = yield pool.get()
-        self._runs += 1
-        rng = self.world.streams.generator("run", self._ordinal, self._runs)
+        self._runs[role] += 1
+        rng = self.world.streams.generator(f"{role} run", self._ordinal, self._runs[role])
         project = self.world.project
-        run = AgentRun(self, agent_id, role, attempt)
+        run = AgentRun(self, agent_id, role, attempt=self._runs[role])
         yield from run.process(RunPlan.draw(rng, project.runs, project.changes, role), cause)
         pool.put(agent_id)
         return run
@@ -148,21 +151,17 @@ class IssueLife:
         runner = yield world.runners.get()
         started_us = world.env.now
         pipeline_id = world.new_id("pipeline")
-        data: dict[str, Any] = {
-            "pipeline_id": pipeline_id,
-            "branch": self.branch,
-            "commit": self._head,
-            "pr_id": self._pr_id,
-        }
-        data |= {"issue_id": self.issue_id, "runner": runner}
-        queued_s = (started_us - queued_us) / 1e6
-        started = world.emit("pipeline_started", data | {"queued_s": queued_s}, pipeline_id, self._pushed)
+        about = {"pipeline_id": pipeline_id, "branch": self.branch, "commit": self._head, "pr_id": self._pr_id}
+        about |= {"issue_id": self.issue_id, "runner": runner}
+        queued = {"queued_s": (started_us - queued_us) / 1e6}
+        started = world.emit("pipeline_started", {**about, **queued}, pipeline_id, self._pushed)
         failed = world.pipeline_fails(luck)
         yield world.wait(60 * (failure_min if failed else success_min))
-        data |= {"duration_s": (world.env.now - started_us) / 1e6}
+        took = {"duration_s": (world.env.now - started_us) / 1e6}
         if failed:
-            data |= {"reason": "tests"}
-        ended = world.emit("pipeline_failed" if failed else "pipeline_completed", data, pipeline_id, started)
+            ended = world.emit("pipeline_failed", {**about, **took, "reason": "tests"}, pipeline_id, started)
+        else:
+            ended = world.emit("pipeline_completed", {**about, **took}, pipeline_id, started)
         world.runners.put(runner)
         return ended, not failed
 
@@ -173,15 +172,15 @@ class IssueLife:
             world = self.world
             asked_us = world.env.now
             approval = {"approval_id": world.new_id("approval")}
-            about = approval | {"pr_id": self._pr_id, "issue_id": self.issue_id}
-            asked = about | {"kind": "merge", "title": self.title}
+            about = {**approval, "pr_id": self._pr_id, "issue_id": self.issue_id}
+            asked = {**about, "kind": "merge", "title": self.title}
             cause = world.emit("approval_required", asked, approval["approval_id"], cause)
             yield world.wait_for_people(self._response_s)
             human = yield world.humans.get()
             yield world.wait_for_people(self._review_s)
-            decided = {"decision": "rejected" if self._refused else "approved", "by": human}
-            decided |= {"waited_s": (world.env.now - asked_us) / 1e6}
-            cause = world.emit("approval_resolved", about | decided, approval["approval_id"], cause)
+            decision = {"decision": "rejected" if self._refused else "approved", "by": human}
+            waited = {"waited_s": (world.env.now - asked_us) / 1e6}
+            cause = world.emit("approval_resolved", {**about, **decision, **waited}, approval["approval_id"], cause)
             world.humans.put(human)
         if self._refused:
             return self._finish_pr("pr_closed", {"reason": "rejected" if self._gated else "dropped"}, cause), False

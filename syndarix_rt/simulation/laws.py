@@ -17,8 +17,9 @@ from syndarix_rt.simulation.section import Section
 
 __all__ = ["AtLeastZero", "Lognormal", "Positive", "Share", "repeats", "weibull"]
 
-Positive = Annotated[float, Meta(gt=0)]
-AtLeastZero = Annotated[float, Meta(ge=0)]
+# No time, size or rate of this model is near the upper bound; beyond it, floats would soon be infinite.
+Positive = Annotated[float, Meta(gt=0, le=1e9)]
+AtLeastZero = Annotated[float, Meta(ge=0, le=1e9)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 
 

@@ -60,18 +60,18 @@ class RunPlan(NamedTuple):
         """The luck of a run in this role."""
         wanted = max(1, round(runs.calls.draw(rng) * ROLES[role]))
         calls = min(wanted, runs.calls_max)
-        tool_counts = rng.poisson(runs.tools_per_call, calls)
-        tools = int(tool_counts.sum())
-        fatal = np.flatnonzero(rng.random(calls) < runs.fatal_error_share)
+        fatal = (rng.random(calls) < runs.fatal_error_share).nonzero()[0]
         commits = int(repeats(rng.random(1), 1 - 1 / changes.commits_per_run, calls - 1)[0])
+        tool_counts = rng.poisson(runs.tools_per_call, calls).tolist()
+        tools = sum(tool_counts)
         return cls(
-            llm_us=_whole(1_000_000 * runs.llm_s.draws(rng, calls)),
+            llm_us=_whole(1e6 * runs.llm_s.draws(rng, calls)),
             append_tokens=_whole(runs.append_tokens.draws(rng, calls)),
             output_tokens=_whole(runs.output_tokens.draws(rng, calls)),
             cache_hits=(rng.random(calls) < runs.cache_hit_share).tolist(),
-            tool_counts=tool_counts.tolist(),
-            tool_us=_whole(1_000_000 * runs.tool_s.draws(rng, tools)),
-            tool_names=[_TOOLS[i] for i in np.searchsorted(_TOOL_MIX, rng.random(tools), side="right").tolist()],
+            tool_counts=tool_counts,
+            tool_us=_whole(1e6 * runs.tool_s.draws(rng, tools)),
+            tool_names=[_TOOLS[kind] for kind in _TOOL_MIX.searchsorted(rng.random(tools), side="right").tolist()],
             tool_failures=repeats(rng.random(tools), runs.tool_error_share, runs.retries_max + 1).tolist(),
             fatal_call=int(fatal[0]) if len(fatal) else None,
             fatal_is_tool=bool(rng.integers(2)),  # [P]
@@ -89,7 +89,7 @@ class AgentRun:
         completed: whether it ended well; known when its process is over.
     """
 
-    def __init__(self, life: IssueLife, agent_id: str, role: str, attempt: int) -> None:
+    def __init__(self, life: IssueLife, agent_id: str, role: str, *, attempt: int) -> None:
         self.agent_id = agent_id
         self.role = role
         self.run_id = life.world.new_id("run")
@@ -118,23 +118,36 @@ class AgentRun:
         for call, (llm_us, tool_count) in enumerate(zip(plan.llm_us, plan.tool_counts, strict=True)):
             fatal = call == plan.fatal_call
             if fatal and not (plan.fatal_is_tool and tool_count):
-                yield from self._tries(self._chat, _REFUSED_US, settings.retries_max + 1, "rate_limited")
                 self._llm_calls += settings.retries_max + 1
+                yield from self._failures(self._chat, _REFUSED_US, settings.retries_max + 1, "rate_limited")
                 return self._end("rate_limited")
             yield world.env.timeout(llm_us)
-            append_tokens = plan.append_tokens[call]
+            append_tokens, output_tokens = plan.append_tokens[call], plan.output_tokens[call]
             if context_tokens == 0 or context_tokens + append_tokens > settings.window_tokens:
                 context_tokens, append_tokens = 0, settings.first_context_tokens
             cached_tokens = context_tokens if plan.cache_hits[call] else 0
-            self._answered(llm_us, context_tokens, append_tokens, cached_tokens, plan.output_tokens[call])
-            context_tokens += append_tokens + plan.output_tokens[call]
+            self._answered(llm_us, context_tokens, append_tokens, cached_tokens, output_tokens)
+            context_tokens += append_tokens + output_tokens
             for index in range(tool, tool + tool_count):
-                failures = settings.retries_max + 1 if fatal else plan.tool_failures[index]
-                named = {"gen_ai.tool.name": plan.tool_names[index], "gen_ai.tool.call.id": f"{self.run_id}-{index}"}
-                yield from self._tries(self._tool | named, plan.tool_us[index], failures, "tool_failed")
-                self._tool_calls += min(failures, settings.retries_max) + 1
-                if failures > settings.retries_max:
-                    return self._end("tool_failure")
+                duration_us, failures = plan.tool_us[index], plan.tool_failures[index]
+                if fatal:
+                    failures = settings.retries_max + 1
+                data: dict[str, Any] = {
+                    **self._tool,
+                    "gen_ai.tool.name": plan.tool_names[index],
+                    "gen_ai.tool.call.id": f"{self.run_id}-{index}",
+                }
+                self._tool_calls += failures
+                if failures:
+                    yield from self._failures(data, duration_us, failures, "tool_failed")
+                    if failures > settings.retries_max:
+                        return self._end("tool_failure")
+                yield world.env.timeout(duration_us)
+                data["duration_s"] = duration_us / 1e6
+                data["status"] = "ok"
+                data["attempt"] = failures + 1
+                self.last = world.emit("agent_activity", data, self.run_id, self.last)
+                self._tool_calls += 1
             tool += tool_count
             if develops and call in plan.commits_after:
                 self._life.push(self)
@@ -147,14 +160,13 @@ class AgentRun:
 
     def _answered(self, llm_us: int, prefix: int, append: int, cached: int, output: int) -> None:
         """An LLM call went well."""
+        put_in = prefix + append
         cost_musd = round(
-            cached * _CACHED_USD_PER_MTOK
-            + (prefix + append - cached) * _PROMPT_USD_PER_MTOK
-            + output * _OUTPUT_USD_PER_MTOK
+            cached * _CACHED_USD_PER_MTOK + (put_in - cached) * _PROMPT_USD_PER_MTOK + output * _OUTPUT_USD_PER_MTOK
         )
         data = {
             **self._chat,
-            "gen_ai.usage.input_tokens": prefix + append,
+            "gen_ai.usage.input_tokens": put_in,
             "gen_ai.usage.output_tokens": output,
             "prefix_tokens": prefix,
             "append_tokens": append,
@@ -166,28 +178,25 @@ class AgentRun:
         }
         self.last = self._world.emit("agent_activity", data, self.run_id, self.last)
         self._llm_calls += 1
-        self._input_tokens += prefix + append
+        self._input_tokens += put_in
         self._output_tokens += output
         self._cost_musd += cost_musd
 
-    def _tries(
-        self, call: dict[str, Any], duration_us: int, failures: int, error: str
+    def _failures(
+        self, call: dict[str, Any], duration_us: int, count: int, error: str
     ) -> Generator[simpy.Event, Any, None]:
-        """One call, tried until it goes well or there are no retries left; the wait between tries doubles."""
+        """Tries of a call that fail; before each retry the agent waits, each time twice as long."""
         backoff_s = self._settings.backoff_s
-        for attempt in range(1, self._settings.retries_max + 2):
+        for attempt in range(1, count + 1):
             yield self._world.env.timeout(duration_us)
-            data = {**call, "duration_s": duration_us / 1e6, "status": "ok", "attempt": attempt}
-            if attempt <= failures:
-                data |= {"status": "error", "error": error}
-            retry = attempt <= min(failures, self._settings.retries_max)
-            if retry:
+            data = {**call, "duration_s": duration_us / 1e6, "status": "error", "error": error, "attempt": attempt}
+            retried = attempt <= self._settings.retries_max
+            if retried:
                 data["backoff_s"] = backoff_s
             self.last = self._world.emit("agent_activity", data, self.run_id, self.last)
-            if not retry:
-                return
-            yield self._world.wait(backoff_s)
-            backoff_s *= 2
+            if retried:
+                yield self._world.wait(backoff_s)
+                backoff_s *= 2
 
     def _end(self, reason: str) -> None:
         totals = {
@@ -205,5 +214,6 @@ class AgentRun:
 
 def _whole(values: npt.NDArray[np.float64]) -> list[int]:
     """Whole numbers from 1. Rounding also takes away what mathematical libraries differ in, in the last digits."""
-    whole: list[int] = np.clip(np.rint(values), 1, 1e15).astype(np.int64).tolist()  # 1e15 microseconds are 31 years
+    within = np.minimum(np.maximum(np.rint(values), 1), 1e15)  # 1e15 microseconds are 31 years
+    whole: list[int] = within.astype(np.int64).tolist()
     return whole

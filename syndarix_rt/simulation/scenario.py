@@ -12,7 +12,8 @@ keys beside ``[[projects]]`` hold for every project, and a project's own table o
     name = "apollo"
     issues.rate_per_h = 6
 
-A file without ``[[projects]]`` has one project, named like the scenario. Units stand in the names of the keys.
+A file without ``[[projects]]`` has one project, named like the scenario, which is named like the file unless it has a
+``name``. Units stand in the names of the keys.
 
 Defaults are the figures measured on real coding agents where there are any, with the source beside each; ``[P]`` marks
 a proposal without a source.
@@ -20,6 +21,7 @@ a proposal without a source.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
@@ -110,7 +112,7 @@ class Runs(Section, frozen=True):
 class Changes(Section, frozen=True):
     """Branches, commits and pull requests."""
 
-    commits_per_run: Annotated[float, Meta(ge=1)] = 1.8  # AIDev: 4.1 commits per PR, Copilot: 2.26 runs per PR
+    commits_per_run: Annotated[float, Meta(ge=1, le=1000)] = 1.8  # AIDev: 4.1 commits per PR, Copilot: 2.26 runs per PR
     """Mean of 1 + a geometric number."""
     runs_max: Annotated[int, Meta(ge=1, le=1000)] = 8  # Copilot: the most runs seen on one PR
     """After so many developer runs an issue is given up."""
@@ -243,7 +245,7 @@ class Scenario(Section, frozen=True):
         defaults = {key: msgspec.to_builtins(value) for key, value in _DEFAULTS.items()}
         document = merge(defaults, document)
         build({"name": "all"} | document, Project)
-        projects = own.pop("projects", [{"name": own["name"]}])
+        projects = own.pop("projects", [{"name": _NO_NAME.sub("-", str(own["name"]))[:64] or "project"}])
         if not isinstance(projects, list) or not all(isinstance(project, dict) for project in projects):
             raise ScenarioError("must be tables, as in [[projects]]", "projects")
         own["projects"] = tuple(
@@ -299,6 +301,7 @@ def presets() -> dict[str, str]:
     return {name: Scenario.preset(name).description for name in _preset_names()}
 
 
+_NO_NAME = re.compile(r"[^A-Za-z0-9_-]+")  # what cannot stand in a project's name
 _PRESETS = resources.files("syndarix_rt.simulation") / "presets"
 _DEFAULTS = {
     key: value

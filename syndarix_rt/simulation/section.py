@@ -5,11 +5,11 @@ Units stand in the names of the keys, so an error can tell them: ``rate_per_h`` 
 
 from __future__ import annotations
 
-import math
 import re
+import reprlib
 from difflib import get_close_matches
 from functools import cache
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -48,8 +48,6 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def __post_init__(self) -> None:
         for field in _fields(type(self)):
             given = getattr(self, field.name)
-            if isinstance(given, float) and not math.isfinite(given):
-                raise ScenarioError(f"must be a finite number{_unit(field.name)}, not {given}", field.name)
             value = _convert(plain(given, field.name), field.type, field.name)
             msgspec.structs.force_setattr(self, field.name, value)
 
@@ -65,7 +63,7 @@ def build(raw: Any, kind: type[_Section], path: str = "") -> _Section:
     Raises:
         ScenarioError: for the first key or value that is wrong.
     """
-    _refuse_unknown_keys(raw, kind, path)
+    _refuse_unknown_words(raw, kind, path)
     section: _Section = _convert(raw, kind, path)
     return section
 
@@ -94,15 +92,13 @@ def near_miss(word: str, known: list[str]) -> str:
     return f"; did you mean {close[0]!r}{_unit(close[0])}?" if close else ""
 
 
-def _refuse_unknown_keys(raw: Any, kind: Any, path: str) -> None:
-    """Msgspec refuses them as well, but cannot say which key was meant."""
-    if isinstance(raw, list | tuple):
-        for index, element in enumerate(raw):
-            _refuse_unknown_keys(element, get_args(kind)[0] if get_args(kind) else None, f"{path}[{index}]")
-    if not isinstance(raw, dict):
-        return
+def _refuse_unknown_words(raw: Any, kind: Any, path: str) -> None:
+    """Msgspec refuses such keys and values as well, but cannot say which one was meant."""
+    if get_origin(kind) is Literal and isinstance(raw, str) and raw not in get_args(kind):
+        words = list(get_args(kind))
+        raise ScenarioError(f"expected one of {', '.join(words)}, not {raw!r}{near_miss(raw, words)}", path)
     section = next((part for part in (kind, *get_args(kind)) if _is_section(part)), None)
-    if section is None:
+    if section is None or not isinstance(raw, dict):
         return
     fields = {field.name: field.type for field in _fields(section)}
     for key, value in raw.items():
@@ -110,7 +106,7 @@ def _refuse_unknown_keys(raw: Any, kind: Any, path: str) -> None:
         if key not in fields:
             hint = near_miss(key, list(fields)) or f"; known here: {', '.join(fields)}"
             raise ScenarioError(f"unknown key{hint}", where)
-        _refuse_unknown_keys(value, fields[key], where)
+        _refuse_unknown_words(value, fields[key], where)
 
 
 def _convert(raw: Any, kind: Any, path: str) -> Any:
@@ -123,10 +119,11 @@ def _convert(raw: Any, kind: Any, path: str) -> Any:
             reason = error.__cause__.reason
             below = f"{below}.{error.__cause__.path}".removeprefix(".")
         where = ".".join(part for part in (path, below) if part).replace(".[", "[")
-        given = _value_at(raw, below)
         if not isinstance(error.__cause__, ScenarioError):
             reason = re.sub(r"`(\w+)( \| null)?`", lambda word: _WORDS.get(word[1], word[1]), reason)
-            reason = f"{reason[0].lower()}{reason[1:]}{_unit(where)}, not {given!r}"
+            reason = f"{reason[0].lower()}{reason[1:]}{_unit(where)}"
+            if not reason.startswith("object missing"):
+                reason += f", not {reprlib.repr(_value_at(raw, below))}"
         raise ScenarioError(reason, where) from None
 
 

@@ -26,6 +26,9 @@ __all__ = ["SOURCE", "World"]
 SOURCE = "/syndarix-rt/simulation"
 """The ``source`` of every simulated event."""
 
+_FOREVER_S = 1e12
+"""Longer than the calendar; rare laws and rates may ask for more than a number can hold."""
+
 
 class World:
     """One project in simulated time.
@@ -102,7 +105,7 @@ class World:
 
     def wait(self, seconds: float) -> simpy.Event:
         """Let simulated time pass; to be yielded."""
-        return self.env.timeout(round(seconds * 1_000_000))
+        return self.env.timeout(round(min(seconds, _FOREVER_S) * 1_000_000))
 
     def wait_for_people(self, seconds: float) -> simpy.Event:
         """The same for a wait that the scenario's ``human_time_scale`` shortens."""
