@@ -86,7 +86,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
                 "unit": "events/s",
                 "series": EVENT_SERIES,
                 "windowS": window_s,
-                "empty": "No event yet. Play a scenario, or publish one.",
+                "empty": "No event yet",
             },
         )
         super().__init__([self._status, self._chart])

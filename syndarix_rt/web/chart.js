@@ -8,7 +8,7 @@
  *                                          series: [{ name: "agent_started", color: "#0072B2" }] });
  *     chart.push(new Float64Array([t, v1, …, t, v1, …]), now);
  *
- * A row is a time and one value per series; times are seconds since 1970. What is not known is not drawn: a missing
+ * A row is a time and one value per series, none below zero; times are seconds since 1970. What is not known is not drawn: a missing
  * row, a NaN and a declared gap break a line, and nothing is interpolated over them.
  */
 
@@ -275,7 +275,7 @@ export function createChart(el, options = {}) {
     context.lineJoin = "round";
 
     const { from, to } = window_;
-    const empty = Number.isNaN(now);
+    const timeless = Number.isNaN(now);
     const plot = { left: 0, right: width - 10, top: 24, bottom: height - 22 };
     const yStep = niceStep(highest() || 1, Math.max(1, Math.floor((plot.bottom - plot.top) / MIN_TICK_PX.y)));
     const yTop = Math.ceil((highest() || 1) / yStep - 1e-9) * yStep;
@@ -286,8 +286,8 @@ export function createChart(el, options = {}) {
     const x = (t) => plot.left + ((t - from) / windowS) * (plot.right - plot.left);
     const y = (v) => plot.bottom - (v / yTop) * (plot.bottom - plot.top);
 
-    drawAxes(theme, plot, { x, y, crisp, ratio, yTicks, empty });
-    if (!empty) {
+    drawAxes(theme, plot, { x, y, crisp, ratio, yTicks, timeless });
+    if (!timeless) {
       context.save();
       context.beginPath();
       context.rect(plot.left, 0, plot.right - plot.left, plot.bottom);
@@ -299,15 +299,19 @@ export function createChart(el, options = {}) {
     }
     context.fillStyle = theme.line;
     context.fillRect(plot.left, crisp(plot.bottom), plot.right - plot.left, 1 / ratio);
-    if (empty || ended) {
-      context.fillStyle = theme.muted;
-      context.textAlign = "center";
-      context.textBaseline = "middle";
-      context.font = theme.font.replace(/\d+px/, "13px");
-      const middle = empty ? (plot.top + plot.bottom) / 2 : plot.top - 12;
-      context.fillText(ended || settings.empty, (plot.left + plot.right) / 2, middle);
-    }
+    context.fillStyle = theme.muted;
+    context.textAlign = "center";
+    context.textBaseline = "middle";
+    context.font = theme.font.replace(/\d+px/, "13px");
+    const middle = (plot.left + plot.right) / 2;
+    if (!anything()) context.fillText(settings.empty, middle, (plot.top + plot.bottom) / 2);
+    if (ended) context.fillText(ended, middle, plot.top - 12);
     describe();
+  }
+
+  /** Whether there ever was a value. */
+  function anything() {
+    return series.some((line) => line.seen);
   }
 
   /** The highest value, or stack of values, in the window. */
@@ -324,19 +328,19 @@ export function createChart(el, options = {}) {
     return top;
   }
 
-  function drawAxes(theme, plot, { x, y, crisp, ratio, yTicks, empty }) {
+  function drawAxes(theme, plot, { x, y, crisp, ratio, yTicks, timeless }) {
     context.textBaseline = "middle";
     context.textAlign = "right";
     for (const v of yTicks) {
       context.fillStyle = theme.grid;
       context.fillRect(plot.left, crisp(y(v)), plot.right - plot.left, 1 / ratio);
       context.fillStyle = theme.muted;
-      if (!empty) context.fillText(formatValue(v), plot.left - 7, y(v));
+      if (anything()) context.fillText(formatValue(v), plot.left - 7, y(v));
     }
     context.textAlign = "left";
     context.textBaseline = "alphabetic";
     context.fillText(settings.unit, 0, 11);
-    if (empty) return;
+    if (timeless) return;
 
     const { from, to } = window_;
     const zone = settings.utc ? "UTC" : zoneName(new Date(to * 1000));
@@ -459,7 +463,7 @@ export function createChart(el, options = {}) {
     outdated = describing !== 0;
     if (outdated) return;
     canvas.setAttribute("aria-label", description());
-    if (Number.isNaN(now)) return; // the first data are news at once
+    if (!anything()) return; // the first data are news at once
     describing = view.setTimeout(() => {
       describing = 0;
       if (outdated) describe();
@@ -468,7 +472,7 @@ export function createChart(el, options = {}) {
 
   function description() {
     const what = `${settings.title || "Chart"}, ${stacked ? "stacked " : ""}${kind}, ${settings.unit}`;
-    if (Number.isNaN(now)) return `${what}: ${settings.empty}.`;
+    if (!anything()) return `${what}: ${settings.empty}.`;
     const { from, to, rows } = window_;
     const span = `from ${formatTime(from, 1, settings.utc)} to ${formatTime(to, 1, settings.utc)}`;
     let last = rows - 1; // the newest row that counts no more

@@ -27,7 +27,7 @@ const chart = createChart($("chart"), {
   kind: "bars",
   unit: "events/s",
   series: types,
-  empty: "Connecting",
+  empty: "No event yet",
 });
 
 let open = false;
@@ -50,7 +50,8 @@ openStream(base, {
   onEvent(event, offset) {
     received += 1;
     position = Math.max(position, offset);
-    const published = Date.parse(event.recordedtime ?? event.time) / 1000;
+    // Nothing is published after it came, whatever the publisher's clock says.
+    const published = Math.min(Date.parse(event.recordedtime ?? event.time), Date.now()) / 1000;
     rates.add(event.type, published);
     countRecent(published);
     const line = counts.get(event.type) ?? addCount(event.type);
@@ -79,7 +80,7 @@ openStream(base, {
 setInterval(() => {
   const now = Date.now() / 1000;
   if (open) rates.advance(now);
-  chart.push(rates.take(), open || received ? now : NaN);
+  chart.push(rates.take(), now);
   for (const { from, to, label } of rates.gaps) chart.gap(from, to, label);
   if (document.hidden) return;
   $("rate").textContent = recentRate(now).toFixed(1);

@@ -39,8 +39,8 @@ export class EventRate {
     if (!(t <= this.proven)) this.proven = t;
     const row = this.rows.get(bin);
     if (!row) return; // older than the window
-    const k = this.index.get(type) ?? this.width - 1;
-    row[k] = (row[k] || 0) + 1 / this.binS;
+    if (Number.isNaN(row[0])) row.fill(0); // publishers' clocks may differ by a little
+    row[this.index.get(type) ?? this.width - 1] += 1 / this.binS;
     this.changed.add(bin);
   }
 
@@ -83,7 +83,7 @@ export class EventRate {
     if (bin >= this.first && bin <= this.last && this.rows.has(bin)) return;
     const newest = Math.max(this.last || bin, bin);
     const oldest = Math.max(Math.min(this.first || bin, bin), newest - this.bins + 1);
-    for (let b = this.first; b < oldest; b += 1) this.rows.delete(b);
+    for (let b = this.first; b < Math.min(oldest, this.first + this.bins); b += 1) this.rows.delete(b);
     [this.first, this.last] = [oldest, newest];
     if (bin >= oldest && !this.rows.has(bin)) this.zero(bin);
     this.fill();
