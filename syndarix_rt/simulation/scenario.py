@@ -49,9 +49,7 @@ class Issues(Section, frozen=True):
     rate_per_h: AtLeastZero = 2.0  # [P]
     arrivals: Literal["poisson", "weibull"] = "weibull"
     """``poisson``: independent of each other; ``weibull``: in bursts, as measured for work given to coding agents."""
-    weibull_shape: Annotated[float, Meta(ge=0.1, le=10)] = (
-        0.47  # AIDev, PRs of agents per repository 0.29-0.68; CI builds of 18 projects 0.468
-    )
+    weibull_shape: Annotated[float, Meta(ge=0.1, le=10)] = 0.47  # AIDev PRs per repository 0.29-0.68, CI builds 0.468
     """Of the times between arrivals; 1 is Poisson, less is burstier."""
     initial: Count = 0
     """Issues that are there at the start."""
