@@ -30,6 +30,15 @@ async def test_a_stream_begins_with_retry_then_stream_open_then_its_place():
     assert headers["x-accel-buffering"] == "no"
 
 
+async def test_a_head_request_gets_the_headers_and_ends():
+    async with running() as server:
+        async with server.http.head(f"{server.url}/projects/apollo/events") as response:
+            assert response.status == 200
+            assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+            assert await response.read() == b""
+        assert server.hub.streams == []
+
+
 async def test_live_events_arrive_with_id_name_and_the_published_bytes():
     async with running() as server, server.stream() as subscriber:
         await subscriber.opened()

@@ -119,8 +119,8 @@ class Hub:
         await channel.aclose()
 
     async def _tick(self) -> None:
-        """Wake the streams whose time has come. A quarter of the keepalive is exact enough for a comment."""
-        period_s = min(1.0, self.settings.keepalive_s / 4)
+        """Wake the streams whose time has come, exact enough for a comment or a checkpoint."""
+        period_s = min(0.25, self.settings.keepalive_s / 4)
         while True:
             await asyncio.sleep(period_s)
             now_s = time.monotonic()

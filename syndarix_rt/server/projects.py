@@ -123,7 +123,7 @@ async def events(project: str) -> Response:
         raise Problem(406, "not-acceptable", "Accept one of text/event-stream, application/json, application/x-ndjson.")
     stream = Stream(_hub(), channel, _start(request), types)
     response = Response(
-        stream.writes(),
+        stream.writes() if request.method == "GET" else b"",  # HEAD asks for the headers, and waits for the end
         content_type="text/event-stream; charset=utf-8",
         headers={"cache-control": "no-store, no-transform", "x-accel-buffering": "no"},
     )
