@@ -197,6 +197,19 @@ async def test_a_claim_keeps_other_runs_out():
                 assert response.status == 400
 
 
+async def test_a_run_may_have_any_name():
+    async with running() as server:
+        url = f"{server.url}/projects/apollo"
+        async with server.http.put(f"{url}/claim", json={"holder": "team/a b-7"}) as response:
+            assert response.status == 200
+        status, _, reply = await server.post("/projects/apollo/runs/team%2Fa%20b-7/events", event(1).encode())
+        assert (status, reply["last"]) == (202, 1)
+        async with server.http.delete(f"{url}/claim/team%2Fa%20b-7") as response:
+            assert response.status == 204
+        async with server.http.put(f"{url}/claim", json={"holder": "other"}) as response:
+            assert response.status == 200
+
+
 async def test_a_reset_starts_a_new_epoch():
     async with running() as server:
         done = await server.publish(1, 3)

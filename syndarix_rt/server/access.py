@@ -62,7 +62,7 @@ class _Guard:
                 "or send 'Authorization: Bearer <key>'.",
                 headers={"www-authenticate": 'Bearer realm="syndarix-rt"'},
             )
-        g.principal = credential
+        g.principal = "anyone" if credential == "open" else "owner"  # who it is, however the secret travelled
         if "key" in request.args and request.method == "GET" and _is_page(request):
             return self._trade(request)
         return None

@@ -201,7 +201,7 @@ def _limit(text: str | None) -> int:
 
 
 @projects.post("/<project>/events")
-@projects.post("/<project>/runs/<run>/events")
+@projects.post("/<project>/runs/<path:run>/events")
 async def publish(project: str, run: str | None = None) -> Response:
     """Publish one event, a JSON array, or NDJSON: all or nothing.
 
@@ -261,7 +261,7 @@ async def claim(project: str) -> Response:
     return _json({"holder": holder})
 
 
-@projects.delete("/<project>/claim/<holder>")
+@projects.delete("/<project>/claim/<path:holder>")
 async def release(project: str, holder: str) -> Response:
     """End a claim."""
     await _hub().broker.release(_channel(project), holder)
