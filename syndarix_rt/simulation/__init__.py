@@ -6,7 +6,8 @@
 
 Inside: a :mod:`~syndarix_rt.simulation.world` for each project, in it the life of each
 :mod:`~syndarix_rt.simulation.issue` and each :mod:`~syndarix_rt.simulation.run` of an agent;
-:mod:`~syndarix_rt.simulation.laws` and :mod:`~syndarix_rt.simulation.randomness` below them.
+:mod:`~syndarix_rt.simulation.laws` and :mod:`~syndarix_rt.simulation.randomness` below them. For the check, the
+:mod:`~syndarix_rt.simulation.invariants` with their ids, and the :mod:`~syndarix_rt.simulation.checker`.
 """
 
 from syndarix_rt.simulation.scenario import Scenario, presets

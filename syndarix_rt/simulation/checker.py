@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 from syndarix_rt.events import Event
+from syndarix_rt.simulation.entities import Branch, Issue, PullRequest, Run
 from syndarix_rt.simulation.idset import IdSet
 
 __all__ = ["ProjectChecker"]
@@ -30,50 +30,6 @@ _TOKENS = {
 }
 
 
-class _Run:
-    """An open run. ``started`` is None if its start was not seen."""
-
-    def __init__(self, agent_id: str, started: datetime | None) -> None:
-        self.agent_id = agent_id
-        self.started = started
-        self.sums: dict[str, float] = {}
-        self.busy_s = 0.0
-        self.tries: dict[tuple[Any, Any], tuple[int, float]] = {}
-        """Failed calls: the number of the try, and the backoff after it."""
-
-
-class _Issue:
-    """An open issue."""
-
-    def __init__(self, sprint_id: str | None = None, *, merged: bool = False) -> None:
-        self.sprint_id = sprint_id
-        self.merged = merged
-
-
-class _Branch:
-    """A branch that may still take commits."""
-
-    def __init__(self, *, older: bool = False) -> None:
-        self.older = older
-        """Whether it has commits that are no longer remembered."""
-        self.commits: set[str] = set()
-        self.head: str | None = None
-        self.pr_id: str | None = None
-        self.checked: tuple[str, str | None, str] = ("", None, "")
-        """The latest pipeline, its commit, and how it stands: ``running``, ``green`` or ``red``."""
-
-
-class _PullRequest:
-    """An open pull request."""
-
-    def __init__(self, data: dict[str, Any]) -> None:
-        self.branch: str | None = data.get("branch")
-        self.issue_id: str | None = data.get("issue_id")
-        self.gated = bool(data.get("gated"))
-        self.require_green = bool(data.get("require_green"))
-        self.approved: set[str] = set()
-
-
 class ProjectChecker:
     """Checks the entities of one project in one simulation.
 
@@ -83,14 +39,14 @@ class ProjectChecker:
 
     def __init__(self, violated: Callable[[str, Event, str], None]) -> None:
         self._violated = violated
-        self._runs: dict[str, _Run] = {}
+        self._runs: dict[str, Run] = {}
         self._ended_runs = IdSet()
         self._agents: dict[str, set[str]] = {}
-        self._issues: dict[str, _Issue] = {}
+        self._issues: dict[str, Issue] = {}
         self._closed_issues = IdSet()
-        self._branches: dict[str, _Branch] = {}
+        self._branches: dict[str, Branch] = {}
         self._idle_branches, self._merged_branches = IdSet(), IdSet()
-        self._prs: dict[str, _PullRequest] = {}
+        self._prs: dict[str, PullRequest] = {}
         self._ended_prs = IdSet()
         self._pipelines: dict[str, dict[str, Any]] = {}
         self._ended_pipelines = IdSet()
@@ -146,7 +102,7 @@ class ProjectChecker:
         if len(open_runs) >= (data.get("concurrency") or 1):
             self._violated("A4", event, f"{agent_id} works on {', '.join(sorted(open_runs))} already")
         open_runs.add(run_id)
-        self._runs[run_id] = _Run(agent_id, event.time)
+        self._runs[run_id] = Run(agent_id, event.time)
 
     def _agent_activity(self, event: Event, data: dict[str, Any]) -> None:
         run_id = data["run_id"]
@@ -156,7 +112,7 @@ class ProjectChecker:
                 self._violated("A3", event, f"{run_id} has ended")
                 return
             self._violated("A1", event, f"{run_id} was never started")
-            run = self._runs[run_id] = _Run(data["agent_id"], None)
+            run = self._runs[run_id] = Run(data["agent_id"], None)
         self._check_tokens(event, data)
         self._check_tries(event, data, run)
         self._check_duration(event, data, run)
@@ -192,7 +148,7 @@ class ProjectChecker:
         if event.simulation and run.busy_s > longest_s + _TOLERANCE_S:  # real agents may call in parallel
             self._violated("A8", event, f"{run_id} took {longest_s:.3f} s, its calls {run.busy_s:.3f} s")
 
-    def _check_duration(self, event: Event, data: dict[str, Any], run: _Run) -> None:
+    def _check_duration(self, event: Event, data: dict[str, Any], run: Run) -> None:
         duration_s = data.get("duration_s") or 0
         if run.started is not None and duration_s > (event.time - run.started).total_seconds() + _TOLERANCE_S:
             self._violated("A8", event, f"the call took {duration_s:.3f} s, so it began before its run")
@@ -209,7 +165,7 @@ class ProjectChecker:
         elif cached is not None and cached > put_in:
             self._violated("A6", event, f"{cached} tokens cached of {put_in} input")
 
-    def _check_tries(self, event: Event, data: dict[str, Any], run: _Run) -> None:
+    def _check_tries(self, event: Event, data: dict[str, Any], run: Run) -> None:
         attempt = data.get("attempt")
         if attempt is None:
             return
@@ -232,7 +188,7 @@ class ProjectChecker:
         if issue_id in self._issues or issue_id in self._closed_issues:
             self._violated("S1", event, f"{issue_id} was created before")
             return
-        self._issues[issue_id] = _Issue()
+        self._issues[issue_id] = Issue()
         self._place(event, data, self._issues[issue_id])
 
     def _issue_updated(self, event: Event, data: dict[str, Any]) -> None:
@@ -244,7 +200,7 @@ class ProjectChecker:
             elif not reopened:
                 self._violated("S2", event, f"{issue_id} is closed")
                 return
-            issue = self._issues[issue_id] = _Issue(merged=True)
+            issue = self._issues[issue_id] = Issue(merged=True)
         elif reopened:
             self._violated("S3", event, f"{issue_id} is reopened, but open")
         self._place(event, data, issue)
@@ -257,14 +213,14 @@ class ProjectChecker:
                 self._violated("S3", event, f"{issue_id} is closed already")
                 return
             self._violated("S1", event, f"{issue_id} was never created")
-            issue = _Issue(merged=True)
+            issue = Issue(merged=True)
         self._place(event, data, issue)
         if data.get("resolution") == "done" and not issue.merged:
             self._violated("S4", event, f"no pull request of {issue_id} was merged")
         self._closed_issues.add(issue_id)
         self._closed_in_sprint += 1
 
-    def _place(self, event: Event, data: dict[str, Any], issue: _Issue) -> None:
+    def _place(self, event: Event, data: dict[str, Any], issue: Issue) -> None:
         sprint_id = data.get("sprint_id")
         if sprint_id is None:
             return
@@ -301,7 +257,7 @@ class ProjectChecker:
         if name in self._branches:
             self._violated("C1", event, f"{name} was created before")
             return
-        self._branches[name] = _Branch()
+        self._branches[name] = Branch()
 
     def _commit_pushed(self, event: Event, data: dict[str, Any]) -> None:
         self._check_run(event, data)
@@ -312,7 +268,7 @@ class ProjectChecker:
                 self._violated("C4", event, f"{name} is merged")
                 return
             self._violated("C1", event, f"{name} was never created")
-            branch = self._branches[name] = _Branch()
+            branch = self._branches[name] = Branch()
         branch.commits.add(commit)
         branch.head = commit
 
@@ -321,13 +277,13 @@ class ProjectChecker:
         if run_id is not None and run_id not in self._runs:
             self._violated("C6", event, f"{run_id} is not open")
 
-    def _branch(self, name: str | None) -> _Branch | None:
+    def _branch(self, name: str | None) -> Branch | None:
         """The branch if it may take commits; one whose request was closed without a merge may again."""
         if name is None:
             return None
         branch = self._branches.get(name)
         if branch is None and name in self._idle_branches:
-            branch = self._branches[name] = _Branch(older=True)
+            branch = self._branches[name] = Branch(older=True)
         return branch
 
     def _pr_created(self, event: Event, data: dict[str, Any]) -> None:
@@ -335,7 +291,7 @@ class ProjectChecker:
         if pr_id in self._prs or pr_id in self._ended_prs:
             self._violated("C3", event, f"{pr_id} was created before")
             return
-        self._prs[pr_id] = _PullRequest(data)
+        self._prs[pr_id] = PullRequest(data)
         branch = self._branch(name)
         if branch is None:
             if name is not None and name not in self._merged_branches:
@@ -366,7 +322,7 @@ class ProjectChecker:
             del self._branches[pr.branch]
             (self._merged_branches if merged else self._idle_branches).add(pr.branch)
 
-    def _check_merge(self, event: Event, data: dict[str, Any], pr: _PullRequest, branch: _Branch | None) -> None:
+    def _check_merge(self, event: Event, data: dict[str, Any], pr: PullRequest, branch: Branch | None) -> None:
         if pr.require_green and branch is not None and branch.checked[1:] != (branch.head, "green"):
             _, commit, state = branch.checked
             state = state if commit == branch.head else "missing"

@@ -1,0 +1,52 @@
+"""What a check remembers of runs, issues, branches and pull requests while they are open."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+__all__ = ["Branch", "Issue", "PullRequest", "Run"]
+
+
+class Run:
+    """An open run. ``started`` is None if its start was not seen."""
+
+    def __init__(self, agent_id: str, started: datetime | None) -> None:
+        self.agent_id = agent_id
+        self.started = started
+        self.sums: dict[str, float] = {}
+        self.busy_s = 0.0
+        self.tries: dict[tuple[Any, Any], tuple[int, float]] = {}
+        """Failed calls: the number of the try, and the backoff after it."""
+
+
+class Issue:
+    """An open issue."""
+
+    def __init__(self, sprint_id: str | None = None, *, merged: bool = False) -> None:
+        self.sprint_id = sprint_id
+        self.merged = merged
+
+
+class Branch:
+    """A branch that may still take commits."""
+
+    def __init__(self, *, older: bool = False) -> None:
+        self.older = older
+        """Whether it has commits that are no longer remembered."""
+        self.commits: set[str] = set()
+        self.head: str | None = None
+        self.pr_id: str | None = None
+        self.checked: tuple[str, str | None, str] = ("", None, "")
+        """The latest pipeline, its commit, and how it stands: ``running``, ``green`` or ``red``."""
+
+
+class PullRequest:
+    """An open pull request."""
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        self.branch: str | None = data.get("branch")
+        self.issue_id: str | None = data.get("issue_id")
+        self.gated = bool(data.get("gated"))
+        self.require_green = bool(data.get("require_green"))
+        self.approved: set[str] = set()
