@@ -113,21 +113,26 @@ class Endpoint:
     async def _connection(self) -> AsyncIterator[Connection]:
         """A connection for one command or a few. redis-py closes one that breaks or that still owes a reply."""
         await self._found()
-        idle = self._idle
         with self.translated():
-            async with asyncio.timeout(COMMAND_S), self._slots:
+            async with asyncio.timeout(COMMAND_S):  # a limit of its own: who waits in line breaks no connection
+                await self._slots.acquire()
+            try:
+                idle = self._idle
                 connection = idle.pop() if idle else self._new()
                 try:
-                    if connection.is_connected and await connection.can_read():
-                        await connection.disconnect(nowait=True)  # the server has closed it meanwhile
-                    await connection.connect()  # type: ignore[no-untyped-call]
-                    yield connection
+                    async with asyncio.timeout(COMMAND_S):
+                        if connection.is_connected and await connection.can_read():
+                            await connection.disconnect(nowait=True)  # the server has closed it meanwhile
+                        await connection.connect()  # type: ignore[no-untyped-call]
+                        yield connection
                 finally:
                     if connection.is_connected:
                         if idle is self._idle:
                             idle.append(connection)
                         else:
                             await connection.disconnect(nowait=True)
+            finally:
+                self._slots.release()
 
     async def _drop_idle(self) -> None:
         idle, self._idle = self._idle, []
