@@ -131,6 +131,7 @@ class Chart:
 
 
 @pytest.mark.lab
+@pytest.mark.timeout(240)  # JupyterLab alone takes 20 s to come up on a busy machine
 async def test_in_jupyterlab_the_chart_draws_exactly_what_the_frame_has(browser, tmp_path, state_dir):
     copy = tmp_path / NOTEBOOK.name
     nbformat.write(shortened(nbformat.read(NOTEBOOK, as_version=4)), copy)
