@@ -91,7 +91,7 @@ class RedisServer:
 
     def stop(self):
         """An orderly end."""
-        if self.process.poll() is None:
+        if self.process is not None and self.process.poll() is None:
             self.resume()
             self.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
