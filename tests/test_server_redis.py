@@ -1,14 +1,16 @@
 """The server over a real Redis: what happens to streams when it is killed, flushed or left."""
 
 import asyncio
+import io
 import json
 import signal
 import subprocess
 import sys
 
 import pytest
+import structlog
 from redis import asyncio as redis
-from redis_server import RedisServer
+from redis_server import PASSWORD, RedisServer
 from serving import is_data, offsets, running
 
 from syndarix_rt.broker import RedisBroker
@@ -180,3 +182,31 @@ async def test_entries_deleted_by_hand_are_declared(own_redis):
     assert (gap["reason"], gap["requested"], gap["missed"]) == ("slow", f"{done.epoch}.3", 2)
     assert offsets(frame for frame in frames if is_data(frame)) == [1, 2, 3, 6, 7, 8, 9]
     await broker.aclose()
+
+
+@pytest.mark.parametrize("fault", ["the password was changed", "a fault of ours"])
+async def test_the_log_says_why_a_channel_cannot_be_followed_and_never_the_password(own_redis, monkeypatch, fault):
+    said = io.StringIO()
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(said), cache_logger_on_first_use=False)
+    broker = RedisBroker(own_redis.url.replace(PASSWORD, "an-old-password") if "changed" in fault else own_redis.url)
+    if "ours" in fault:
+
+        async def tail(_channel):
+            password = PASSWORD
+            raise KeyError(len(password))
+            yield
+
+        monkeypatch.setattr(broker, "tail", tail)
+    try:
+        async with running(broker) as server, server.stream():
+
+            async def told():
+                return "trying again" in said.getvalue()
+
+            await eventually(told)
+    finally:
+        structlog.reset_defaults()
+        await broker.aclose()
+    assert ("refuses these credentials" if "changed" in fault else "KeyError") in said.getvalue()
+    assert PASSWORD not in said.getvalue()
+    assert "an-old-password" not in said.getvalue()

@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
+from traceback import format_exc
 
 import structlog
 
-from syndarix_rt.broker.protocol import Batch, Broker
+from syndarix_rt.broker.protocol import Batch, Broker, TailUpdate
 from syndarix_rt.delivery import Log, Position
+from syndarix_rt.errors import BrokerError
 from syndarix_rt.server.settings import Settings
 from syndarix_rt.server.stream import Stream
 
@@ -23,6 +25,9 @@ __all__ = ["Channel", "Hub"]
 
 PAGE_READS = 16
 """Streams that may read the broker's log at once: a thousand clients that resume together wait in line."""
+
+FOLLOW_AGAIN_S = 2.0
+"""Between two attempts to follow a channel that failed for more than absence: what a person mends, seen in the log."""
 
 _log = structlog.get_logger("syndarix_rt.server")
 
@@ -41,23 +46,31 @@ class Channel:
 
     async def _follow(self) -> None:
         while True:
+            # A tail never ends by itself; if it does, the streams must not hang for ever.
             try:
-                async for update in self.broker.tail(self.name):
-                    if isinstance(update, Batch):
-                        self.log.append(update.first, update.entries)
-                    elif isinstance(update, Position):
-                        self.log.start(update.epoch, update.last)
-                        self.started = True
-                    else:
-                        self.started = False
-                        continue
-                    for stream in self.streams:
-                        stream.wake()
+                async with aclosing(self.broker.tail(self.name)) as tail:
+                    async for update in tail:
+                        self._apply(update)
+            except BrokerError as error:  # what a person must mend, such as a changed password
+                _log.error("a channel cannot be followed; trying again", channel=self.name, reason=str(error))
             except Exception:  # noqa: BLE001 - logged with its traceback, and the channel must live on
-                # A tail never ends by itself; if it does, the streams must not hang for ever on a fault of ours.
-                _log.exception("the tail of a channel failed; it is started again", channel=self.name)
+                # As text: the log's own formatter may show local variables, and passwords are among them.
+                _log.error("a channel's tail failed; trying again", channel=self.name, exception=format_exc())
             self.started = False
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(FOLLOW_AGAIN_S)
+
+    def _apply(self, update: TailUpdate) -> None:
+        """Bring the log up to what the tail says, and the streams up to the log."""
+        if isinstance(update, Batch):
+            self.log.append(update.first, update.entries)
+        elif isinstance(update, Position):
+            self.log.start(update.epoch, update.last)
+            self.started = True
+        else:
+            self.started = False
+            return
+        for stream in self.streams:
+            stream.wake()
 
     async def aclose(self) -> None:
         """Stop following."""
