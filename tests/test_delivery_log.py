@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syndarix_rt.delivery import Cursor, Log, Span, TypeFilter
-from syndarix_rt.delivery.log import CHECKPOINT_ENTRIES, CHECKPOINT_S, PIECE_BYTES, cut
+from syndarix_rt.delivery.log import CHECKPOINT_ENTRIES, CHECKPOINT_S, PIECE_BYTES, PIECES_BYTES, cut
 from syndarix_rt.delivery.sse import Decoder
 
 EPOCH = "epoch-aa"
@@ -189,3 +189,18 @@ def test_an_unfiltered_cursor_never_needs_a_checkpoint():
     cursor.advance(log.piece(0, None), 0.0)
     assert cursor.checkpoint_due_s() is None
     assert cursor.told == cursor.offset == 50
+
+
+def test_cursors_at_many_places_of_an_idle_log_do_not_fill_the_memory():
+    log = Log()
+    log.start(EPOCH, 0)
+    log.append(1, [entry(offset, size=1000) for offset in range(1, 1001)])
+    pieces = [log.piece(after, None) for after in range(900)]
+    assert sum(len(piece.data) for piece in pieces) > 8 * PIECES_BYTES
+    assert sum(len(piece.data) for piece in log._pieces.values()) <= PIECES_BYTES + 2 * PIECE_BYTES
+    assert all(log.piece(after, None) == piece for after, piece in enumerate(pieces))
+
+
+def test_an_entry_nested_beyond_all_measure_passes_as_a_message():
+    deep = b'{"type":"my_custom","data":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    assert Span.types_of([deep, entry(1)]) == ["message", "my_custom"]

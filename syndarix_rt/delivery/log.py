@@ -28,6 +28,13 @@ PIECE_BYTES = 256 * 1024
 """A piece ends after the entry that passes this: enough to make a write cheap, small against a slow link's patience."""
 
 
+PIECES_BYTES = 16 * 1024 * 1024
+"""Pieces that are kept for those who may ask for the same: as many bytes as the log itself has."""
+
+_PIECE_OVERHEAD_BYTES = 256
+"""What a piece takes beside its data, about."""
+
+
 class _Typed(msgspec.Struct):
     type: str
 
@@ -60,7 +67,7 @@ class Span(NamedTuple):
         for entry in entries:
             try:
                 event = _typed(entry).type
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 event = "message"
             types.append("message" if "\n" in event or "\r" in event or "\0" in event else event)
         return types
@@ -109,6 +116,7 @@ class Log:
         self.size_bytes = 0
         self._span = Span(1, [], [])
         self._pieces: dict[tuple[int, TypeFilter | None], Piece] = {}
+        self._pieces_bytes = 0
 
     @property
     def first(self) -> int:
@@ -125,7 +133,7 @@ class Log:
         self.epoch = epoch
         self.size_bytes = 0
         self._span = Span(last + 1, [], [])
-        self._pieces.clear()
+        self._forget_pieces()
 
     def append(self, first: int, entries: list[bytes]) -> None:
         """Add the next entries; the oldest go when the log is over its bounds.
@@ -139,7 +147,7 @@ class Log:
         self._span.types.extend(span.types)
         self._span.frames.extend(span.frames)
         self.size_bytes += sum(map(len, span.frames))
-        self._pieces.clear()
+        self._forget_pieces()
         self._trim()
 
     def _trim(self) -> None:
@@ -166,8 +174,16 @@ class Log:
         key = (after, types)
         piece = self._pieces.get(key)
         if piece is None:
-            piece = self._pieces[key] = cut(self._span, after, types)
+            piece = cut(self._span, after, types)
+            if self._pieces_bytes > PIECES_BYTES:  # an idle channel, and many who begin at places of their own
+                self._forget_pieces()
+            self._pieces[key] = piece
+            self._pieces_bytes += len(piece.data) + _PIECE_OVERHEAD_BYTES
         return piece
+
+    def _forget_pieces(self) -> None:
+        self._pieces.clear()
+        self._pieces_bytes = 0
 
 
 class Cursor:
