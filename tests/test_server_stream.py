@@ -286,3 +286,41 @@ async def test_200_subscribers_get_everything_once_and_in_order():
         assert all(offsets(frames) == list(range(1, 501)) for frames in received)
         for stream in streams:
             await stream.__aexit__(None, None, None)
+
+
+class LateTail(MemoryBroker):
+    """Its tails learn of a reset when told to; counts what is read."""
+
+    def __init__(self):
+        super().__init__()
+        self.reads = 0
+        self.tell = asyncio.Event()
+
+    async def tail(self, channel):
+        yield await self.position(channel)
+        await self.tell.wait()
+        async for update in super().tail(channel):
+            yield update
+
+    async def read(self, channel, after, limit):
+        self.reads += 1
+        return await super().read(channel, after, limit)
+
+
+async def test_a_stream_that_knows_of_a_new_epoch_first_waits_for_the_tail_quietly():
+    broker = LateTail()
+    async with running(broker) as server:
+        await server.publish(1, 3)
+        async with server.stream() as early:
+            await early.opened()
+            await broker.reset("project:{apollo}")
+            async with server.stream() as late:
+                await late.opened()
+                for _ in range(1000):  # turns of the loop, in which nothing happens
+                    await asyncio.sleep(0)
+                assert broker.reads <= 2
+                broker.tell.set()
+                await server.publish(4, 2)
+                assert offsets(await late.events(2)) == [1, 2]
+                assert offsets(await early.events(2)) == [1, 2]
+    await broker.aclose()

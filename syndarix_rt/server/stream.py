@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -118,6 +119,7 @@ class Stream:
 
         while True:
             log = channel.log
+            epoch = log.epoch
             data = None
             limit_s = None
             if channel.started and cursor.epoch == log.epoch and log.holds(cursor.offset):
@@ -133,11 +135,8 @@ class Stream:
                 yield (data or b"") + cursor.checkpoint() + self._farewell()
                 return
             if data is None:
-                data = await self._wait(lambda: self._has_news(channel, cursor), limit_s=limit_s)
+                data = await self._wait(partial(_has_news, channel, cursor, epoch), limit_s=limit_s)
             yield data
-
-    def _has_news(self, channel: Channel, cursor: Cursor) -> bool:
-        return channel.started and (channel.log.last > cursor.offset or channel.log.epoch != cursor.epoch)
 
     async def _page(self, channel: Channel, cursor: Cursor) -> bytes | None:
         """What the broker's log has for a cursor that memory cannot serve; None if that is nothing just now."""
@@ -193,3 +192,12 @@ class Stream:
     def _farewell(self) -> bytes:
         """The planned end of a stream: come back in 1 to 5 seconds (CONTRACT §4)."""
         return encode(retry_ms=_rng.randint(1_000, 5_000)) + encode(b"{}", event="server-draining")
+
+
+def _has_news(channel: Channel, cursor: Cursor, epoch: str) -> bool:
+    """Whether there is something to do since the log was last looked at, in ``epoch``.
+
+    The cursor may be in a newer epoch than the log: the broker told of it, and the tail has not yet.
+    """
+    log = channel.log
+    return channel.started and (log.epoch != epoch or (log.epoch == cursor.epoch and log.last > cursor.offset))
