@@ -114,7 +114,7 @@ class EventRate:
         """Let the rows reach to a bin."""
         if not self._rows:
             self._first = self._last = bin_
-        elif self._first <= bin_ <= self._last and bin_ in self._rows:
+        elif bin_ in self._rows or bin_ < self._first == self._last - self._bins + 1:  # there, or too old to be kept
             return
         self._last = max(self._last, bin_)
         first = max(min(self._first, bin_), self._last - self._bins + 1)
