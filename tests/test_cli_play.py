@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import ssl
+import subprocess
 import urllib.request
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 
 import pytest
-from command_line import TIMEOUT_S, Command, call, wait_until
+from command_line import PROGRAM, TIMEOUT_S, Command, call, environment, wait_until
 from system_tools import ROOT
 
 from syndarix_rt.broker import RedisBroker, project_channel
@@ -137,6 +139,20 @@ def test_a_person_sees_a_line_for_each_event_that_moves_no_cursor(capsys):
     data = {"text": "\x1b[2J\rgone\n", "number": 7, "list": [1]}
     _write_line(Event.new("my_event", data, project="apollo", id="e1", time=datetime(2026, 1, 5, 9, tzinfo=UTC)))
     assert capsys.readouterr().out == "09:00:00  my_event              text=?[2J?gone?  number=7\n"
+
+
+def test_who_watches_at_a_terminal_is_told_that_the_stream_is_open(cli, server):
+    assert cli("play", "demo_small", "--project", "apollo", "--events", 1, "--speed", "max").code == 0
+    ours, terminal = os.openpty()
+    command = [*PROGRAM, "watch", "apollo", "--replay", "all", "--events", "1"]
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=terminal, env=environment(), timeout=TIMEOUT_S, check=True
+    )
+    told = os.read(ours, 1_000).decode()
+    os.close(terminal)
+    os.close(ours)
+    assert told == f"watching apollo at {server.partition('/?')[0]}; Ctrl-C ends it\r\n"
+    assert done.stdout.count(b"\n") == 1
 
 
 def test_a_busy_project_is_refused_unless_on_purpose(cli, server):

@@ -91,6 +91,7 @@ def test_the_module_runs_as_the_command_does():
     [
         (["dmeo"], "No such command 'dmeo'"),
         (["play"], "Missing argument 'SCENARIO'"),
+        (["watch"], "Missing argument 'PROJECT'"),
         (["play", "demo_small", "--sped", "3"], "--sped"),
         (["play", "demo_small", "--speed", "0"], "'0' is no speed"),
         (["play", "demo_small", "--speed", "fast"], "'fast' is no speed"),
@@ -218,6 +219,7 @@ def test_lab_becomes_jupyterlab_on_loopback_with_the_notebooks(cli, monkeypatch)
         started.append(arguments)
         raise SystemExit(0)
 
+    monkeypatch.setattr("syndarix_rt.cli.tools.find_spec", lambda name: object())  # also where it is not installed
     monkeypatch.setattr("os.execv", execv)
     assert cli("lab", "--no-browser", "--port", "9999", "somewhere").code == 0
     assert started[0][:4] == [sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1"]

@@ -57,7 +57,7 @@ def simulate_command(*, scenario: str, seed: int, events: int, output: Path) -> 
 def import_command(*, source: str, path: Path, output: Path, project: str) -> None:
     """Turn a public trace into a recording.
 
-    SOURCE aidev: pull requests of coding agents on GitHub (AIDev-pop); PATH is the directory of its CSV files. What
+    aidev: pull requests of coding agents on GitHub (AIDev-pop); PATH is the directory of its CSV files. What
     becomes of every row is printed.
     """
     from syndarix_rt.playback import write_recording
@@ -76,7 +76,8 @@ def validate_command(ctx: click.Context, *, file: Path) -> None:
     """Check a recording: can its events have happened like this?
 
     FILE holds one event a line (JSONL; .gz is unpacked; - is stdin). Each violation of an invariant is a line; the exit
-    code is 1 if there is any.
+    code is 1 if there is any. A recording that begins in the middle of a run names much that it does not explain:
+    record with --replay all.
     """
     from syndarix_rt.playback import read_lines
     from syndarix_rt.simulation import validate

@@ -34,7 +34,9 @@ def _publishing(command: Any) -> Any:
     """The options of whatever publishes a run."""
     for decorate in (
         option("--append", is_flag=True, help="Play beside a run that plays into the project."),
-        option("--replace", is_flag=True, help="Take the project over from such a run, and begin a new epoch."),
+        option(
+            "--replace", is_flag=True, help="Take the project over from a run that plays into it; a new epoch begins."
+        ),
         redis_url_option,
         url_option,
     ):

@@ -31,7 +31,7 @@ _replay_option = option(
 
 
 @click.command("watch")
-@click.argument("project", type=PROJECT)
+@click.argument("project", type=PROJECT, metavar="PROJECT")
 @url_option
 @option("--json", "as_json", is_flag=True, help="One event a line, the very bytes that were published.")
 @option("--events", type=COUNT, metavar="N", show_default="until Ctrl-C", help="Stop after so many events.")
@@ -54,12 +54,12 @@ def watch_command(
 
     The stream resumes by itself after a cut; a loss that cannot be made good is told on stderr.
     """
-    from syndarix_rt.client import EventStream
+    from syndarix_rt.client import EventStream, parse_server_url
 
     write = _write_json if as_json else _write_line
-    stream = EventStream(
-        server_url(url), project, types=types, last_event_id=last_event_id, replay=replay, on_state=_tell_state()
-    )
+    server = server_url(url)
+    state = _tell_state(f"watching {project} at {parse_server_url(server).base_url}; Ctrl-C ends it")
+    stream = EventStream(server, project, types=types, last_event_id=last_event_id, replay=replay, on_state=state)
 
     async def watch() -> None:
         async with stream:
@@ -70,7 +70,7 @@ def watch_command(
 
 
 @click.command("record")
-@click.argument("project", type=PROJECT)
+@click.argument("project", type=PROJECT, metavar="PROJECT")
 @option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The recording (JSONL).")
 @url_option
 @option("--events", type=COUNT, metavar="N", show_default="until Ctrl-C", help="Stop after so many events.")
@@ -117,19 +117,25 @@ async def _each(stream: EventStream, write: Any, limit: int | None) -> None:
             say(f"gap ({item.reason}) after {item.requested}; events lost: {missed}; kept: {item.first} to {item.last}")
 
 
-def _tell_state() -> Any:
+def _tell_state(opened: str = "") -> Any:
+    """Says what keeps the stream from coming; at a terminal also that it is open, as long may pass without an event."""
     from syndarix_rt.client import StreamState
 
     told = ""
+    if not sys.stderr.isatty():
+        opened = ""
 
     def tell(state: StreamState, reason: str) -> None:
-        nonlocal told
+        nonlocal told, opened
         if state is StreamState.WAITING and reason != told:
             say(f"{reason}; trying again")
             told = reason
         elif state is StreamState.OPEN and told:
             say("connected")
             told = ""
+        if state is StreamState.OPEN and opened:
+            say(opened)
+            opened = ""
 
     return tell
 
