@@ -125,10 +125,12 @@ class _Guard:
         origin = request.headers.get("origin")
         if origin is None and credential != "cookie":
             return  # not a browser
-        if origin is None or not (self._is_own(request, origin) or origin in self._settings.cors_origins):
+        if origin is None:
             raise Problem(
-                403, "foreign-origin", f"Requests from {str(origin)[:100]!r} are not taken; see --cors-origin."
+                403, "foreign-origin", "With the cookie only pages may write, and they send an Origin header."
             )
+        if not (self._is_own(request, origin) or origin in self._settings.cors_origins):
+            raise Problem(403, "foreign-origin", f"Requests from {origin[:100]!r} are not taken; see --cors-origin.")
 
     def _is_own(self, request: Request, origin: str) -> bool:
         return urlsplit(origin).netloc.lower() == request.headers.get("host", "").lower()

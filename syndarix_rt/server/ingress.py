@@ -17,24 +17,32 @@ __all__ = ["read_batch"]
 JSON_TYPES = ("application/json", "application/cloudevents+json", "application/cloudevents-batch+json")
 NDJSON_TYPE = "application/x-ndjson"
 
+DECISION = "approval_resolved"
 
-def read_batch(body: bytes, content_type: str, project: str) -> list[bytes]:
+
+def read_batch(body: bytes, content_type: str, project: str, *, decisions: bool) -> list[bytes]:
     """Check and encode everything in a body, before anything of it is stored.
 
     Args:
         body: one event, a JSON array, or NDJSON.
         content_type: the request's, without parameters.
         project: the URL's project; each event must say the same.
+        decisions: take ``approval_resolved``, too.
 
     Raises:
         EventError: an element is wrong; the path names it (``$[3].data.run_id``).
-        Problem: 413 for too many or too much, 415 for another content type.
+        Problem: 403 for a decision, 413 for too many or too much, 415 for another content type.
     """
     documents, single = _documents(body, content_type)
     if len(documents) > MAX_BATCH_EVENTS:
         raise Problem(413, "batch-too-large", f"{len(documents)} events in one batch; at most {MAX_BATCH_EVENTS}.")
     if not documents:
         raise bad_request("The batch is empty.", kind="empty-batch")
+    # Before its payload is checked: who may not write it should not be told how to.
+    if not decisions and any(isinstance(given, dict) and given.get("type") == DECISION for given in documents):
+        raise Problem(
+            403, "reserved-type", f"{DECISION} is written by POST …/approvals/{{id}} only; nothing was stored."
+        )
     events = [Event.from_dict(documents[0])] if single else decode_batch(documents)
     now = datetime.now(UTC)
     entries = []

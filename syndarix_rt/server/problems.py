@@ -90,4 +90,6 @@ def install(app: Quart) -> None:
     async def _http(error: HTTPException) -> Response:
         status = error.code or 500
         kind = HTTPStatus(status).phrase.lower().replace(" ", "-")
-        return Problem(status, kind, error.description or HTTPStatus(status).description).response()
+        allowed = getattr(error, "valid_methods", None)  # what RFC 9110 wants beside a 405
+        headers = {"allow": ", ".join(sorted(allowed))} if allowed else {}
+        return Problem(status, kind, error.description or HTTPStatus(status).description, headers=headers).response()

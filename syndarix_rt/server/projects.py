@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import time
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 from quart import Blueprint, Request, Response, current_app, g, request
@@ -182,7 +183,8 @@ async def _history(channel: str, types: TypeFilter | None, *, ndjson: bool) -> R
     if ndjson:
         body = b"".join(msgspec.json.encode(line) + b"\n" for line in found)
         response = Response(body, content_type="application/x-ndjson")
-        response.headers["link"] = f'<?after={following}&limit={limit}>; rel="next"'
+        query = {"after": following, "limit": limit} | ({"types": request.args["types"]} if types else {})
+        response.headers["link"] = f'<?{urlencode(query, safe=",*")}>; rel="next"'
         response.headers["cache-control"] = "no-store"
         return response
     bounds = {"epoch": position.epoch, "first": position.first, "last": position.last}
@@ -214,11 +216,7 @@ async def publish(project: str, run: str | None = None) -> Response:
     if key is not None and not 0 < len(key) <= KEY_CHARACTERS:
         raise bad_request(f"Idempotency-Key must have 1 to {KEY_CHARACTERS} characters.")
     body: bytes = await request.get_data()  # type: ignore[assignment]
-    entries = read_batch(body, request.mimetype, project)
-    if run is None and any(event_type == "approval_resolved" for event_type in Span.types_of(entries)):
-        raise Problem(
-            403, "reserved-type", "approval_resolved is written by POST …/approvals/{id} only; nothing was stored."
-        )
+    entries = read_batch(body, request.mimetype, project, decisions=run is not None)
     producer = None
     if key is not None:
         producer = "http-" + hashlib.sha256(f"{g.principal}\n{key}".encode()).hexdigest()[:40]
