@@ -222,6 +222,22 @@ async def test_a_declared_gap_is_drawn_listed_and_counted(open_page):
             assert "an unknown number of events" in await page.page.locator("#log tr.gap").inner_text()
 
 
+async def test_after_a_reset_the_page_shows_the_new_epoch_and_all_its_events(open_page):
+    async with running() as server:
+        async with open_page(f"{server.url}/p/apollo") as page:
+            await page.until("connection", "live")
+            await publish(server, 1, ["my_note"] * 3 + ["agent_activity"])
+            await page.until("received", "4")
+            await server.broker.reset(CHANNEL)
+            await page.until("gaps", "1")
+            await publish(server, 5, ["my_note", "my_note", "your_note"])  # the last one's name is new to the page
+            await page.until("received", "7")
+            assert await page.counts() == {"agent_activity": 1, "my_note": 5, "your_note": 1}
+            epoch = (await server.broker.position(CHANNEL)).epoch
+            assert await page.text("position") == "3"
+            assert await page.page.locator("#position").get_attribute("title") == f"{epoch}.3"
+
+
 async def test_the_list_of_projects_leads_to_their_pages(open_page):
     async with running(token="s3cret") as server, open_page(f"{server.url}/?key=s3cret") as page:
         assert await page.page.locator("#empty").is_visible()

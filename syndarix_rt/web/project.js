@@ -47,9 +47,11 @@ openStream(base, {
     epoch = info.epoch;
     position = Math.max(info.resumed ? position : 0, info.last);
   },
-  onEvent(event, offset) {
+  onEvent(event, id) {
     received += 1;
-    position = Math.max(position, offset);
+    const [itsEpoch, offset] = id.split(".");
+    epoch = itsEpoch;
+    position = Math.max(position, Number(offset));
     // Nothing is published after it came, whatever the publisher's clock says.
     const published = Math.min(Date.parse(event.recordedtime ?? event.time), Date.now()) / 1000;
     rates.add(event.type, published);
@@ -60,8 +62,9 @@ openStream(base, {
     if (fresh.length > LOG_ROWS) fresh.shift();
     changed = true;
   },
-  onGap({ reason, missed }) {
+  onGap({ reason, missed, last }) {
     gaps += 1;
+    if (reason === "epoch") position = last; // where another history stands
     const now = Date.now() / 1000;
     const size = missed === null ? "an unknown number of" : count.format(missed);
     rates.gap(now, `gap: ${missed === null ? "unknown" : `${count.format(missed)} missed`}`);

@@ -13,7 +13,7 @@ const MAX_DELAY_MS = 30000; // nobody watches a dead page for longer without rel
 const LOOK_EVERY_MS = 2000; // for events of unknown names that no other follows
 const PAGE = 1000; // the most that one request for history gives
 const MAX_NAMES = 200; // more custom types than this is a mistake somewhere
-const REMEMBERED = 10000; // offsets of custom events; more than a connection and a look can overlap by
+const REMEMBERED = 10000; // ids of custom events; more than a connection and a look can overlap by
 
 /**
  * @param {string} base URL of the project's routes, such as "../projects/apollo"
@@ -21,7 +21,7 @@ const REMEMBERED = 10000; // offsets of custom events; more than a connection an
  *   names     the types to listen to from the start
  *   replay    how many of the newest entries to begin with
  *   onOpen    called with what the server says at the start of each connection: {epoch, first, last, resumed}
- *   onEvent   called with each event and its offset
+ *   onEvent   called with each event and its event id
  *   onGap     called with each declared gap
  *   onState   called with "connecting", "open", "waiting" or "closed", and the reason for people
  * @returns {{close}}
@@ -29,10 +29,10 @@ const REMEMBERED = 10000; // offsets of custom events; more than a connection an
 export function openStream(base, { names, replay, onOpen, onEvent, onGap, onState }) {
   const catalogue = new Set(names);
   const custom = new Set();
-  const seen = new Set(); // offsets of custom events, which may come from the stream and from the log
+  const seen = new Set(); // ids of custom events, which may come from the stream and from the log
   let source;
   let cursor = ""; // id of the newest event that came
-  let epoch = "";
+  let epoch = ""; // empty after a gap that led into another one, until something tells which
   let covered = 0; // what came, or was looked for, reaches to this offset
   let failures = 0;
   let reason = "";
@@ -64,43 +64,48 @@ export function openStream(base, { names, replay, onOpen, onEvent, onGap, onStat
   function gap({ data }) {
     const hole = JSON.parse(data);
     covered = hole.first - 1;
+    if (hole.reason === "epoch") {
+      epoch = "";
+      if (hole.missed !== null) covered = hole.last; // a part of it came before, under the last epoch's ids
+    }
     onGap(hole);
   }
 
   function received({ type, data, lastEventId }) {
     cursor = lastEventId;
+    epoch = epochOf(lastEventId);
     const offset = offsetOf(lastEventId);
     if (offset > covered + 1) look(covered, offset - 1);
     covered = Math.max(covered, offset);
-    if (catalogue.has(type)) onEvent(JSON.parse(data), offset);
-    else receivedCustom(JSON.parse(data), offset);
+    if (catalogue.has(type)) onEvent(JSON.parse(data), lastEventId);
+    else receivedCustom(JSON.parse(data), lastEventId);
   }
 
-  function receivedCustom(event, offset) {
-    if (seen.has(offset)) return;
-    seen.add(offset);
+  function receivedCustom(event, id) {
+    if (seen.has(id)) return;
+    seen.add(id);
     if (seen.size > REMEMBERED) seen.delete(seen.values().next().value);
     if (!custom.has(event.type) && custom.size < MAX_NAMES) {
       custom.add(event.type);
       source.addEventListener(event.type, received);
     }
-    onEvent(event, offset);
+    onEvent(event, id);
   }
 
-  /** Ask the log for custom events between two offsets; one look after the other. */
+  /** Ask the log for custom events between two offsets of this epoch; one look after the other. */
   function look(after, last) {
-    const asked = epoch;
+    let from = `${epoch}.${after}`;
     const work = async () => {
-      while (after < last && asked === epoch) {
-        const limit = Math.min(PAGE, last - after);
-        const url = `${base}/events?after=${asked}.${after}&limit=${limit}`;
+      while (offsetOf(from) < last) {
+        const limit = Math.min(PAGE, last - offsetOf(from));
+        const url = `${base}/events?after=${from}&limit=${limit}`;
         const answer = await fetch(url, { headers: { accept: "application/json" } });
-        if (!answer.ok) return; // trimmed meanwhile
+        if (!answer.ok) return; // trimmed or reset meanwhile
         const { events } = await answer.json();
         if (!events.length) return;
-        after = offsetOf(events.at(-1).position);
+        from = events.at(-1).position; // of a newer epoch, if that kept everything
         for (const { position, event } of events) {
-          if (!catalogue.has(event.type)) receivedCustom(event, offsetOf(position));
+          if (!catalogue.has(event.type)) receivedCustom(event, position);
         }
       }
     };
@@ -112,7 +117,8 @@ export function openStream(base, { names, replay, onOpen, onEvent, onGap, onStat
     const answer = await fetch(`${base}/position`).catch(() => null);
     if (!answer?.ok) return;
     const { epoch: current, last } = await answer.json();
-    if (current !== epoch || last <= covered) return;
+    epoch ||= current;
+    if (last <= covered) return;
     look(covered, last);
     covered = last;
   }
@@ -152,4 +158,5 @@ export function openStream(base, { names, replay, onOpen, onEvent, onGap, onStat
   };
 }
 
+const epochOf = (id) => id.slice(0, id.indexOf("."));
 const offsetOf = (id) => Number(id.slice(id.indexOf(".") + 1));
