@@ -209,6 +209,21 @@ async def test_a_run_that_replaces_begins_an_epoch_which_is_a_declared_gap(bench
     await awaited(lambda: "1 gap" in dashboard.children[0].value, "the line says so")
 
 
+async def test_a_reset_begins_an_epoch_straight_and_over_http(bench):
+    old = await bench.publish("my_note", {"n": 1})
+    assert len(bench.frame(replay="all")) == 1
+    position = bench.reset()
+    assert (position.first, position.last) == (1, 0)
+    new = await bench.publish("my_note", {"n": 2})
+    assert old.epoch != new.epoch == position.epoch
+    await awaited(lambda: bench.frame()["data.n"].tolist() == [1, 2], "the new epoch's event")
+    assert [gap.reason for gap in bench.ledger().gaps] == ["epoch"]
+    async with await Workbench.connect(bench.url) as other:
+        assert other.reset("notebook").epoch not in (old.epoch, new.epoch)
+        with pytest.raises(StreamError, match="not a project name"):
+            other.reset("no name")
+
+
 async def test_reopening_a_dashboard_leaves_one_stream_and_no_widget(bench):
     bench.dashboard("apollo", fps=10)
     gc.collect()

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from syndarix_rt.broker import Broker, Publisher
 from syndarix_rt.broker.factory import open_broker
 from syndarix_rt.client import HttpPublisher
-from syndarix_rt.delivery import Published
+from syndarix_rt.delivery import Position, Published
 from syndarix_rt.errors import ProjectBusy
 from syndarix_rt.events import Event
 from syndarix_rt.playback import claim
@@ -44,6 +44,11 @@ class Outlet:
         """
         publisher = await self._publisher(events[0].project)
         return await publisher.publish(events)
+
+    async def reset(self, project: str) -> Position:
+        """Delete the project's log and begin a new epoch; where it starts."""
+        publisher = await self._publisher(project)
+        return await publisher.reset()
 
     @asynccontextmanager
     async def claim(

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import msgspec
 
 from syndarix_rt.client import parse_server_url
-from syndarix_rt.delivery import Ledger, Published
+from syndarix_rt.delivery import Ledger, Position, Published
 from syndarix_rt.errors import StreamError, SyndarixError
 from syndarix_rt.events import Event, is_project_name
 from syndarix_rt.notebook.background import Background
@@ -191,6 +191,16 @@ class Workbench:
     def publish_sync(self, type: str, data: dict[str, Any] | msgspec.Struct, **attributes: Any) -> Published:  # noqa: A002 - see publish
         """As `publish`, for code that cannot await."""
         return self._parts.background.run(self._parts.outlet.publish([self._event(type, data, attributes)]))
+
+    def reset(self, project: str | None = None) -> Position:
+        """Delete a project's log and begin a new epoch, as ``play(…, replace=True)`` does; where it starts.
+
+        Who receives it is told of a gap. What this notebook received stays in its `frame`.
+
+        Raises:
+            BrokerUnavailable: Redis or the server stays away.
+        """
+        return self._parts.background.run(self._parts.outlet.reset(_checked(project or self.project)))
 
     def _event(self, event_type: str, data: dict[str, Any] | msgspec.Struct, attributes: dict[str, Any]) -> Event:
         given: dict[str, Any] = {
