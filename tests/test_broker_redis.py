@@ -10,6 +10,7 @@ from broker_contract import CHANNEL, DEADLINE_S, BrokerContract, Consumer, event
 from redis_server import PASSWORD, RedisServer
 
 from syndarix_rt.broker import RedisBroker, Retention
+from syndarix_rt.broker.endpoint import CONNECTIONS
 from syndarix_rt.broker.scripts import PUBLISH
 from syndarix_rt.delivery.resume import Position
 from syndarix_rt.errors import BrokerError, BrokerUnavailable
@@ -325,6 +326,33 @@ async def test_tails_that_leave_before_they_are_subscribed_do_no_harm(open_broke
         await tail.aclose()
         async with contextlib.aclosing(broker.tail(CHANNEL)) as other:
             assert isinstance(await asyncio.wait_for(anext(other), DEADLINE_S), Position)
+
+
+async def test_nothing_is_compared_for_tails_that_left_before_they_were_subscribed(open_broker):
+    broker = open_broker()
+    async with following(broker, "project:{first}"):
+        for n in range(50):
+            beginning = asyncio.create_task(anext(tail := broker.tail(f"project:{{p{n}}}")))
+            for _ in range(n % 10):
+                await asyncio.sleep(0)
+            beginning.cancel()
+            await asyncio.gather(beginning, return_exceptions=True)
+            await tail.aclose()
+        async with following(broker, "project:{last}"):  # its acknowledgement comes after all others
+            assert broker._subscriptions._standing == {"project:{first}", "project:{last}"}
+
+
+async def test_a_command_that_waits_in_line_leaves_no_connection_behind_a_close(open_broker):
+    broker = open_broker()
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(CONNECTIONS):
+            await stack.enter_async_context(broker._endpoint._connection())
+        waiting = asyncio.create_task(broker.ping())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        await broker.aclose()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert broker._endpoint._idle == []
 
 
 async def test_a_user_who_may_not_subscribe_is_told(open_broker, client, shared_server):

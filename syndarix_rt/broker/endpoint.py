@@ -127,7 +127,7 @@ class Endpoint:
                         yield connection
                 finally:
                     if connection.is_connected:
-                        if idle is self._idle:
+                        if idle is self._idle and not self._closed:
                             idle.append(connection)
                         else:
                             await connection.disconnect(nowait=True)

@@ -282,6 +282,10 @@ class Subscriptions:
                     self._standing.add(name)
                     for feed in self._feeds.get(name, ()):
                         feed.acknowledged()
+            elif kind == b"unsubscribe":
+                name = reply[1].decode()
+                if name not in self._pending:  # whose subscription was acknowledged after it had been given up
+                    self._standing.discard(name)
         raise TimeoutError(f"silent for {SILENCE_S:g} s")
 
     async def _compare(self) -> None:
