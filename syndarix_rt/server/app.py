@@ -11,7 +11,7 @@ from syndarix_rt.errors import BrokerUnavailable
 from syndarix_rt.server import access, problems
 from syndarix_rt.server.hub import Hub
 from syndarix_rt.server.pages import pages
-from syndarix_rt.server.projects import _Rates, projects
+from syndarix_rt.server.projects import Rates, projects
 from syndarix_rt.server.settings import Settings
 
 __all__ = ["create_app"]
@@ -27,7 +27,7 @@ def create_app(broker: Broker, settings: Settings | None = None) -> Quart:
     app = Quart("syndarix_rt.server", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BATCH_BYTES + 64 * 1024  # a full batch as a JSON array, with its commas
     hub = app.extensions["syndarix_rt"] = Hub(broker, settings)
-    app.extensions["syndarix_rt_rates"] = _Rates()
+    app.extensions["syndarix_rt_rates"] = Rates()
     problems.install(app)
     access.install(app, settings)
     app.register_blueprint(pages)

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from syndarix_rt.broker.protocol import MAX_BATCH_BYTES, MAX_BATCH_EVENTS
+from syndarix_rt.delivery.batch import encode_all
 from syndarix_rt.errors import EventError
 from syndarix_rt.events import Event, decode_batch
 from syndarix_rt.server.problems import Problem, bad_request
@@ -44,18 +45,10 @@ def read_batch(body: bytes, content_type: str, project: str, *, decisions: bool)
             403, "reserved-type", f"{DECISION} is written by POST …/approvals/{{id}} only; nothing was stored."
         )
     events = [Event.from_dict(documents[0])] if single else decode_batch(documents)
-    now = datetime.now(UTC)
-    entries = []
-    for index, event in enumerate(events):
-        prefix = "$" if single else f"$[{index}]"
-        if event.project != project:
-            raise EventError(f"is {event.project!r}, but the URL says {project!r}", prefix + ".project")
-        if event.recordedtime is None:
-            event = msgspec.structs.replace(event, recordedtime=now)  # noqa: PLW2901 - the same event, completed
-        try:
-            entries.append(event.encode())
-        except EventError as error:
-            raise error.within(prefix) from error
+    try:
+        entries = encode_all(events, project, recordedtime=datetime.now(UTC))
+    except EventError as error:
+        raise (EventError(error.reason, "$" + error.path.removeprefix("$[0]")) if single else error) from error
     size = sum(map(len, entries))
     if size > MAX_BATCH_BYTES:
         raise Problem(413, "batch-too-large", f"{size} bytes in one batch; at most {MAX_BATCH_BYTES}.")

@@ -21,7 +21,7 @@ from syndarix_rt.server.ingress import read_batch
 from syndarix_rt.server.problems import Problem, bad_request
 from syndarix_rt.server.stream import Start, Stream
 
-__all__ = ["projects"]
+__all__ = ["Rates", "projects"]
 
 projects = Blueprint("projects", __name__, url_prefix="/projects")
 
@@ -66,7 +66,7 @@ async def list_projects() -> Response:
     hub = _hub()
     names = await hub.broker.projects()
     positions = await asyncio.gather(*(hub.broker.position(project_channel(name)) for name in names))
-    rates: _Rates = current_app.extensions["syndarix_rt_rates"]
+    rates: Rates = current_app.extensions["syndarix_rt_rates"]
     return _json(
         {
             "projects": [
@@ -84,7 +84,7 @@ async def list_projects() -> Response:
     )
 
 
-class _Rates:
+class Rates:
     """Events per second of each project, from the positions at successive requests."""
 
     def __init__(self) -> None:
@@ -194,9 +194,10 @@ async def _history(channel: str, types: TypeFilter | None, *, ndjson: bool) -> R
 def _limit(text: str | None) -> int:
     if text is None:
         return HISTORY_DEFAULT
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:5]) <= HISTORY_LIMIT):
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= 4 else 0  # noqa: PLR2004 - of HISTORY_LIMIT
+    if not 1 <= number <= HISTORY_LIMIT:
         raise bad_request(f"limit must be 1 to {HISTORY_LIMIT}, not {text[:50]!r}.")
-    return int(text)
+    return number
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
