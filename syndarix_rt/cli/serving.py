@@ -198,7 +198,7 @@ async def open_server(
 
     # The log is for people: it must not mix with what the command prints.
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    with _bind(settings.host, port) as sock:
+    with _bind(settings, port) as sock:
         broker, remark = await broker_or_memory(redis_url, namespace=namespace, retention=retention or Retention())
         try:
             if remark:
@@ -211,18 +211,18 @@ async def open_server(
             await broker.aclose()
 
 
-def _bind(host: str, port: int | None) -> socket.socket:
+def _bind(settings: Settings, port: int | None) -> socket.socket:
     from syndarix_rt.server import bind
 
     try:
-        return bind(host, PORT if port is None else port, or_next_free=port is None)
+        return bind(settings.host, PORT if port is None else port, or_next_free=port is None, stall_s=settings.stall_s)
     except OSError as error:
         reason = error.strerror or str(error)
         hint = (
             "choose another with --port (0: any free one)" if error.errno == errno.EADDRINUSE else "see --host, --port"
         )
         raise SyndarixError(
-            f"cannot listen on {host}, port {PORT if port is None else port}: {reason}; {hint}"
+            f"cannot listen on {settings.host}, port {PORT if port is None else port}: {reason}; {hint}"
         ) from error
 
 

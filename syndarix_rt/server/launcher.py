@@ -36,9 +36,16 @@ GRACE_S = 1.0
 """After the drain, requests in flight may still end for so long; then all connections are cut."""
 
 PORTS_TRIED = 100
+"""More busy ports in a row than this are no coincidence."""
 
 
-def bind(host: str, port: int, *, or_next_free: bool = False, stall_s: float = 30.0) -> socket.socket:
+def bind(
+    host: str,
+    port: int,
+    *,
+    or_next_free: bool = False,
+    stall_s: float = 30.0,  # as `Settings`
+) -> socket.socket:
     """A listening socket, whose options its connections inherit.
 
     Args:
@@ -51,7 +58,8 @@ def bind(host: str, port: int, *, or_next_free: bool = False, stall_s: float = 3
         OSError: the port is busy, or the address is not ours.
     """
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    for candidate in range(port, min(port + (PORTS_TRIED if or_next_free and port else 1), 65536)):
+    last = min(port + PORTS_TRIED - 1, 65535) if or_next_free and port else port
+    for candidate in range(port, last + 1):
         sock = socket.socket(family, kind, protocol)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -69,11 +77,11 @@ def bind(host: str, port: int, *, or_next_free: bool = False, stall_s: float = 3
             sock.listen(BACKLOG)
         except OSError:
             sock.close()
-            if candidate + 1 >= min(port + (PORTS_TRIED if or_next_free and port else 1), 65536):
+            if candidate == last:
                 raise
         else:
             return sock
-    raise OSError(f"no free port from {port} on")  # not reached: the last failure is raised above
+    raise AssertionError("the last failure was raised")
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
