@@ -7,11 +7,11 @@ from fnmatch import translate
 
 from syndarix_rt.errors import FilterError
 from syndarix_rt.events import CATEGORIES, category_of
+from syndarix_rt.events.catalogue import TYPE_PATTERN
 
 __all__ = ["TypeFilter"]
 
 _GLOB = re.compile(r"[a-z0-9_*]+")
-_TYPE = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)+")
 _MAX_WORDS = 64  # three times the catalogue; more is a mistake or an attack
 _MEMO_LIMIT = 1024  # publishers may invent types without end
 
@@ -41,7 +41,7 @@ class TypeFilter:
         for word in words:
             if not word:
                 raise FilterError("types: an empty word; leave 'types' out to get everything")
-            known = word in CATEGORIES or (_GLOB if "*" in word else _TYPE).fullmatch(word)
+            known = word in CATEGORIES or (_GLOB if "*" in word else TYPE_PATTERN).fullmatch(word)
             if not known:
                 raise FilterError(
                     f"types: {word[:64]!r} is no category ({', '.join(CATEGORIES)}), no glob and no type name"
