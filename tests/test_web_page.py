@@ -238,6 +238,21 @@ async def test_after_a_reset_the_page_shows_the_new_epoch_and_all_its_events(ope
             assert await page.page.locator("#position").get_attribute("title") == f"{epoch}.3"
 
 
+async def test_on_a_phone_the_data_stand_below_their_event_and_nothing_is_wider_than_the_window(open_page):
+    async with running() as server:
+        data = {"text": "x" * 250}
+        await server.broker.publish(CHANNEL, [event(1, data=data).encode()])
+        async with open_page(f"{server.url}/p/apollo") as page:
+            await page.page.set_viewport_size({"width": 390, "height": 844})
+            cells = page.page.locator("#log tr td")
+            await cells.first.wait_for()
+            time, kind, shown = [await cell.bounding_box() for cell in await cells.all()]
+            assert time["y"] == kind["y"]
+            assert shown["y"] >= time["y"] + time["height"]
+            assert shown["width"] > 300
+            assert await page.page.evaluate("document.documentElement.scrollWidth") == 390
+
+
 async def test_the_list_of_projects_leads_to_their_pages(open_page):
     async with running(token="s3cret") as server, open_page(f"{server.url}/?key=s3cret") as page:
         assert await page.page.locator("#empty").is_visible()
