@@ -21,8 +21,9 @@ demo: $(VENV)/base
 lab: $(VENV)/lab
 	@$(BIN)/syndarix-rt lab $(ARGS)
 
+# Two at a time: most tests wait for servers that they start. More would starve those servers on a small machine.
 test: $(VENV)/test
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
 check: $(VENV)/test
 	$(BIN)/ruff check
