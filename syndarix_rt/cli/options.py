@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COUNT",
     "EVENT_ID",
+    "ORIGIN",
     "PORTS",
     "PROJECT",
     "REPLAY",
@@ -111,6 +112,15 @@ def _token(text: str) -> str:
     return text
 
 
+def _origin(text: str) -> str:
+    # As browsers write it, for it is compared letter by letter.
+    if not re.fullmatch(r"https?://[^/?#@\sA-Z]+", text):
+        raise ValueError(
+            f"{text!r} is no origin: give scheme, host and port in small letters, such as https://a.example."
+        )
+    return text
+
+
 def _url(text: str) -> str:
     from syndarix_rt.client import parse_server_url
 
@@ -137,6 +147,7 @@ SPEED = _Value("X|max", _speed)
 RETENTION = _Value("EVENTS,AGE,SIZE", _retention)
 PROJECT = _Value("NAME", _project)
 TOKEN = _Value("SECRET", _token)
+ORIGIN = _Value("ORIGIN", _origin)
 URL = _Value("URL", _url)
 TYPES = _Value("LIST", _types)
 EVENT_ID = _Value("ID", EventId.parse)

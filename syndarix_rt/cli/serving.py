@@ -18,7 +18,7 @@ import click
 
 from syndarix_rt._version import __version__
 from syndarix_rt.cli.console import run, say
-from syndarix_rt.cli.options import COUNT, PORTS, RETENTION, TOKEN, option, redis_url_option
+from syndarix_rt.cli.options import COUNT, ORIGIN, PORTS, RETENTION, TOKEN, option, redis_url_option
 from syndarix_rt.cli.tools import new_token
 from syndarix_rt.errors import SyndarixError
 
@@ -71,9 +71,9 @@ def listening(command: Any) -> Any:
 )
 @option(
     "--cors-origin",
+    type=ORIGIN,
     multiple=True,
     show_default="none",
-    metavar="ORIGIN",
     help="A site whose pages may read and write here. Repeatable.",
 )
 @option(
