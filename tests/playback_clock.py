@@ -25,6 +25,11 @@ def ticks(count, every_s=1.0):
     return [event_at(number * every_s, number) for number in range(count)]
 
 
+def lines_of(events):
+    """The recording of these events."""
+    return b"".join(event.encode() + b"\n" for event in events)
+
+
 class Clock:
     """Wall time by hand: ``monotonic`` and ``sleep`` for a `Player`."""
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from syndarix_rt import Event, EventId
 from syndarix_rt.errors import EventError
-from syndarix_rt.events import MAX_EVENT_BYTES, decode_batch, encode_lines
+from syndarix_rt.events import MAX_EVENT_BYTES, decode_batch
 from syndarix_rt.events.event import MAX_DEPTH
 
 GOOD = {
@@ -87,12 +87,6 @@ def test_nan_is_written_as_null():
     time = datetime(2026, 1, 1, tzinfo=UTC)
     event = Event.new("loss_measured", {"loss": float("nan"), "best": float("-inf")}, project="p", id="i", time=time)
     assert event.to_dict()["data"] == {"loss": None, "best": None}
-
-
-def test_lines_are_events_each_with_a_line_end():
-    event = Event.from_dict(GOOD)
-    assert encode_lines([event, event]) == (event.encode() + b"\n") * 2
-    assert encode_lines([]) == b""
 
 
 # ---- what an event carries besides its value ----------------------------------------------------------------------

@@ -13,17 +13,17 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from playback_clock import Clock, event_at, ticks
+from playback_clock import Clock, event_at, lines_of, ticks
 
 from syndarix_rt.errors import RecordingError
-from syndarix_rt.events import Event, EventId, encode_lines
+from syndarix_rt.events import Event, EventId
 from syndarix_rt.playback import RecordingWriter, read_recording, replay, write_recording
 
 
 def test_a_recording_holds_one_event_a_line_and_is_read_back_the_same(tmp_path):
     path = tmp_path / "a.jsonl"
     assert write_recording(path, iter(ticks(10))) == 10
-    assert path.read_bytes() == encode_lines(ticks(10))
+    assert path.read_bytes() == lines_of(ticks(10))
     assert list(read_recording(path)) == ticks(10)
 
 
@@ -161,19 +161,19 @@ def test_a_name_that_cannot_be_written_is_reported_before_any_event(tmp_path, na
 
 def test_a_packed_recording_is_read(tmp_path):
     path = tmp_path / "a.jsonl.gz"
-    path.write_bytes(gzip.compress(encode_lines(ticks(5))))
+    path.write_bytes(gzip.compress(lines_of(ticks(5))))
     assert list(read_recording(path)) == ticks(5)
 
 
 def test_empty_lines_other_line_ends_and_a_missing_last_one_are_read(tmp_path):
     path = tmp_path / "a.jsonl"
-    path.write_bytes(b"\n" + encode_lines(ticks(3)).replace(b"\n", b"\r\n") + b"  \n" + event_at(3, 3).encode())
+    path.write_bytes(b"\n" + lines_of(ticks(3)).replace(b"\n", b"\r\n") + b"  \n" + event_at(3, 3).encode())
     assert list(read_recording(path)) == [*ticks(3), event_at(3, 3)]
 
 
 def good_then(tmp_path, rest, name="a.jsonl"):
     path = tmp_path / name
-    path.write_bytes(encode_lines(ticks(3)) + rest)
+    path.write_bytes(lines_of(ticks(3)) + rest)
     return path
 
 
@@ -230,7 +230,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 @pytest.mark.parametrize("damage", ["cut", "garbage", "not packed"])
 def test_a_damaged_packed_recording_is_reported(tmp_path, damage):
     path = tmp_path / "a.jsonl.gz"
-    packed = gzip.compress(encode_lines(ticks(2000)))
+    packed = gzip.compress(lines_of(ticks(2000)))
     half = len(packed) // 2
     path.write_bytes(
         {

@@ -11,7 +11,6 @@ from syndarix_rt.events.event import (
     Event,
     EventId,
     decode_batch,
-    encode_lines,
     is_project_name,
 )
 
@@ -25,6 +24,5 @@ __all__ = [
     "EventType",
     "category_of",
     "decode_batch",
-    "encode_lines",
     "is_project_name",
 ]

@@ -8,7 +8,6 @@ the same bytes. Times are in UTC and written with six decimals, always.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from types import NoneType
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ import msgspec
 from syndarix_rt.errors import EventError
 from syndarix_rt.events.catalogue import CATALOGUE, TYPE_PATTERN, category_of
 
-__all__ = ["MAX_DEPTH", "MAX_EVENT_BYTES", "Event", "EventId", "decode_batch", "encode_lines", "is_project_name"]
+__all__ = ["MAX_DEPTH", "MAX_EVENT_BYTES", "Event", "EventId", "decode_batch", "is_project_name"]
 
 MAX_EVENT_BYTES = 64 * 1024
 """Largest encoded event. Room for a long log excerpt, small enough that 1,000 of them are no danger to a reader."""
@@ -336,8 +335,3 @@ def _check(event: Event) -> None:
             msgspec.convert(event.data, line.payload)
         except msgspec.ValidationError as error:
             raise _located(error, "$.data") from None
-
-
-def encode_lines(events: Iterable[Event]) -> bytes:
-    """Events as JSON Lines: one a line, each with a line end."""
-    return b"".join(event.encode() + b"\n" for event in events)
