@@ -18,11 +18,16 @@ from datetime import UTC, datetime, timedelta
 import psutil
 import pytest
 from ipywidgets.widgets.widget import _instances
+from serving import running
 
+from syndarix_rt.client import StreamState
 from syndarix_rt.errors import EventError, ScenarioError, StreamError, SyndarixError
 from syndarix_rt.events import Event
 from syndarix_rt.notebook import Dashboard, Workbench
+from syndarix_rt.notebook.feed import Feed
+from syndarix_rt.notebook.workbench import _redis_behind
 from syndarix_rt.simulation import Scenario
+from syndarix_rt.state import announce_server
 
 DEADLINE_S = 20
 
@@ -282,14 +287,13 @@ async def test_a_forgotten_workbench_is_closed(redis_url):
 
 async def test_children_end_with_a_killed_kernel_and_outlive_an_interrupt(redis_url):
     script = (
-        "import asyncio, psutil, sys, time\n"
+        "import asyncio, os, psutil, signal, sys, time\n"
         "from syndarix_rt.notebook import Workbench\n"
         "bench = asyncio.run(Workbench.start(redis_url=sys.argv[1]))\n"
         "bench.play('demo_small')\n"
+        "signal.signal(signal.SIGINT, lambda *_: os.write(1, b'interrupted\\n'))\n"  # before anybody can send one
         "print(*(child.pid for child in psutil.Process().children()), flush=True)\n"
-        "while True:\n"
-        "    try: time.sleep(60)\n"
-        "    except KeyboardInterrupt: print('interrupted', flush=True)\n"
+        "time.sleep(60)\n"
     )
     with started(script, redis_url) as kernel:
         children = [psutil.Process(int(pid)) for pid in (await asyncio.to_thread(kernel.stdout.readline)).split()]
@@ -326,6 +330,29 @@ async def test_a_redis_may_be_named_and_gets_a_server_if_it_has_none(redis_url):
             assert second.url == first.url
             await second.publish("my_note", {})
         assert len(first.frame()) == 1
+
+
+def test_the_namespace_of_a_server_is_known_by_the_url_of_a_page_too():
+    redis_url = "redis://127.0.0.1:1"
+    with announce_server("http://127.0.0.1:1/?key=k", memory=False, broker_url=redis_url, namespace="team:"):
+        assert _redis_behind("http://127.0.0.1:1/p/apollo?key=k", redis_url).namespace == "team:"
+        assert _redis_behind("http://127.0.0.1:2/?key=k", redis_url).namespace == ""
+
+
+async def test_a_feed_that_ends_by_a_fault_of_ours_does_not_look_live():
+    def broken_clock():
+        raise OSError("no clock")
+
+    async with running() as server:
+        feed = Feed(server.url, "apollo", clock=broken_clock)
+        await feed.start()
+        await server.publish(1)
+        async with asyncio.timeout(DEADLINE_S):
+            while feed.state is not StreamState.CLOSED:
+                await asyncio.sleep(0.01)
+        assert feed.reason == "no clock"
+        with pytest.raises(OSError, match="no clock"):
+            await feed.aclose()
 
 
 async def test_without_any_server_connecting_says_what_to_do():

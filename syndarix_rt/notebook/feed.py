@@ -146,8 +146,10 @@ class Feed:
                 count += 1
                 if count % GIVE_WAY_EVERY == 0:
                     await asyncio.sleep(0)
-        except SyndarixError as error:
-            self._failure = str(error)
+        except Exception as error:
+            self._failure = str(error) or type(error).__name__  # whatever it is: a feed that ended must not look live
+            if not isinstance(error, SyndarixError):
+                raise
 
     def _keep(self, event: Event) -> None:
         assert event.position is not None

@@ -375,8 +375,9 @@ def _redis_behind(url: str, redis_url: str | None) -> ServerEndpoint | None:
     """Where to publish past a server that runs; None unless a Redis was named."""
     if redis_url is None:
         return None
+    base_url = parse_server_url(url).base_url  # a pasted URL is often that of a project's page
     for server in running_servers():
-        if server.url == url and server.broker_url == redis_url:
+        if parse_server_url(server.url).base_url == base_url and server.broker_url == redis_url:
             return server  # which knows the namespace, too
     return ServerEndpoint(url=url, pid=0, started=datetime.now(UTC), memory=False, broker_url=redis_url)
 
