@@ -7,6 +7,8 @@
 * :mod:`~syndarix_rt.server.ingress`: events from outside
 * :mod:`~syndarix_rt.server.access`: who may come in
 * :mod:`~syndarix_rt.server.pages`: the web page
+* :mod:`~syndarix_rt.server.problems`: errors as problem documents (RFC 9457)
+* :mod:`~syndarix_rt.server.settings`: `Settings`
 * :mod:`~syndarix_rt.server.launcher`: Hypercorn, signals, draining
 """
 
