@@ -6,7 +6,7 @@
   ``subscriptions`` (Pub/Sub) and ``reader`` (the sans-IO core that repairs a tail from the log)
 * :mod:`~syndarix_rt.broker.publisher`: `Publisher`, which gets events into a project's log exactly once
 * :mod:`~syndarix_rt.broker.factory`: `open_broker`, which takes the Redis that was named, else the embedded one
-* :mod:`~syndarix_rt.broker.embedded`: the embedded Redis, one per user: the server from ``binary``, ended by ``watchdog``
+* :mod:`~syndarix_rt.broker.embedded`: the embedded Redis, one per user: found by ``binary``, ended by ``watchdog``
 
 ``redis`` is loaded when `RedisBroker` is first asked for.
 """
