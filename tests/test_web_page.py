@@ -272,3 +272,13 @@ def test_all_urls_of_the_pages_are_relative_so_that_a_prefix_does_no_harm():
                 file.name
             )
             assert not re.findall("<style|onclick", text)  # the Content-Security-Policy forbids them
+
+
+async def test_an_events_data_begin_with_what_is_particular_to_it(open_page):
+    async with running() as server:
+        data = {"run_id": "r-1", "agent_id": "a-1", "role": "tester", "issue_id": "i-1", "gen_ai.tool.name": "shell"}
+        await server.broker.publish(CHANNEL, [event(1, type="agent_activity", data=data).encode()])
+        async with open_page(f"{server.url}/p/apollo") as page:
+            text = page.page.get_by_text('"gen_ai.tool.name":"shell"')
+            await text.wait_for()
+            assert (await text.inner_text()).startswith('{"agent_id":"a-1","gen_ai.tool.name":"shell","role":"tester"')

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from syndarix_rt.client import EventStream, StreamState
     from syndarix_rt.events import EventId
 
+COMMON = ("role", "issue_id", "branch", "run_id")
+"""What the events of a run have in common stands last in a line, where a narrow terminal cuts it off."""
+
 COLOURS = {"agent": "cyan", "project": "yellow", "git": "green", "workflow": "magenta", "pipeline": "blue"}
 """By category; what failed is red."""
 
@@ -147,7 +150,8 @@ def _write_json(event: Event) -> None:
 
 def _write_line(event: Event) -> None:
     """Time, type, subject and the payload's plain values, without anything that moves a terminal's cursor."""
-    plain = [f"{key}={value}" for key, value in event.data.items() if isinstance(value, str | int | float)]
+    values = sorted(event.data.items(), key=lambda item: item[0] in COMMON)
+    plain = [f"{key}={value}" for key, value in values if isinstance(value, str | int | float)]
     told = [text for text in (event.subject or "", *plain) if text.partition("=")[2] != event.subject]
     text = "".join(character if character.isprintable() else "?" for character in "  ".join(told))
     head = f"{event.time:%H:%M:%S}  {event.type:<18}  "

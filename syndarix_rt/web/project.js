@@ -10,6 +10,8 @@ const LOG_ROWS = 200;
 const RATE_S = 10;
 const DATA_CHARACTERS = 300; // of an event's data in the log; the rest is cut off by the window anyway
 
+const COMMON = ["role", "issue_id", "branch", "run_id"]; // what the events of a run have in common is told last
+
 const project = decodeURIComponent(location.pathname.split("/").pop());
 const base = `../projects/${encodeURIComponent(project)}`;
 const $ = (id) => document.getElementById(id);
@@ -58,7 +60,7 @@ openStream(base, {
     countRecent(published);
     const line = counts.get(event.type) ?? addCount(event.type);
     line.events += 1;
-    fresh.push({ published, type: event.type, text: JSON.stringify(event.data).slice(0, DATA_CHARACTERS) });
+    fresh.push({ published, type: event.type, text: told(event.data) });
     if (fresh.length > LOG_ROWS) fresh.shift();
     changed = true;
   },
@@ -156,4 +158,11 @@ function swatch(type) {
 function clock(seconds) {
   const time = new Date(seconds * 1000);
   return `${time.toLocaleTimeString("en-GB")}.${String(time.getMilliseconds()).padStart(3, "0")}`;
+}
+
+/** An event's data in one line, the telling first. */
+function told(data) {
+  const keys = Object.keys(data);
+  const order = [...keys.filter((key) => !COMMON.includes(key)), ...COMMON.filter((key) => key in data)];
+  return JSON.stringify(Object.fromEntries(order.map((key) => [key, data[key]]))).slice(0, DATA_CHARACTERS);
 }
