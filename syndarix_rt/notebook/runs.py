@@ -19,6 +19,10 @@ POLL_S = 0.05
 _REPORT = re.compile(r"([\d,]+) events published")
 
 
+STOP_S = 5.0
+"""The batch in flight gets so long; a server that is gone would have it tried again for half a minute."""
+
+
 class Run(ABC):
     """Something that plays events into a project.
 
@@ -142,4 +146,6 @@ class PlayerRun(Run):
 
     async def _stop(self) -> None:
         self._player.stop()
-        await asyncio.wait([asyncio.wrap_future(self._task)])
+        task = asyncio.wrap_future(self._task)
+        await asyncio.wait([task], timeout=STOP_S)
+        task.cancel()

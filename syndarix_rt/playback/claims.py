@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
-from syndarix_rt.errors import BrokerError, ProjectBusy
+from syndarix_rt.errors import ProjectBusy, SyndarixError
 
 __all__ = ["Claimable", "claim"]
 
@@ -100,11 +100,13 @@ async def claim(
     async def keep() -> None:
         while True:
             await sleep(refresh_s)
-            with suppress(BrokerError):  # the next refresh tells whether somebody took it meanwhile
+            try:
                 holder = await publisher.claim(run, ttl_s)
-                if holder != run:
-                    on_lost(ProjectBusy(f"{holder} took over project {project!r} from {run}"))
-                    return
+            except SyndarixError:  # the next refresh tells whether somebody took it meanwhile
+                continue
+            if holder != run:
+                on_lost(ProjectBusy(f"{holder} took over project {project!r} from {run}"))
+                return
 
     keeper = asyncio.create_task(keep())
     try:
@@ -112,7 +114,7 @@ async def claim(
     finally:
         keeper.cancel()
         await asyncio.wait({keeper})
-        with suppress(BrokerError):
+        with suppress(SyndarixError):
             await publisher.release(run)
         if not keeper.cancelled():
             keeper.result()  # raises what on_lost raised
