@@ -156,7 +156,8 @@ async def test_giving_up_says_how_many_are_in(broker):
 async def test_after_a_cancelled_publish_the_next_one_counts_as_new(broker, publisher):
     broker.away = 10**9
     publishing = asyncio.create_task(publisher.publish([event(1)]))
-    await asyncio.sleep(0.01)
+    while not broker.sent:
+        await asyncio.sleep(0)
     publishing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await publishing
