@@ -28,6 +28,16 @@ def numbered(first, last):
     return [b'{"n":%d}' % n for n in range(first, last + 1)]
 
 
+async def once_it_is_back(call):
+    """The result of ``call()``, tried again while the broker is away."""
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            try:
+                return await call()
+            except BrokerUnavailable:
+                await asyncio.sleep(0.01)
+
+
 async def eventually(check):
     """Wait until ``check()``, which may be async, gives something true, and give it back."""
     async with asyncio.timeout(DEADLINE_S):

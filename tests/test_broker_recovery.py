@@ -7,7 +7,7 @@ import contextlib
 
 import pytest
 import redis.asyncio
-from broker_contract import CHANNEL, DEADLINE_S, Consumer, eventually, following, numbered
+from broker_contract import CHANNEL, DEADLINE_S, Consumer, eventually, following, numbered, once_it_is_back
 from redis_server import RedisServer
 
 from syndarix_rt.broker import Publisher, RedisBroker
@@ -32,16 +32,6 @@ async def broker(server):
 async def away(change):
     """Do something to the server, while the event loop goes on."""
     await asyncio.to_thread(change)
-
-
-async def once_it_is_back(call):
-    """The result of ``call()``, tried again while the broker is away."""
-    async with asyncio.timeout(DEADLINE_S):
-        while True:
-            try:
-                return await call()
-            except BrokerUnavailable:
-                await asyncio.sleep(0.01)
 
 
 # ---- epochs
