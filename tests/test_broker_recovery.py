@@ -138,7 +138,7 @@ async def test_a_tail_survives_kills_and_its_consumer_misses_nothing(server, bro
             for _ in range(20):
                 n += 1
                 await once_it_is_back(
-                    lambda: publisher.publish(CHANNEL, numbered(n, n), producer="p", sequence=n)  # noqa: B023
+                    lambda: publisher.publish(CHANNEL, numbered(n, n), producer="p", sequence=n)  # noqa: B023 - called before n changes
                 )
             server.kill()
             server.start()

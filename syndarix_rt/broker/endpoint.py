@@ -94,7 +94,7 @@ class Endpoint:
         connection = self._new()
         with self.translated():
             async with asyncio.timeout(CONNECT_S):
-                await connection.connect()  # type: ignore[no-untyped-call]
+                await connection.connect()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
         return connection
 
     async def aclose(self) -> None:
@@ -106,7 +106,7 @@ class Endpoint:
         await self._drop_idle()
 
     def _new(self) -> Connection:
-        connection: Connection = self._connections.make_connection()  # type: ignore[no-untyped-call]
+        connection: Connection = self._connections.make_connection()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
         return connection
 
     @asynccontextmanager
@@ -123,7 +123,7 @@ class Endpoint:
                     async with asyncio.timeout(COMMAND_S):
                         if connection.is_connected and await connection.can_read():
                             await connection.disconnect(nowait=True)  # the server has closed it meanwhile
-                        await connection.connect()  # type: ignore[no-untyped-call]
+                        await connection.connect()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
                         yield connection
                 finally:
                     if connection.is_connected:

@@ -95,7 +95,7 @@ class Workbench:
         announced = next((server for server in running_servers() if server.pid == child.process.pid), None)
         if announced is None or announced.memory:
             # Once, in the cell that asked for it: what a person must know before losing events.
-            print("No Redis here: the server keeps all events in its memory, and they end with this workbench.")  # noqa: T201
+            print("No Redis here: the server keeps all events in its memory, and they end with this workbench.")  # noqa: T201 - see above
         return cls(_Parts(url, announced, child), _checked(project))
 
     @classmethod

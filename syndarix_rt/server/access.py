@@ -87,7 +87,7 @@ class _Guard:
             part for part in request.query_string.decode("latin-1").split("&") if part and not part.startswith("key=")
         )
         location = request.root_path + request.path + ("?" + query if query else "")
-        response: Response = redirect(location, 303)  # type: ignore[assignment]
+        response: Response = redirect(location, 303)  # type: ignore[assignment]  # typed as werkzeug's
         if self._settings.token:
             response.set_cookie(
                 _cookie_name(request),

@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException
 
 from syndarix_rt.errors import BrokerError, BrokerUnavailable, EventError, FilterError, PublishConflict
 
-__all__ = ["Problem", "install"]
+__all__ = ["Problem", "bad_request", "install"]
 
 RETRY_AFTER_S = 2
 """What a client is told when the broker is away: it is restarted within 3 s, or it takes a person."""

@@ -216,7 +216,7 @@ async def publish(project: str, run: str | None = None) -> Response:
     key = request.headers.get("idempotency-key")
     if key is not None and not 0 < len(key) <= KEY_CHARACTERS:
         raise bad_request(f"Idempotency-Key must have 1 to {KEY_CHARACTERS} characters.")
-    body: bytes = await request.get_data()  # type: ignore[assignment]
+    body: bytes = await request.get_data()  # type: ignore[assignment]  # str only if asked for
     entries = read_batch(body, request.mimetype, project, decisions=run is not None)
     producer = None
     if key is not None:
@@ -247,7 +247,7 @@ async def claim(project: str) -> Response:
     channel = _channel(project)
     if request.mimetype != "application/json":
         raise Problem(415, "unsupported-media-type", "Content-Type must be application/json.")
-    body: bytes = await request.get_data()  # type: ignore[assignment]
+    body: bytes = await request.get_data()  # type: ignore[assignment]  # str only if asked for
     try:
         wanted = msgspec.json.decode(body, type=_Claim)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
