@@ -69,6 +69,8 @@ class AgentStarted(_Agent, kw_only=True):
     """How often this issue has been worked on in this role, this run included."""
     concurrency: Annotated[int, Meta(ge=1)] | None = None
     """How many runs this agent may have open at once; absent: 1."""
+    queued_s: Seconds | None = None
+    """How long the work waited for an agent of this role before the run began."""
 
 
 class AgentActivity(_Agent, kw_only=True):
@@ -208,6 +210,11 @@ class ApprovalResolved(Payload, kw_only=True):
     by: Text | None = None
     comment: Annotated[str, Meta(max_length=4096)] | None = None
     waited_s: Seconds | None = None
+    """From the question to the decision."""
+    queued_s: Seconds | None = None
+    """Of it, how long it waited for a human after somebody took notice."""
+    busy_s: Seconds | None = None
+    """Of it, how long the decision kept a human busy, up to ``time``."""
     pr_id: Id | None = None
     run_id: Id | None = None
     issue_id: Id | None = None
