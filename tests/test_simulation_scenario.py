@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from syndarix_rt import Scenario
 from syndarix_rt.errors import ScenarioError
 from syndarix_rt.simulation import presets
-from syndarix_rt.simulation.scenario import Agents, Project
+from syndarix_rt.simulation.settings import Agents, PoissonArrivals, Project
 
 # ---- presets ------------------------------------------------------------------------------------------------------
 
@@ -29,7 +29,7 @@ def test_a_preset_plays_into_any_project(name):
 
 def test_steady_sprint_has_the_load_of_its_analytic_target():
     (project,) = Scenario.preset("steady_sprint").projects
-    assert (project.issues.rate_per_h, project.issues.arrivals) == (2, "poisson")
+    assert (project.issues.rate_per_h, project.issues.arrivals) == (2, PoissonArrivals())
     assert project.agents.developers == 5
 
 
@@ -84,7 +84,8 @@ WRONG = {
     "[issues]\nrate = 2": "issues.rate: unknown key; did you mean 'rate_per_h' (per hour)?",
     "[issues]\nrate_per_h = inf": "issues.rate_per_h: expected number <= 1000000000.0 (per hour), not inf",
     "[issues]\nrate_per_h = nan": "issues.rate_per_h: expected number >= 0.0 (per hour), not nan",
-    "[issues]\narrivals = 'possion'": "issues.arrivals: expected one of poisson, weibull, not 'possion'; did you mean",
+    "[issues]\narrivals.process = 'possion'": "issues.arrivals.process: expected one of poisson, gamma, weibull, mmpp2, "
+    "replay, not 'possion'; did you mean 'poisson'?",
     "[agents]\ndevelopper = 3": "agents.developper: unknown key; did you mean 'developers'?",
     "[agents]\ndevelopers = 0": "agents.developers: expected whole number >= 1, not 0",
     "[agents]\ndevelopers = 2.5": "agents.developers: expected whole number, got number, not 2.5",

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from syndarix_rt import Event, Scenario, Simulation, validate
 from syndarix_rt.errors import ScenarioError
 from syndarix_rt.events import CORE_TYPES
-from syndarix_rt.simulation.scenario import Project
+from syndarix_rt.simulation.settings import Project
 
 DEMO = Scenario.preset("demo_small")
 STEADY = Scenario.preset("steady_sprint")
@@ -277,7 +277,7 @@ few = st.integers(0, 2)
             "runs.calls_max": st.sampled_from([1, 150]),
             "runs.window_tokens": st.sampled_from([12_400, 200_000]),
             "issues.rate_per_h": st.sampled_from([0.0, 5.0, 1e6]),
-            "issues.arrivals": st.sampled_from(["poisson", "weibull"]),
+            "issues.arrivals": st.sampled_from([{"process": "poisson"}, {"process": "weibull", "shape": 0.47}]),
             "sprints.length_h": st.sampled_from([1e-4, 0.5]),
             "approvals.response_h.sigma": st.sampled_from([0.0, 10.0]),
         }

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import simpy
 
 from syndarix_rt.simulation.laws import repeats
-from syndarix_rt.simulation.scenario import Changes, Runs
+from syndarix_rt.simulation.settings import Changes, Runs
 
 if TYPE_CHECKING:
     from syndarix_rt.simulation.issue import IssueLife

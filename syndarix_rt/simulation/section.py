@@ -1,6 +1,7 @@
 """Checked parts of a scenario: immutable structs whose errors name the key, its unit, and the key that was meant.
 
 Units stand in the names of the keys, so an error can tell them: ``rate_per_h`` is per hour, ``gap_min`` in minutes.
+A table of several kinds says which one it is: ``law`` of a law of chance, ``process`` of arrivals, ``kind`` of a fault.
 """
 
 from __future__ import annotations
@@ -9,24 +10,31 @@ import re
 import reprlib
 from difflib import get_close_matches
 from functools import cache
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
 from syndarix_rt.errors import ScenarioError
 
-__all__ = ["Section", "build", "merge", "near_miss", "plain"]
+__all__ = ["UNITS", "Section", "build", "merge", "near_miss", "plain", "unit_of"]
 
-_Section = TypeVar("_Section", bound="Section")
+_T = TypeVar("_T")
 
-_UNITS = {
+UNITS = {
     "_per_h": "per hour",
+    "_per_min": "per minute",
     "_h": "hours",
     "_min": "minutes",
     "_s": "seconds",
     "_share": "a share from 0 to 1",
     "_tokens": "tokens",
+    "_usd": "US dollars",
 }
+"""Ends of keys and what they say; the first that fits counts."""
+
+_TAGS = ("law", "process", "kind")
+_TAG_IF_NONE = {"law": "lognormal"}  # the law of most durations and sizes; other tables must say what they are
 _WORDS = {
     "float": "number",
     "int": "whole number",
@@ -48,32 +56,35 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def __post_init__(self) -> None:
         for field in _fields(type(self)):
             given = getattr(self, field.name)
-            value = _convert(plain(given, field.name), field.type, field.name)
-            msgspec.structs.force_setattr(self, field.name, value)
+            msgspec.structs.force_setattr(self, field.name, build(given, field.type, field.name))
 
 
-def build(raw: Any, kind: type[_Section], path: str = "") -> _Section:
-    """A section from plain values, as a TOML file holds them.
+def build(raw: Any, kind: type[_T], path: str = "") -> _T:
+    """A section, or anything that one holds, from plain values, as a TOML file holds them.
 
     Args:
-        raw: the table.
-        kind: the section's type.
-        path: where the table stands in its document, such as ``projects[0]``; empty for the document itself.
+        raw: the value; sections stay as they are.
+        kind: the type.
+        path: where the value stands in its document, such as ``projects[0]``; empty for the document itself.
 
     Raises:
         ScenarioError: for the first key or value that is wrong.
     """
-    _refuse_unknown_words(raw, kind, path)
-    section: _Section = _convert(raw, kind, path)
-    return section
+    return _convert(_prepared(raw, kind, path), kind, path)
 
 
 def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """``base`` with ``changes`` on top; tables are merged, everything else is replaced."""
+    """``base`` with ``changes`` on top.
+
+    Tables are merged, everything else is replaced, also a table by one of another ``law``, ``process`` or ``kind``.
+    """
     merged = dict(base)
     for key, value in changes.items():
         below = merged.get(key)
-        merged[key] = merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+        if isinstance(below, dict) and isinstance(value, dict) and not _is_another(below, value):
+            merged[key] = merge(below, value)
+        else:
+            merged[key] = value
     return merged
 
 
@@ -89,27 +100,69 @@ def near_miss(word: str, known: list[str]) -> str:
     """``; did you mean 'x'?`` when a known word is near, else nothing."""
     with_unit = [key for key in known if key.startswith(word + "_")]
     close = with_unit or get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]!r}{_unit(close[0])}?" if close else ""
+    return f"; did you mean {close[0]!r}{_in_unit(close[0])}?" if close else ""
 
 
-def _refuse_unknown_words(raw: Any, kind: Any, path: str) -> None:
-    """Msgspec refuses such keys and values as well, but cannot say which one was meant."""
-    if get_origin(kind) is Literal and isinstance(raw, str) and raw not in get_args(kind):
-        words = list(get_args(kind))
-        raise ScenarioError(f"expected one of {', '.join(words)}, not {raw!r}{near_miss(raw, words)}", path)
-    section = next((part for part in (kind, *get_args(kind)) if _is_section(part)), None)
-    if section is None or not isinstance(raw, dict):
-        return
+def unit_of(path: str) -> str:
+    """The unit that the last key with a unit in its name tells: of ``runs.llm_s.median`` seconds; empty if none."""
+    for key in reversed(path.split(".")):
+        for suffix, unit in UNITS.items():
+            if key.endswith(suffix):
+                return unit
+    return ""
+
+
+def _is_another(below: dict[str, Any], value: dict[str, Any]) -> bool:
+    return any(tag in value and tag in below and value[tag] != below[tag] for tag in _TAGS)
+
+
+def _prepared(raw: Any, kind: Any, path: str) -> Any:
+    """The value with every table's tag; refuses unknown words: msgspec does, but cannot say which one was meant."""
+    if isinstance(raw, Section):
+        return raw
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    if get_origin(kind) is Literal and isinstance(raw, str):
+        return _one_of(raw, list(get_args(kind)), path)
+    if get_origin(kind) is tuple and isinstance(raw, list | tuple):
+        return [_prepared(item, get_args(kind)[0], f"{path}[{index}]") for index, item in enumerate(raw)]
+    sections = [part for part in _parts(kind) if isinstance(part, type) and issubclass(part, Section)]
+    if not sections:
+        return plain(raw, path)
+    if isinstance(raw, dict):
+        return _prepared_table(raw, sections, path)
+    return plain(raw, path)
+
+
+def _prepared_table(raw: dict[str, Any], sections: list[type[Section]], path: str) -> dict[str, Any]:
+    section = sections[0]
+    tag_field = section.__struct_config__.tag_field
+    if tag_field is not None:
+        tags = {str(part.__struct_config__.tag): part for part in sections}
+        tag = raw.get(tag_field, _TAG_IF_NONE.get(tag_field))
+        if tag is None:
+            raise ScenarioError(f"needs {tag_field!r}: one of {', '.join(tags)}", path)
+        raw = {tag_field: tag, **raw}
+        if isinstance(tag, str):
+            section = tags[_one_of(tag, list(tags), f"{path}.{tag_field}")]
     fields = {field.name: field.type for field in _fields(section)}
+    prepared = {}
     for key, value in raw.items():
         where = f"{path}.{key}".removeprefix(".")
-        if key not in fields:
+        if key not in fields and key != tag_field:
             hint = near_miss(key, list(fields)) or f"; known here: {', '.join(fields)}"
             raise ScenarioError(f"unknown key{hint}", where)
-        _refuse_unknown_words(value, fields[key], where)
+        prepared[key] = _prepared(value, fields.get(key, str), where)
+    return prepared
 
 
-def _convert(raw: Any, kind: Any, path: str) -> Any:
+def _one_of(word: str, known: list[str], path: str) -> str:
+    if word not in known:
+        raise ScenarioError(f"expected one of {', '.join(known)}, not {word!r}{near_miss(word, known)}", path)
+    return word
+
+
+def _convert(raw: Any, kind: type[_T], path: str) -> _T:
     try:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
@@ -121,7 +174,7 @@ def _convert(raw: Any, kind: Any, path: str) -> Any:
         where = ".".join(part for part in (path, below) if part).replace(".[", "[")
         if not isinstance(error.__cause__, ScenarioError):
             reason = re.sub(r"`(\w+)( \| null)?`", lambda word: _WORDS.get(word[1], word[1]), reason)
-            reason = f"{reason[0].lower()}{reason[1:]}{_unit(where)}"
+            reason = f"{reason[0].lower()}{reason[1:]}{_in_unit(where)}"
             if not reason.startswith("object missing"):
                 reason += f", not {reprlib.repr(_value_at(raw, below))}"
         raise ScenarioError(reason, where) from None
@@ -130,8 +183,10 @@ def _convert(raw: Any, kind: Any, path: str) -> Any:
 _fields = cache(msgspec.structs.fields)  # it evaluates the annotations, which takes a while
 
 
-def _is_section(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Section)
+@cache
+def _parts(kind: Any) -> tuple[Any, ...]:
+    """The members of a union; of anything else, itself."""
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
 
 
 def _value_at(raw: Any, path: str) -> Any:
@@ -140,10 +195,5 @@ def _value_at(raw: Any, path: str) -> Any:
     return raw
 
 
-def _unit(path: str) -> str:
-    """The unit that the last key with a unit in its name tells: of ``runs.llm_s.median`` it is seconds."""
-    for key in reversed(path.split(".")):
-        for suffix, unit in _UNITS.items():
-            if key.endswith(suffix):
-                return f" ({unit})"
-    return ""
+def _in_unit(path: str) -> str:
+    return f" ({unit})" if (unit := unit_of(path)) else ""

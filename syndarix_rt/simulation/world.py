@@ -19,7 +19,7 @@ from syndarix_rt.events import Event
 from syndarix_rt.simulation.issue import IssueLife
 from syndarix_rt.simulation.laws import weibull
 from syndarix_rt.simulation.randomness import RandomStreams
-from syndarix_rt.simulation.scenario import Project
+from syndarix_rt.simulation.settings import Project, WeibullArrivals
 
 __all__ = ["SOURCE", "World"]
 
@@ -137,7 +137,7 @@ class World:
     def _arrivals(self) -> Generator[simpy.Event, Any, None]:
         issues = self.project.issues
         rng = self.streams.generator("arrivals")
-        shape = 1.0 if issues.arrivals == "poisson" else issues.weibull_shape
+        shape = issues.arrivals.shape if isinstance(issues.arrivals, WeibullArrivals) else 1.0
         for ordinal in count(1):
             if ordinal > issues.initial:
                 if issues.rate_per_h == 0:
