@@ -17,12 +17,12 @@ from syndarix_rt.events import Event
 from syndarix_rt.simulation.entities import Branch, Issue, PullRequest, Run
 from syndarix_rt.simulation.idset import IdSet
 
-__all__ = ["ProjectChecker"]
+__all__ = ["LLM_OPERATIONS", "ProjectChecker"]
 
 _TOLERANCE_S = 0.001
 """Simulated times are exact; real reporters round durations to milliseconds."""
 
-_LLM_OPERATIONS = ("chat", "generate_content", "text_completion")
+LLM_OPERATIONS = ("chat", "generate_content", "text_completion")
 _TOKENS = {
     "input_tokens": "gen_ai.usage.input_tokens",
     "output_tokens": "gen_ai.usage.output_tokens",
@@ -120,7 +120,7 @@ class ProjectChecker:
             if (value := data.get(key)) is not None:
                 run.sums[total] = run.sums.get(total, 0) + value
         operation = data.get("gen_ai.operation.name")
-        calls = "llm_calls" if operation in _LLM_OPERATIONS else "tool_calls" if operation == "execute_tool" else None
+        calls = "llm_calls" if operation in LLM_OPERATIONS else "tool_calls" if operation == "execute_tool" else None
         if calls:
             run.sums[calls] = run.sums.get(calls, 0) + 1
 
