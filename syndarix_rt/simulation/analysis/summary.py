@@ -166,9 +166,7 @@ class Summary:
         NaN where nothing was there to be measured. The names are always the same but for ``queues.<name>.*``: queues
         that nobody visited are left out, and for ``runs.end_reason.*`` of reasons that are not the simulation's.
         """
-        whole_h = (
-            0.0 if self._first is None or self._last is None else (self._last - self._first).total_seconds() / 3600
-        )
+        until_s = (self._last - self._first).total_seconds() if self._first and self._last else 0.0
         hours = max(until_s - self._from_s, 0.0) / 3600
         if self._from is not None:  # the stream ended within the warm-up
             self._reset()
