@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -203,17 +204,31 @@ _TAKES = {
 }
 
 
-def pool_sizes(scenario: Scenario) -> dict[tuple[str, str], float]:
-    """How many servers each queue has in a scenario, by project and name."""
-    return {
-        (project.name, name): float(size)
-        for project in scenario.projects
-        for name, size in (
-            *((f"agents.{role}", getattr(project.agents, f"{role}s")) for role in ROLES),
-            ("runners", project.pipelines.runners),
-            ("humans", project.approvals.humans),
-        )
-    }
+def pool_sizes(scenario: Scenario, from_s: float, until_s: float) -> dict[tuple[str, str], float]:
+    """How many servers each queue has in a scenario, by project and name.
+
+    Where the number of agents changes, it is the average over the time from ``from_s`` to ``until_s`` (seconds since
+    the start of the simulation).
+    """
+    sizes: dict[tuple[str, str], float] = {}
+    for project in scenario.projects:
+        for role in ROLES:
+            key = f"{role}s"
+            changes = [(3600 * step.at_h, getattr(step, key)) for step in project.agents.steps]
+            steps = [(0.0, getattr(project.agents, key)), *((at_s, size) for at_s, size in changes if size is not None)]
+            sizes[project.name, f"agents.{role}"] = _time_average(steps, from_s, until_s)
+        sizes[project.name, "runners"] = float(project.pipelines.runners)
+        sizes[project.name, "humans"] = float(project.approvals.humans)
+    return sizes
+
+
+def _time_average(steps: list[tuple[float, float]], from_s: float, until_s: float) -> float:
+    """Of a step function, given as (since, value) with ascending times; NaN over no time."""
+    area = sum(
+        value * max(min(following_s, until_s) - max(since_s, from_s), 0)
+        for (since_s, value), (following_s, _) in pairwise([*steps, (math.inf, 0)])
+    )
+    return area / (until_s - from_s) if until_s > from_s else math.nan
 
 
 def _mean(values: NDArray[Any]) -> float:

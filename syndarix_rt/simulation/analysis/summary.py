@@ -204,7 +204,7 @@ class Summary:
             metrics[f"{stem}_mean_{unit}"] = float(values.mean()) if len(values) else math.nan
             p50, p90 = np.quantile(values, (0.5, 0.9)).tolist() if len(values) else (math.nan, math.nan)
             metrics[f"{stem}_p50_{unit}"], metrics[f"{stem}_p90_{unit}"] = p50, p90
-        servers = self._servers()
+        servers = self._servers(until_s)
         for name, queue in sorted(self._queues.merged().items()):
             measured = queue.measure(self._from_s, until_s, servers.get(name))._asdict()
             metrics |= {f"queues.{name}.{key}": measured[key] for key in _QUEUE_METRICS}
@@ -224,11 +224,11 @@ class Summary:
         self._backlog_area += self._backlog * max(now_s - self._backlog_since_s, 0)
         self._backlog_since_s = max(now_s, self._backlog_since_s)
 
-    def _servers(self) -> dict[str, float]:
+    def _servers(self, until_s: float) -> dict[str, float]:
         """Members of each pool in the scenario, those of all projects together."""
         together: dict[str, float] = {}
         if self._scenario is not None:
-            for (_, name), servers in pool_sizes(self._scenario).items():
+            for (_, name), servers in pool_sizes(self._scenario, self._from_s, until_s).items():
                 together[name] = together.get(name, 0.0) + servers
         return together
 
