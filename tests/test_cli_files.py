@@ -10,6 +10,7 @@ from command_line import PROGRAM, call, environment, run
 
 from syndarix_rt.events import Event
 from syndarix_rt.playback import read_recording
+from syndarix_rt.playback.importers import write_azure
 from syndarix_rt.playback.importers.aidev_files import write_aidev
 from syndarix_rt.simulation import Scenario, Simulation
 
@@ -95,6 +96,16 @@ def test_an_import_accounts_for_every_row_and_validates_clean(cli, tmp_path):
     assert f"{len(events):,} events" in out
     assert {event.project for event in events} == {"pulls"}
     assert cli("validate", output) == (0, f"{len(events)} events, 0 violations\n", "")
+
+
+def test_an_import_of_requests_goes_into_a_project_of_the_sources_name(cli, tmp_path):
+    trace, output = tmp_path / "calls.csv", tmp_path / "trace.jsonl"
+    rows = write_azure(islice(Simulation(Scenario.preset("steady_sprint"), 3), 1_000), trace)
+    code, out, err = cli("import", "azure-llm", trace, "-o", output)
+    assert (code, err) == (0, "")
+    assert out.startswith(f"calls.csv: {rows} rows = {rows} mapped + 0 ignored\n{rows + 1} events from ")
+    assert {event.project for event in read_recording(output)} == {"azure-llm"}
+    assert cli("validate", output) == (0, f"{rows + 1} events, 0 violations\n", "")
 
 
 def test_a_reader_that_leaves_early_is_no_error_message():

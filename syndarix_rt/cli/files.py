@@ -50,20 +50,25 @@ def simulate_command(*, scenario: str, seed: int, events: int, output: Path) -> 
 
 
 @click.command("import")
-@click.argument("source", type=click.Choice(["aidev"]))
+@click.argument("source", type=click.Choice(["aidev", "azure-llm", "mooncake"]))
 @click.argument("path", type=click.Path(path_type=Path))
 @option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The recording (JSONL).")
-@option("--project", type=PROJECT, default="aidev", help="The project that the events belong to.")
-def import_command(*, source: str, path: Path, output: Path, project: str) -> None:
+@option("--project", type=PROJECT, help="The project that the events belong to; the source's name unless given.")
+def import_command(*, source: str, path: Path, output: Path, project: str | None) -> None:
     """Turn a public trace into a recording.
 
-    aidev: pull requests of coding agents on GitHub (AIDev-pop); PATH is the directory of its CSV files. What
-    becomes of every row is printed.
+    aidev: pull requests of coding agents on GitHub (AIDev-pop); PATH is the directory of its CSV files.
+
+    azure-llm: requests to two LLM services (Azure LLM inference traces); PATH is that directory or one of its files.
+
+    mooncake: requests to a chat service, with what their prompts have in common (Mooncake); PATH as for azure-llm.
+
+    What becomes of every row is printed.
     """
     from syndarix_rt.playback import write_recording
     from syndarix_rt.playback.importers import IMPORTERS
 
-    imported = IMPORTERS[source](path, project)
+    imported = IMPORTERS[source](path, project or source)
     with progress("Writing", len(imported.events)) as update:
         write_recording(output, counted(imported.events, update))
     click.echo(imported.summary())

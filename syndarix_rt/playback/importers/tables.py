@@ -61,12 +61,21 @@ class Row(msgspec.Struct, frozen=True):
             raise self.wrong(column, "is not a count")
         return int(number)
 
-    def time(self, column: str) -> datetime:
-        """A time with its zone, as RFC 3339."""
+    def needed_count(self, column: str) -> int:
+        """A whole number; an empty cell is an error."""
+        count = self.count(column)
+        if count is None:
+            raise self.wrong(column, "is empty")
+        return count
+
+    def time(self, column: str, *, zone_is_utc: bool = False) -> datetime:
+        """A time as RFC 3339, with its zone unless the trace says nothing and means UTC; cut to microseconds."""
         try:
             time = datetime.fromisoformat(self.cells[column])
         except ValueError:
             raise self.wrong(column, "is not a time such as 2025-06-17T14:36:56Z") from None
+        if time.tzinfo is None and zone_is_utc:
+            time = time.replace(tzinfo=UTC)
         if time.tzinfo is None:
             raise self.wrong(column, "has no time zone, such as the 'Z' of UTC")
         if not _EARLIEST_YEAR <= time.year <= _LATEST_YEAR:
