@@ -1,0 +1,22 @@
+"""Exports: a recording in the formats of other tools.
+
+An export is a function ``(path, events) -> number of events``. It takes the events one by one, so a recording may be
+larger than the memory, and gives the file its name when it is complete.
+
+* :mod:`~syndarix_rt.playback.exports.parquet`: one row an event for pandas, DuckDB, Spark …; it can be read back
+* :mod:`~syndarix_rt.playback.exports.ocel`: an object-centric event log (OCEL 2.0) for process mining
+* :mod:`~syndarix_rt.playback.exports.perfetto`: a timeline of agents and runners for ui.perfetto.dev
+"""
+
+import os
+from collections.abc import Callable, Iterable
+
+from syndarix_rt.events import Event
+from syndarix_rt.playback.exports.parquet import read_parquet, write_parquet
+
+__all__ = ["EXPORTS", "read_parquet", "write_parquet"]
+
+EXPORTS: dict[str, Callable[[str | os.PathLike[str], Iterable[Event]], int]] = {
+    "parquet": write_parquet,
+}
+"""By the name that the command line gives them."""
