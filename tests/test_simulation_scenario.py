@@ -211,7 +211,7 @@ def test_replace_changes_one_number_in_every_project_or_in_one():
         ({"speed": object()}, "speed: a scenario cannot hold a value of type object"),
         ({"runs.calls": object()}, "runs.calls: a scenario cannot hold"),
         ({"projects.demo_small": 3}, "projects.demo_small: expected table"),
-        ({"projects.": 3}, "projects.: no such project"),
+        ({"projects.": 3}, "projects.: is no key; keys look like agents.developers"),
     ],
 )
 def test_a_wrong_replacement_gets_one_clear_line(changes, line):

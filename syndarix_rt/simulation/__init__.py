@@ -1,6 +1,7 @@
 """A seeded workload of coding agents in simulated time, and the check that a stream of events is a possible one.
 
 * :mod:`~syndarix_rt.simulation.scenario`: `Scenario`, presets
+* :mod:`~syndarix_rt.simulation.profile`: `Profile`: the constants that are its defaults, with their sources
 * :mod:`~syndarix_rt.simulation.simulation`: `Simulation`: a scenario and a seed give events
 * :mod:`~syndarix_rt.simulation.validation`: `validate`: the invariants, also on recordings of real agents
 
@@ -10,8 +11,9 @@ Inside: a :mod:`~syndarix_rt.simulation.world` for each project, in it the life 
 :mod:`~syndarix_rt.simulation.invariants` with their ids, and the :mod:`~syndarix_rt.simulation.checker`.
 """
 
+from syndarix_rt.simulation.profile import Profile, profiles
 from syndarix_rt.simulation.scenario import Scenario, presets
 from syndarix_rt.simulation.simulation import Simulation
 from syndarix_rt.simulation.validation import Report, Validator, validate
 
-__all__ = ["Report", "Scenario", "Simulation", "Validator", "presets", "validate"]
+__all__ = ["Profile", "Report", "Scenario", "Simulation", "Validator", "presets", "profiles", "validate"]

@@ -13,25 +13,28 @@ keys beside ``[[projects]]`` hold for every project, and a project's own table o
     issues.rate_per_h = 6
 
 A file without ``[[projects]]`` has one project, named like the scenario, which is named like the file unless it has a
-``name``. Units stand in the names of the keys.
+``name``. Units stand in the names of the keys. Two keys say what holds where the file says nothing: ``profile``, a
+profile of this package or a file of constants, and ``extends``, a preset or another file.
 """
 
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
 from syndarix_rt.errors import ScenarioError
+from syndarix_rt.simulation import toml
 from syndarix_rt.simulation.laws import Positive
-from syndarix_rt.simulation.section import Section, build, merge, near_miss, plain
+from syndarix_rt.simulation.profile import Profile, is_name, profiles
+from syndarix_rt.simulation.section import Section, build, near_miss, plain
 from syndarix_rt.simulation.settings import Project
+from syndarix_rt.simulation.tables import Table, common, difference, merge, nested, path_parts
 
 __all__ = ["Scenario", "presets"]
 
@@ -54,7 +57,8 @@ class Scenario(Section, frozen=True):
     allow_overload: bool = False
     """Whether a queue may get more work than its servers can do."""
     profile: str = "default"
-    """Where the defaults come from."""
+    """Name of the profile that the defaults came from, or its file; a label: only :meth:`from_toml` and
+    :meth:`replace` apply a profile."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -66,68 +70,85 @@ class Scenario(Section, frozen=True):
     @classmethod
     def load(cls, name_or_path: str | Path) -> Scenario:
         """A preset by its name, or a scenario from a TOML file (anything that ends in ``.toml`` or has a slash)."""
-        path = Path(name_or_path)
-        if isinstance(name_or_path, str) and path.suffix != ".toml" and path.name == name_or_path:
-            return cls.preset(name_or_path)
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ScenarioError(f"cannot be read: {getattr(error, 'strerror', None) or error}", str(path)) from error
-        try:
-            return cls.from_toml(text, name=path.stem)
-        except ScenarioError as error:
-            raise ScenarioError(f"{error.path}: {error.reason}", str(path)) from None
+        return _read(name_or_path, "scenario").scenario()
 
     @classmethod
     def preset(cls, name: str) -> Scenario:
         """One of the scenarios of this package; :func:`presets` lists them."""
-        known = _preset_names()
-        if name not in known:
-            hint = near_miss(name, known) or f"; there are {', '.join(known)}"
-            raise ScenarioError(f"unknown preset {name!r}{hint}", "scenario")
-        return cls.from_toml((_PRESETS / f"{name}.toml").read_text(encoding="utf-8"), name=name)
+        return _preset(name).scenario()
 
     @classmethod
     def from_toml(cls, text: str, name: str = "scenario") -> Scenario:
         """A scenario from the text of a TOML file.
 
         Args:
-            text: the document.
+            text: the document; paths in it are relative to the working directory.
             name: of the scenario, if the document has no ``name``.
         """
-        try:
-            document = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise ScenarioError(f"not TOML: {error}", "scenario") from error
-        for key in document:
-            if key not in _FILE_KEYS:
-                hint = near_miss(key, _FILE_KEYS) or f"; known here: {', '.join(_FILE_KEYS)}"
-                raise ScenarioError(f"unknown key{hint}", key)
-        own = {"name": name} | {key: document.pop(key) for key in cls.__struct_fields__ if key in document}
-        # What holds for every project is checked by itself first, so that an error names the key as it was written.
-        defaults = {key: msgspec.to_builtins(value) for key, value in _DEFAULTS.items()}
-        document = merge(defaults, document)
-        build({"name": "all"} | document, Project)
-        projects = own.pop("projects", [{"name": _NO_NAME.sub("-", str(own["name"]))[:64] or "project"}])
-        if not isinstance(projects, list) or not all(isinstance(project, dict) for project in projects):
-            raise ScenarioError("must be tables, as in [[projects]]", "projects")
-        own["projects"] = tuple(
-            build(merge(document, project), Project, f"projects[{index}]") for index, project in enumerate(projects)
-        )
-        return cls(**own)
+        return _File(toml.parse(text, "scenario"), name, Path()).scenario()
+
+    def to_toml(self) -> str:
+        """The text of a TOML file from which the same scenario comes."""
+        defaults = _defaults(self.profile)
+        document: Table = {key: getattr(self, key) for key in self.__struct_fields__ if key != "projects"}
+        for key, default in (("description", ""), ("allow_overload", False), ("profile", "default")):
+            if document[key] == default or (key == "profile" and defaults is None):
+                del document[key]
+        defaults = defaults or _DEFAULTS
+        tables = [msgspec.to_builtins(project) for project in self.projects]
+        for table in tables:
+            if table["random_key"] == table["name"]:
+                del table["random_key"]
+        shared = common(difference(table, {**defaults}) for table in tables)
+        if len(tables) > 1 or tables[0].get("random_key") or tables[0]["name"] != _project_name(self.name):
+            shared.pop("name", None)
+            shared.pop("random_key", None)
+            below = merge(defaults, shared)
+            shared["projects"] = [difference(table, below) for table in tables]
+        else:
+            del shared["name"]
+        return toml.write({**document, **shared})
 
     def replace(self, changes: Mapping[str, Any] | None = None, /, **more: Any) -> Scenario:
-        """This scenario with some values changed.
+        """This scenario with some values changed, all at once.
 
         Args:
-            changes: values by dotted key, such as ``{"agents.developers": 3}`` for every project, or
-                ``{"projects.apollo.agents.developers": 3}`` for one.
+            changes: values by key, such as ``{"agents.developers": 3}`` or ``{"faults[0].minutes": 30}`` for every
+                project, or ``{"projects.apollo.agents.developers": 3}`` for one. A table changes single values of the
+                one that is there, unless it names its law, process or kind; a list replaces the list. ``profile``
+                (a name, a file or a `Profile`) changes all that the scenario took from its present profile.
             more: the same for keys without a dot, such as ``speed=10``.
         """
-        scenario = self
-        for key, value in {**(changes or {}), **more}.items():
-            scenario = scenario._with(key, value)
-        return scenario
+        scenario = {field: getattr(self, field) for field in self.__struct_fields__}
+        changes = {**(changes or {}), **more}
+        projects = scenario.pop("projects")
+        if "profile" in changes:
+            scenario["profile"], projects = self._with_profile(changes.pop("profile"))
+        paths = {project.name: "" for project in projects}
+        tables = {project.name: msgspec.to_builtins(project) for project in projects}
+        for key, given in changes.items():
+            value = plain(given, key)
+            first, *rest = path_parts(key)
+            if first == "projects" and not rest:
+                tables = {project.name: plain(project, key) for project in build(value, tuple[Project, ...], key)}
+                paths = dict.fromkeys(tables, "")
+            elif first == "projects":
+                name = str(rest[0])
+                if name not in tables:
+                    raise ScenarioError(f"no such project{near_miss(name, list(tables))}", key)
+                paths[name] = f"projects.{name}"
+                tables[name] = merge({"": tables[name]}, nested(["", *rest[1:]], value))[""]
+            elif first in scenario and not rest:
+                scenario[first] = value
+            elif first in _DEFAULTS:
+                tables = {name: merge(table, nested([first, *rest], value)) for name, table in tables.items()}
+            else:
+                raise ScenarioError(
+                    f"unknown key{near_miss(str(first), _FILE_KEYS) if first not in _FILE_KEYS else ''}", key
+                )
+        return Scenario(
+            **scenario, projects=tuple(build(table, Project, paths[name]) for name, table in tables.items())
+        )
 
     def for_project(self, name: str) -> Scenario:
         """This scenario with its only project renamed; what happens in it stays the same.
@@ -140,46 +161,123 @@ class Scenario(Section, frozen=True):
             raise ScenarioError(f"has several projects ({names}), so they cannot all become {name!r}", "projects")
         return self.replace({f"projects.{self.projects[0].name}.name": name})
 
-    def _with(self, key: str, value: Any) -> Scenario:
-        first, *rest = key.split(".")
-        own = {field: getattr(self, field) for field in self.__struct_fields__}
-        if first in own and not rest:
-            return Scenario(**{**own, first: value})
-        if first == "projects":
-            if rest[0] not in (names := [project.name for project in self.projects]):
-                raise ScenarioError(f"no such project{near_miss(rest[0], names)}", key)
-            own["projects"] = tuple(
-                _changed(project, rest[1:], value, f"projects.{rest[0]}") if project.name == rest[0] else project
-                for project in self.projects
+    def _with_profile(self, profile: str | Path | Profile) -> tuple[str, tuple[Project, ...]]:
+        """Label and projects with another profile below what this scenario says itself."""
+        below = _defaults(self.profile)
+        if below is None:
+            raise ScenarioError(
+                f"what the scenario took from its present profile is not known: {self.profile!r} is no profile of this "
+                "package and no file; save it with Profile.to_toml() and name the file",
+                "profile",
             )
-        elif first in _DEFAULTS:
-            own["projects"] = tuple(_changed(project, [first, *rest], value) for project in self.projects)
-        else:
-            raise ScenarioError(f"unknown key{near_miss(first, _FILE_KEYS) if first not in own else ''}", key)
-        return Scenario(**own)
+        new = profile if isinstance(profile, Profile) else Profile.load(profile)
+        defaults = merge(_DEFAULTS, new.settings())
+        tables = (msgspec.to_builtins(project) for project in self.projects)
+        projects = tuple(build(merge(defaults, difference(table, below)), Project) for table in tables)
+        return new.name if isinstance(profile, Profile) else str(profile), projects
 
 
 def presets() -> dict[str, str]:
     """The scenarios of this package: name and what to look for."""
-    return {name: Scenario.preset(name).description for name in _preset_names()}
+    return {name: _preset(name).scenario().description for name in _preset_names()}
 
 
-_NO_NAME = re.compile(r"[^A-Za-z0-9_-]+")  # what cannot stand in a project's name
-_PRESETS = resources.files("syndarix_rt.simulation") / "presets"
-_DEFAULTS = {
-    key: value
-    for key, value in msgspec.structs.asdict(Project(name="any")).items()
-    if key not in ("name", "random_key")
-}
-_FILE_KEYS = [*Scenario.__struct_fields__, *_DEFAULTS]
+class _File(NamedTuple):
+    """A scenario's document, and where it stands."""
+
+    document: Table
+    name: str
+    """Of the scenario, if the document has none."""
+    directory: Path
+    """What paths in it are relative to."""
+    path: Path | None = None
+
+    def scenario(self) -> Scenario:
+        try:
+            return _scenario(self.complete(()), self.name)
+        except ScenarioError as error:
+            if self.path is None:
+                raise
+            raise ScenarioError(f"{error.path}: {error.reason}", str(self.path)) from None
+
+    def complete(self, heirs: tuple[str, ...]) -> Table:
+        """The document over those that it extends."""
+        document = dict(self.document)
+        for key in ("profile", "extends"):
+            if not isinstance(document.get(key, ""), str):
+                raise ScenarioError("expected text: a name or a file", key)
+        if not is_name(document.get("profile", "default")):
+            document["profile"] = str(self.directory / document["profile"])
+        if "extends" not in document:
+            return document
+        above = document.pop("extends")
+        parent = _read(above if is_name(above) else self.directory / above, "extends")
+        line = (*heirs, str(self.path or self.name))
+        if str(parent.path or parent.name) in line:
+            raise ScenarioError(f"goes round in a circle: {' -> '.join((*line, above))}", "extends")
+        inherited = parent.complete(line)
+        parent.scenario()  # so that an error in it names its file
+        inherited.pop("name", None)
+        if "projects" in inherited and "projects" not in document:
+            settings = {key: value for key, value in document.items() if key in _DEFAULTS}
+            inherited["projects"] = [merge(project, settings) for project in inherited["projects"]]
+        return merge(inherited, document)
+
+
+def _read(name_or_path: str | Path, key: str) -> _File:
+    if isinstance(name_or_path, str) and is_name(name_or_path):
+        return _preset(name_or_path, key)
+    path = Path(name_or_path)
+    return _File(toml.parse(toml.read(path), str(path)), path.stem, path.parent, path)
+
+
+def _preset(name: str, key: str = "scenario") -> _File:
+    known = _preset_names()
+    if name not in known:
+        hint = near_miss(name, known) or f"; there are {', '.join(known)}"
+        raise ScenarioError(f"unknown preset {name!r}{hint}", key)
+    return _File(toml.parse((_PRESETS / f"{name}.toml").read_text(encoding="utf-8"), name), name, Path())
+
+
+def _scenario(document: Table, name: str) -> Scenario:
+    for key in document:
+        if key not in _FILE_KEYS:
+            hint = near_miss(key, _FILE_KEYS) or f"; known here: {', '.join(_FILE_KEYS)}"
+            raise ScenarioError(f"unknown key{hint}", key)
+    own = {"name": name} | {key: document[key] for key in Scenario.__struct_fields__ if key in document}
+    defaults = merge(_DEFAULTS, Profile.load(own["profile"]).settings()) if "profile" in own else _DEFAULTS
+    # What holds for every project is checked by itself first, so that an error names the key as it was written.
+    settings = merge(defaults, {key: value for key, value in document.items() if key in _DEFAULTS})
+    build({"name": "all"} | settings, Project)
+    projects = own.pop("projects", [{"name": _project_name(str(own["name"]))}])
+    if not isinstance(projects, list) or not all(isinstance(project, dict) for project in projects):
+        raise ScenarioError("must be tables, as in [[projects]]", "projects")
+    own["projects"] = tuple(
+        build(merge(settings, project), Project, f"projects[{index}]") for index, project in enumerate(projects)
+    )
+    return Scenario(**own)
+
+
+def _project_name(scenario: str) -> str:
+    """What the only project of a scenario is called."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", scenario)[:64] or "project"
+
+
+def _defaults(profile: str) -> Table | None:
+    """All settings as they are with a profile; None if there is no such profile."""
+    if profile == "default":
+        return _DEFAULTS
+    if profile not in profiles() and not Path(profile).is_file():
+        return None
+    return merge(_DEFAULTS, Profile.load(profile).settings())
 
 
 def _preset_names() -> list[str]:
     return sorted(path.name.removesuffix(".toml") for path in _PRESETS.iterdir() if path.name.endswith(".toml"))
 
 
-def _changed(project: Project, keys: list[str], value: Any, path: str = "") -> Project:
-    changes = plain(value, ".".join([path, *keys]).removeprefix("."))
-    for key in reversed(["project", *keys]):
-        changes = {key: changes}
-    return build(merge({"project": msgspec.to_builtins(project)}, changes)["project"], Project, path)
+_PRESETS = resources.files("syndarix_rt.simulation") / "presets"
+_DEFAULTS = {
+    key: value for key, value in msgspec.to_builtins(Project(name="any")).items() if key not in ("name", "random_key")
+}
+_FILE_KEYS = [*Scenario.__struct_fields__, "extends", *_DEFAULTS]

@@ -11,29 +11,25 @@ import reprlib
 from difflib import get_close_matches
 from functools import cache
 from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
+import numpy as np
 
 from syndarix_rt.errors import ScenarioError
 
-__all__ = ["UNITS", "Section", "build", "merge", "near_miss", "plain", "unit_of"]
+__all__ = ["Section", "build", "near_miss", "plain", "unit_of"]
 
-_T = TypeVar("_T")
-
-UNITS = {
-    "_per_h": "per hour",
-    "_per_min": "per minute",
-    "_h": "hours",
-    "_min": "minutes",
-    "_s": "seconds",
-    "_share": "a share from 0 to 1",
-    "_tokens": "tokens",
-    "_usd": "US dollars",
+_UNITS = {
+    "_per_h": ("1/h", "per hour"),
+    "_per_min": ("1/min", "per minute"),
+    "_h": ("h", "hours"),
+    "_min": ("min", "minutes"),
+    "_s": ("s", "seconds"),
+    "_share": ("share", "a share from 0 to 1"),
+    "_tokens": ("tokens", "tokens"),
+    "_usd": ("USD", "US dollars"),
 }
-"""Ends of keys and what they say; the first that fits counts."""
-
-_TAGS = ("law", "process", "kind")
 _TAG_IF_NONE = {"law": "lognormal"}  # the law of most durations and sizes; other tables must say what they are
 _WORDS = {
     "float": "number",
@@ -59,7 +55,7 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             msgspec.structs.force_setattr(self, field.name, build(given, field.type, field.name))
 
 
-def build(raw: Any, kind: type[_T], path: str = "") -> _T:
+def build(raw: Any, kind: Any, path: str = "") -> Any:
     """A section, or anything that one holds, from plain values, as a TOML file holds them.
 
     Args:
@@ -73,25 +69,10 @@ def build(raw: Any, kind: type[_T], path: str = "") -> _T:
     return _convert(_prepared(raw, kind, path), kind, path)
 
 
-def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """``base`` with ``changes`` on top.
-
-    Tables are merged, everything else is replaced, also a table by one of another ``law``, ``process`` or ``kind``.
-    """
-    merged = dict(base)
-    for key, value in changes.items():
-        below = merged.get(key)
-        if isinstance(below, dict) and isinstance(value, dict) and not _is_another(below, value):
-            merged[key] = merge(below, value)
-        else:
-            merged[key] = value
-    return merged
-
-
 def plain(value: Any, path: str) -> Any:
-    """The value as a TOML file would hold it: sections become tables."""
+    """The value as a TOML file would hold it: sections become tables, and NumPy's numbers and arrays Python's."""
     try:
-        return msgspec.to_builtins(value)
+        return msgspec.to_builtins(value, enc_hook=_from_numpy)
     except TypeError:
         raise ScenarioError(f"a scenario cannot hold a value of type {type(value).__name__}", path) from None
 
@@ -103,17 +84,19 @@ def near_miss(word: str, known: list[str]) -> str:
     return f"; did you mean {close[0]!r}{_in_unit(close[0])}?" if close else ""
 
 
-def unit_of(path: str) -> str:
-    """The unit that the last key with a unit in its name tells: of ``runs.llm_s.median`` seconds; empty if none."""
+def unit_of(path: str) -> tuple[str, str] | None:
+    """Symbol and words of the unit that the last key with one in its name tells: seconds for ``runs.llm_s.median``."""
     for key in reversed(path.split(".")):
-        for suffix, unit in UNITS.items():
+        for suffix, unit in _UNITS.items():
             if key.endswith(suffix):
                 return unit
-    return ""
+    return None
 
 
-def _is_another(below: dict[str, Any], value: dict[str, Any]) -> bool:
-    return any(tag in value and tag in below and value[tag] != below[tag] for tag in _TAGS)
+def _from_numpy(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError
 
 
 def _prepared(raw: Any, kind: Any, path: str) -> Any:
@@ -162,7 +145,7 @@ def _one_of(word: str, known: list[str], path: str) -> str:
     return word
 
 
-def _convert(raw: Any, kind: type[_T], path: str) -> _T:
+def _convert(raw: Any, kind: Any, path: str) -> Any:
     try:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
@@ -196,4 +179,4 @@ def _value_at(raw: Any, path: str) -> Any:
 
 
 def _in_unit(path: str) -> str:
-    return f" ({unit})" if (unit := unit_of(path)) else ""
+    return f" ({unit[1]})" if (unit := unit_of(path)) else ""

@@ -18,7 +18,7 @@ from msgspec import Meta
 
 from syndarix_rt.errors import ScenarioError
 from syndarix_rt.events import is_project_name
-from syndarix_rt.simulation.laws import AtLeastZero, Lognormal, Positive, Share
+from syndarix_rt.simulation.laws import AnyLaw, AtLeastZero, Positive, Share
 from syndarix_rt.simulation.section import Section, build
 
 __all__ = [
@@ -47,8 +47,6 @@ __all__ = [
     "WeibullArrivals",
 ]
 
-AnyLaw = Lognormal
-
 # The upper bounds are far above anything sensible; they keep a slip of the finger from filling the memory.
 Count = Annotated[int, Meta(ge=0, le=1_000_000)]
 CountFromOne = Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -61,10 +59,7 @@ def _constant(key: str, kind: Any = Any) -> Any:
     table = _CONSTANTS
     for part in key.split("."):
         table = table[part]
-    value = table["value"]
-    if kind is AnyLaw and isinstance(value, dict):
-        value = {name: parameter for name, parameter in value.items() if name != "law"}
-    return build(value, kind)
+    return build(table["value"], kind)
 
 
 def _refuse_descending(values: Sequence[float], key: str, *, strict: bool = True) -> None:
