@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from syndarix_rt.events import EventId, category_of
+from syndarix_rt.events import EventId
+from syndarix_rt.simulation.analysis.columns import Row, event_columns, time_column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,17 +31,10 @@ class Received(NamedTuple):
     """Its JSON: a quarter of what the decoded event takes."""
 
 
-class _Row(msgspec.Struct):
+class _Row(Row):
     """What a frame shows of an event; it was checked when it came."""
 
-    id: str
-    type: str
-    time: datetime
-    data: dict[str, Any]
     recordedtime: datetime | None = None
-    simulation: str | None = None
-    subject: str | None = None
-    cause: str | None = None
 
 
 class Store:
@@ -69,9 +63,9 @@ class Store:
     def frame(self, simulation: str | None = None) -> pd.DataFrame:
         """One row an event, in the order it came.
 
-        Columns: ``epoch, offset, time, recordedtime, received`` (times are ``datetime64[us, UTC]``), ``type, category,
-        simulation, subject, id, cause``, then the payload flattened as ``data.*``, sorted by name.
-        ``frame.attrs["dropped"]`` says how many older events the store had no room for.
+        Columns: ``epoch, offset, recordedtime, received`` (the times are ``datetime64[us, UTC]``), then those of
+        :func:`syndarix_rt.simulation.events_frame`. ``frame.attrs["dropped"]`` says how many older events the store had
+        no room for.
 
         Args:
             simulation: only events of this simulation.
@@ -87,47 +81,9 @@ class Store:
         columns: dict[str, Any] = {
             "epoch": [item.position.epoch for item, _ in pairs],
             "offset": pd.array([item.position.offset for item, _ in pairs], dtype="int64"),
-            "time": _times([row.time for _, row in pairs]),
-            "recordedtime": _times([row.recordedtime for _, row in pairs]),
-            "received": _times([datetime.fromtimestamp(item.received_s, UTC) for item, _ in pairs]),
-            "type": [row.type for _, row in pairs],
-            "category": [category_of(row.type) for _, row in pairs],
-            "simulation": [row.simulation for _, row in pairs],
-            "subject": [row.subject for _, row in pairs],
-            "id": [row.id for _, row in pairs],
-            "cause": [row.cause for _, row in pairs],
+            "recordedtime": time_column([row.recordedtime for _, row in pairs]),
+            "received": time_column([datetime.fromtimestamp(item.received_s, UTC) for item, _ in pairs]),
         }
-        payload: dict[str, list[Any]] = {}
-        for line, (_, row) in enumerate(pairs):
-            _flatten("data", row.data, line, len(pairs), payload)
-        columns.update(sorted(payload.items()))
-        frame = pd.DataFrame(columns)
+        frame = pd.DataFrame(columns | event_columns([row for _, row in pairs]))
         frame.attrs["dropped"] = dropped
         return frame
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-
-
-def _times(values: list[datetime | None]) -> Any:
-    """A column of ``datetime64[us, UTC]``; by whole microseconds, since nanoseconds reach to the year 2262 only."""
-    import numpy as np  # noqa: PLC0415 - comes with pandas
-    import pandas as pd  # noqa: PLC0415 - see Store.frame
-
-    missing = np.iinfo(np.int64).min  # how NaT is stored
-    whole = [missing if value is None else (value - _EPOCH) // _MICROSECOND for value in values]
-    return pd.Series(np.array(whole, dtype="int64").view("datetime64[us]")).dt.tz_localize("UTC")
-
-
-def _flatten(prefix: str, values: dict[str, Any], line: int, lines: int, columns: dict[str, list[Any]]) -> None:
-    """Put the leaves of a payload into their columns, which are named by their path."""
-    for key, value in values.items():
-        name = f"{prefix}.{key}"
-        if isinstance(value, dict) and value:
-            _flatten(name, value, line, lines, columns)
-            continue
-        column = columns.get(name)
-        if column is None:
-            column = columns[name] = [None] * lines
-        column[line] = value
