@@ -151,8 +151,10 @@ class Profile(Section, frozen=True):
 
     def explain(self) -> str:
         """Its own constants with unit, source, number of observations and KS distance: a table, 120 columns wide."""
-        extended = f"; what is not here is in {self.extends!r}" if self.extends else ""
-        lines = [f"{self.name}: {self.description}{extended}".replace(".;", ";"), "", _line(_HEADER)]
+        lines = [f"{self.name}: {self.description}"]
+        if self.extends:
+            lines.append(f"What is not here is as in profile {self.extends!r}.")
+        lines += ["", _line(_HEADER)]
         for group, constants in groupby(self.constants, key=lambda constant: constant.key.rpartition(".")[0]):
             lines.append(group or "project")
             for constant in constants:

@@ -23,6 +23,7 @@ __all__ = ["Section", "build", "near_miss", "plain", "unit_of"]
 _UNITS = {
     "_per_h": ("1/h", "per hour"),
     "_per_min": ("1/min", "per minute"),
+    "_per_s": ("1/s", "per second"),
     "_h": ("h", "hours"),
     "_min": ("min", "minutes"),
     "_s": ("s", "seconds"),
