@@ -12,11 +12,13 @@ import os
 from collections.abc import Callable, Iterable
 
 from syndarix_rt.events import Event
+from syndarix_rt.playback.exports.ocel import write_ocel
 from syndarix_rt.playback.exports.parquet import read_parquet, write_parquet
 
-__all__ = ["EXPORTS", "read_parquet", "write_parquet"]
+__all__ = ["EXPORTS", "read_parquet", "write_ocel", "write_parquet"]
 
 EXPORTS: dict[str, Callable[[str | os.PathLike[str], Iterable[Event]], int]] = {
     "parquet": write_parquet,
+    "ocel": write_ocel,
 }
 """By the name that the command line gives them."""
