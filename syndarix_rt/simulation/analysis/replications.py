@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syndarix_rt.errors import SyndarixError
-from syndarix_rt.simulation.section import UNITS, near_miss, unit_of
+from syndarix_rt.simulation.section import near_miss, unit_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +65,7 @@ class Sweep:
         at the 95 % level.
 
         Args:
-            point: a value for each key in ``over``, as a dict; the value alone if there is one key.
+            point: the value of each key in ``over`` (or its label), as a dict; alone if there is one key.
 
         Raises:
             SyndarixError: there is no such point.
@@ -74,7 +74,7 @@ class Sweep:
         base = [table for at, table in self._points() if at == wanted]
         if not base:
             there = "; ".join(_described(at) for at, _ in self._points())
-            raise SyndarixError(f"there is no point {_described(wanted) or point!r}; there are {there}")
+            raise SyndarixError(f"there is no point {_described(wanted)}; there are {there}")
         changed = self.replications.copy()
         with np.errstate(invalid="ignore"):  # infinity less infinity is NaN, as it should be
             changed[[*self.metrics]] = np.concatenate([table - base[0] for _, table in self._points()])
@@ -128,10 +128,9 @@ class Sweep:
 
 
 def axis_label(name: str) -> str:
-    """A metric or a key of a scenario with its unit written out, such as ``issues.rate (per hour)``."""
-    unit = unit_of(name)
-    ending = next((end for end in UNITS if name.endswith(end)), "")
-    return f"{name.removesuffix(ending)} ({unit or 'number'})"
+    """A metric or a key of a scenario with its unit written out, such as ``issues.rate_per_h (per hour)``."""
+    _, words = unit_of(name) or ("", "number")
+    return f"{name} ({words})"
 
 
 def _estimate(values: NDArray[np.float64]) -> dict[str, float]:

@@ -17,8 +17,8 @@ import inspect
 import math
 import os
 import reprlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, suppress
 from datetime import timedelta
 from itertools import islice, product, starmap
 from typing import Any, NamedTuple
@@ -103,7 +103,8 @@ def sweep(
         # One replication of every point after the other: what there is of an interrupted sweep can be compared.
         missing = sorted((task for task in tasks if task.key not in done), key=lambda task: task.replication)
         show(len(tasks) - len(missing), len(tasks))
-        for count, (index, metrics) in enumerate(_outcomes(missing, how, jobs), start=1):
+        outcomes = stack.enter_context(closing(_outcomes(missing, how, jobs)))
+        for count, (index, metrics) in enumerate(outcomes, start=1):
             task = missing[index]
             if kept is not None:
                 kept.add(task.key, task.labels, task.replication, metrics)
@@ -172,7 +173,7 @@ def _labelled(key: str, values: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
         raise ScenarioError(f"expected a list of values, not {values!r}", key)
     labels = set()
     for label, given in values.items() if isinstance(values, Mapping) else ((value, value) for value in values):
-        value = plain(given.item() if isinstance(given, np.generic) else given, key)
+        value = plain(given, key)
         if label is given:
             label = msgspec.json.encode(value).decode() if isinstance(value, dict | list) else value  # noqa: PLW2901
         if label in labels:
@@ -219,7 +220,7 @@ def _name(measure: Measure | None) -> str:
         return f"{measure.__module__}.{name}"
 
 
-def _outcomes(tasks: list[_Task], how: _How, jobs: int | None) -> Iterator[tuple[int, dict[str, float]]]:
+def _outcomes(tasks: list[_Task], how: _How, jobs: int | None) -> Generator[tuple[int, dict[str, float]]]:
     """Index and metrics of each task, as they finish."""
     calls = [(index, task.scenario, task.seed, how) for index, task in enumerate(tasks)]
     if jobs == 1 or not calls:
@@ -228,7 +229,14 @@ def _outcomes(tasks: list[_Task], how: _How, jobs: int | None) -> Iterator[tuple
     import joblib  # noqa: PLC0415 - an extra
 
     parallel = joblib.Parallel(min(jobs or joblib.cpu_count(), len(calls)), return_as="generator_unordered")
-    yield from parallel(joblib.delayed(_replicate)(*call) for call in calls)
+    outcomes = parallel(joblib.delayed(_replicate)(*call) for call in calls)
+    for outcome in outcomes:
+        try:
+            yield outcome
+        except GeneratorExit:
+            with suppress(KeyboardInterrupt):  # ends the workers; merely closed, joblib would warn of it
+                outcomes.throw(KeyboardInterrupt())
+            raise
 
 
 def _replicate(index: int, scenario: Scenario, seed: int, how: _How) -> tuple[int, dict[str, float]]:
