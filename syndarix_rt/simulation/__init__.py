@@ -4,6 +4,7 @@
 * :mod:`~syndarix_rt.simulation.profile`: `Profile`: the constants that are its defaults, with their sources
 * :mod:`~syndarix_rt.simulation.simulation`: `Simulation`: a scenario and a seed give events
 * :mod:`~syndarix_rt.simulation.validation`: `validate`: the invariants, also on recordings of real agents
+* :mod:`~syndarix_rt.simulation.analysis.sweep`: `sweep`: points and replications over processes, with intervals
 
 Inside: a :mod:`~syndarix_rt.simulation.world` for each project, in it the life of each
 :mod:`~syndarix_rt.simulation.issue` and each :mod:`~syndarix_rt.simulation.run` of an agent;
@@ -11,9 +12,10 @@ Inside: a :mod:`~syndarix_rt.simulation.world` for each project, in it the life 
 :mod:`~syndarix_rt.simulation.invariants` with their ids, and the :mod:`~syndarix_rt.simulation.checker`.
 """
 
+from syndarix_rt.simulation.analysis.sweep import sweep
 from syndarix_rt.simulation.profile import Profile, profiles
 from syndarix_rt.simulation.scenario import Scenario, presets
 from syndarix_rt.simulation.simulation import Simulation
 from syndarix_rt.simulation.validation import Report, Validator, validate
 
-__all__ = ["Profile", "Report", "Scenario", "Simulation", "Validator", "presets", "profiles", "validate"]
+__all__ = ["Profile", "Report", "Scenario", "Simulation", "Validator", "presets", "profiles", "sweep", "validate"]
