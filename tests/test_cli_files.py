@@ -47,7 +47,7 @@ def test_a_simulation_can_go_to_stdout_and_be_checked_from_stdin(recording):
 
 def test_a_simulation_ends_at_the_horizon_of_its_scenario(cli, tmp_path):
     scenario = tmp_path / "short.toml"
-    scenario.write_text("horizon_h = 0.5\n[issues]\nrate_per_h = 20\n")
+    scenario.write_text("horizon_h = 0.5\nallow_overload = true\n[issues]\nrate_per_h = 20\n")
     assert cli("simulate", scenario, "-o", tmp_path / "a.jsonl") == (0, "", "")
     events = list(read_recording(tmp_path / "a.jsonl"))
     assert 10 < len(events) < 5_000

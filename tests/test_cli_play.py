@@ -106,7 +106,9 @@ def test_a_recording_is_replayed_with_its_ids_and_times(cli, server, redis_url, 
 
 def test_a_recording_of_several_projects_goes_into_each_or_all_into_one(cli, server, redis_url, tmp_path):
     scenario, recording = tmp_path / "two.toml", tmp_path / "two.jsonl"
-    scenario.write_text('issues.rate_per_h = 20\n[[projects]]\nname = "mars"\n[[projects]]\nname = "venus"\n')
+    scenario.write_text(
+        'allow_overload = true\nissues.rate_per_h = 20\n[[projects]]\nname = "mars"\n[[projects]]\nname = "venus"\n'
+    )
     cli("simulate", scenario, "--events", 500, "-o", recording)
     assert cli("replay", recording, "--speed", "max").code == 0
     lines = recording.read_bytes().splitlines()

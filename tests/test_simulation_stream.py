@@ -111,7 +111,7 @@ def test_a_renamed_project_tells_the_same_story():
 # ---- several projects ---------------------------------------------------------------------------------------------
 
 APOLLO, HERMES, ZEUS = (Project(name=name, issues={"rate_per_h": 20}) for name in ("apollo", "hermes", "zeus"))
-TWO = Scenario(name="team", projects=[APOLLO, HERMES])
+TWO = Scenario(name="team", projects=[APOLLO, HERMES], allow_overload=True)
 
 
 def test_adding_a_project_leaves_the_others_as_they_are():
@@ -285,7 +285,10 @@ few = st.integers(0, 2)
     st.integers(0, 2**64),
 )
 def test_any_scenario_gives_a_possible_stream(changes, seed):
-    assert str(validate(islice(Simulation(DEMO.replace(changes), seed), 600))) == "600 events, 0 violations"
+    assert (
+        str(validate(islice(Simulation(DEMO.replace(changes, allow_overload=True), seed), 600)))
+        == "600 events, 0 violations"
+    )
 
 
 # ---- time and memory ----------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from msgspec import Meta
 from syndarix_rt.errors import ScenarioError
 from syndarix_rt.simulation import toml
 from syndarix_rt.simulation.laws import Positive
+from syndarix_rt.simulation.load import refuse_overload
 from syndarix_rt.simulation.profile import Profile, is_name, profiles
 from syndarix_rt.simulation.section import Section, build, near_miss, plain
 from syndarix_rt.simulation.settings import Project
@@ -55,7 +56,7 @@ class Scenario(Section, frozen=True):
     horizon_h: Positive | None = None
     """Simulated time after which the simulation ends; None: it goes on for as long as somebody takes events."""
     allow_overload: bool = False
-    """Whether a queue may get more work than its servers can do."""
+    """Whether a queue may get more work than its servers can do, so that its backlog grows for ever."""
     profile: str = "default"
     """Name of the profile that the defaults came from, or its file; a label: only :meth:`from_toml` and
     :meth:`replace` apply a profile."""
@@ -66,6 +67,8 @@ class Scenario(Section, frozen=True):
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise ScenarioError(f"two projects are named {twice!r}", "projects")
+        if not self.allow_overload:
+            refuse_overload(self)
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> Scenario:
