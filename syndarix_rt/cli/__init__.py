@@ -8,6 +8,7 @@
 * :mod:`~syndarix_rt.cli.playing`: ``play``, ``replay``
 * :mod:`~syndarix_rt.cli.watching`: ``watch``, ``record``
 * :mod:`~syndarix_rt.cli.files`: ``simulate``, ``import``, ``validate``, ``scenarios``
+* :mod:`~syndarix_rt.cli.exporting`: ``export``
 * :mod:`~syndarix_rt.cli.tools`: ``token``, ``lab``
 
 Exit codes: 0 done, 1 failed (one line on stderr says what to do), 2 wrong usage, 130 interrupted before it was done.
@@ -39,6 +40,7 @@ COMMANDS = {
     "record": "watching",
     "replay": "playing",
     "import": "files",
+    "export": "exporting",
     "validate": "files",
     "scenarios": "files",
     "token": "tools",

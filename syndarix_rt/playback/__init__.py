@@ -4,10 +4,27 @@
 * :mod:`~syndarix_rt.playback.claims`: `claim` sees to it that one run plays into a project
 * :mod:`~syndarix_rt.playback.recording`: JSON Lines files, one event a line, written, read and replayed
 * :mod:`~syndarix_rt.playback.importers`: real traces as events
+* :mod:`~syndarix_rt.playback.exports`: recordings in the formats of other tools
 """
 
 from syndarix_rt.playback.claims import claim
 from syndarix_rt.playback.player import Player
-from syndarix_rt.playback.recording import RecordingWriter, read_lines, read_recording, replay, write_recording
+from syndarix_rt.playback.recording import (
+    RecordingWriter,
+    decode_lines,
+    read_lines,
+    read_recording,
+    replay,
+    write_recording,
+)
 
-__all__ = ["Player", "RecordingWriter", "claim", "read_lines", "read_recording", "replay", "write_recording"]
+__all__ = [
+    "Player",
+    "RecordingWriter",
+    "claim",
+    "decode_lines",
+    "read_lines",
+    "read_recording",
+    "replay",
+    "write_recording",
+]

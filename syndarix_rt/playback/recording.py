@@ -21,7 +21,7 @@ import msgspec
 from syndarix_rt.errors import EventError, RecordingError
 from syndarix_rt.events import MAX_EVENT_BYTES, Event
 
-__all__ = ["RecordingWriter", "read_lines", "read_recording", "replay", "write_recording"]
+__all__ = ["RecordingWriter", "decode_lines", "read_lines", "read_recording", "replay", "write_recording"]
 
 _BUFFER_BYTES = 1 << 20
 """Python's buffer before the file: few system calls at 100,000 events/s."""
@@ -157,15 +157,24 @@ def read_recording(path: str | os.PathLike[str]) -> Iterator[Event]:
         RecordingError: while iterating, at the first line that is no event; it names file, line and reason. All
             events before it have been given by then.
     """
+    return decode_lines(read_lines(path), os.fspath(path))
+
+
+def decode_lines(lines: Iterable[bytes], name: str) -> Iterator[Event]:
+    """The same of lines from anywhere; ``name`` says in errors where they are from.
+
+    Raises:
+        RecordingError: as `read_recording`.
+    """
     events = 0
-    for number, line in enumerate(read_lines(path), start=1):
+    for number, line in enumerate(lines, start=1):
         raw = line.rstrip(b"\r\n")
         if not raw.strip():
             continue
         try:
             event = Event.decode(raw)
         except EventError as error:
-            where = f"{os.fspath(path)}, line {number}"
+            where = f"{name}, line {number}"
             if _is_cut(line):
                 raise RecordingError(
                     f"{where}: the last line is cut off, {events} good events precede it; remove that line to use them"

@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterable
 from syndarix_rt.events import Event
 from syndarix_rt.playback.exports.ocel import write_ocel
 from syndarix_rt.playback.exports.parquet import read_parquet, write_parquet
+from syndarix_rt.playback.exports.perfetto import write_perfetto
 
-__all__ = ["EXPORTS", "read_parquet", "write_ocel", "write_parquet"]
+__all__ = ["EXPORTS", "read_parquet", "write_ocel", "write_parquet", "write_perfetto"]
 
 EXPORTS: dict[str, Callable[[str | os.PathLike[str], Iterable[Event]], int]] = {
     "parquet": write_parquet,
     "ocel": write_ocel,
+    "perfetto": write_perfetto,
 }
 """By the name that the command line gives them."""
