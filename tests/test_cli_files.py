@@ -83,6 +83,13 @@ def test_a_recording_that_cannot_be_is_named_by_its_invariant(cli, recording, tm
     assert violations[-1].startswith(f"{invariant} event ")
 
 
+def test_a_recording_that_begins_midway_is_clean_if_it_is_called_partial(cli, recording, tmp_path):
+    midway = tmp_path / "midway.jsonl"
+    midway.write_bytes(b"".join(recording.read_bytes().splitlines(keepends=True)[500:]))
+    assert cli("validate", midway, "--partial") == (0, "1500 events, 0 violations\n", "")
+    assert cli("validate", midway)[0] == 1
+
+
 def test_an_import_accounts_for_every_row_and_validates_clean(cli, tmp_path):
     write_aidev(islice(Simulation(Scenario.preset("steady_sprint"), 3), 4_000), tmp_path)
     output = tmp_path / "trace.jsonl"

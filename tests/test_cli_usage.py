@@ -22,7 +22,7 @@ FIXED = {
     "record": "-o --events --url",
     "replay": "--project --speed --redis-url --url --replace --append",
     "import": "-o",
-    "validate": "",
+    "validate": "--partial",
     "scenarios": "",
     "token": "",
     "lab": "",

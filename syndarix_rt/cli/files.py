@@ -76,20 +76,22 @@ def import_command(*, source: str, path: Path, output: Path, project: str | None
 
 @click.command("validate")
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@option("--partial", is_flag=True, help="The recording begins midway: believe what it refers to and does not hold.")
 @click.pass_context
-def validate_command(ctx: click.Context, *, file: Path) -> None:
+def validate_command(ctx: click.Context, *, file: Path, partial: bool) -> None:
     """Check a recording: can its events have happened like this?
 
     FILE holds one event a line (JSONL; .gz is unpacked; - is stdin). Each violation of an invariant is a line; the exit
-    code is 1 if there is any. A recording that begins in the middle of a run names much that it does not explain:
-    record with --replay all.
+    code is 1 if there is any. A recording that begins midway names much that it does not explain: record with
+    --replay all, or check with --partial what can be checked.
     """
     from syndarix_rt.playback import read_lines
     from syndarix_rt.simulation import validate
 
     lines = sys.stdin.buffer if str(file) == "-" else read_lines(file)
     with progress("Checking") as update:
-        report = validate(line.rstrip(b"\r\n") for line in counted(lines, update) if line.strip())
+        stripped = (line.rstrip(b"\r\n") for line in counted(lines, update) if line.strip())
+        report = validate(stripped, partial=partial)
     click.echo(report)
     ctx.exit(0 if report.ok else 1)
 

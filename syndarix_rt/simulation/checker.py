@@ -5,12 +5,17 @@ After a violation the checker believes the event and goes on from there: one fau
 
 Only what is open is remembered in full; of what is over, the id (see `IdSet`). So memory follows what goes on at a
 time, not the length of the stream.
+
+In a *partial* stream, one that was joined midway, what an event refers to and was not seen may have begun before. It is
+believed and from then on known, so whatever contradicts it, or anything else that was seen, is a violation still. Sums
+over a run or a sprint whose start was not seen are at least what was seen of them.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from syndarix_rt.events import Event
@@ -35,10 +40,12 @@ class ProjectChecker:
 
     Args:
         violated: called with invariant, event and reason.
+        partial: whether things may have happened before the first event.
     """
 
-    def __init__(self, violated: Callable[[str, Event, str], None]) -> None:
+    def __init__(self, violated: Callable[[str, Event, str], None], *, partial: bool = False) -> None:
         self._violated = violated
+        self._partial = partial
         self._runs: dict[str, Run] = {}
         self._ended_runs = IdSet()
         self._agents: dict[str, set[str]] = {}
@@ -60,6 +67,8 @@ class ProjectChecker:
         self._sprint_id: str | None = None
         self._closed_in_sprint = 0
         self._ended_sprints = IdSet()
+        self._knows_sprint = not partial
+        """Whether it is known which sprint is open, if any."""
         self._handlers: dict[str, Callable[[Event, dict[str, Any]], None]] = {
             "agent_started": self._agent_started,
             "agent_activity": self._agent_activity,
@@ -88,6 +97,11 @@ class ProjectChecker:
         if handler:
             handler(event, event.data)
 
+    def _unseen(self, invariant: str, event: Event, reason: str) -> None:
+        """What should have come before was not seen: a violation, unless the stream began later than that."""
+        if not self._partial:
+            self._violated(invariant, event, reason)
+
     # agents
 
     def _agent_started(self, event: Event, data: dict[str, Any]) -> None:
@@ -99,10 +113,12 @@ class ProjectChecker:
             self._violated("A3", event, f"{run_id} has ended")
             return
         open_runs = self._agents.setdefault(agent_id, set())
-        if len(open_runs) >= (data.get("concurrency") or 1):
+        run = Run(agent_id, event.time, data.get("concurrency") or 1)
+        if len(open_runs) >= run.concurrency:
             self._violated("A4", event, f"{agent_id} works on {', '.join(sorted(open_runs))} already")
+            open_runs -= {other for other in open_runs if self._runs[other].started is None}  # believed wrongly
         open_runs.add(run_id)
-        self._runs[run_id] = Run(agent_id, event.time)
+        self._runs[run_id] = run
 
     def _agent_activity(self, event: Event, data: dict[str, Any]) -> None:
         run_id = data["run_id"]
@@ -111,8 +127,10 @@ class ProjectChecker:
             if run_id in self._ended_runs:
                 self._violated("A3", event, f"{run_id} has ended")
                 return
-            self._violated("A1", event, f"{run_id} was never started")
-            run = self._runs[run_id] = Run(data["agent_id"], None)
+            run = self._believe_run(run_id, data)
+            if run is None:
+                self._violated("A1", event, f"{run_id} was never started")
+                run = self._runs[run_id] = Run(data["agent_id"], None)
         self._check_tokens(event, data)
         self._check_tries(event, data, run)
         self._check_duration(event, data, run)
@@ -124,26 +142,41 @@ class ProjectChecker:
         if calls:
             run.sums[calls] = run.sums.get(calls, 0) + 1
 
+    def _believe_run(self, run_id: str, data: dict[str, Any]) -> Run | None:
+        """A run that began before a partial stream; None if it cannot have."""
+        if not self._partial or run_id in self._ended_runs:
+            return None
+        agent_id = data.get("agent_id") or ""
+        open_runs = self._agents.setdefault(agent_id, set()) if agent_id else set()
+        newest = max((run for run in map(self._runs.__getitem__, open_runs) if run.started), key=_start, default=None)
+        if newest is not None and len(open_runs) >= newest.concurrency:
+            return None  # its agent would have been busy when it took up the newest one
+        open_runs.add(run_id)
+        run = self._runs[run_id] = Run(agent_id, None)
+        return run
+
     def _agent_ended(self, event: Event, data: dict[str, Any]) -> None:
         run_id = data["run_id"]
-        run = self._runs.pop(run_id, None)
-        if not self._ended_runs.add(run_id):
+        if run_id in self._ended_runs:
             self._violated("A2", event, f"{run_id} has ended before")
             return
-        if run is None:
+        if run_id not in self._runs and self._believe_run(run_id, data) is None:
             self._violated("A1", event, f"{run_id} was never started")
+        run = self._runs.pop(run_id, None)
+        self._ended_runs.add(run_id)
+        if run is None:
             return
         open_runs = self._agents.get(run.agent_id, set())
         open_runs.discard(run_id)
         if not open_runs:
             self._agents.pop(run.agent_id, None)
-        if run.started is None:
+        if run.started is None and not self._partial:
             return
         for total, summed in run.sums.items():
-            said = data.get(total)
-            if said is not None and abs(said - summed) > 1e-6 * max(1, summed):
+            said, tolerance = data.get(total), 1e-6 * max(1, summed)
+            if said is not None and (said < summed - tolerance or (run.started and said > summed + tolerance)):
                 self._violated("A5", event, f"{total} is {said}, the activities of {run_id} sum to {summed:.10g}")
-        elapsed_s = (event.time - run.started).total_seconds()
+        elapsed_s = math.inf if run.started is None else (event.time - run.started).total_seconds()
         longest_s = min(elapsed_s, data.get("duration_s") or elapsed_s)
         if event.simulation and run.busy_s > longest_s + _TOLERANCE_S:  # real agents may call in parallel
             self._violated("A8", event, f"{run_id} took {longest_s:.3f} s, its calls {run.busy_s:.3f} s")
@@ -172,7 +205,10 @@ class ProjectChecker:
         call = (data.get("gen_ai.operation.name"), data.get("gen_ai.tool.call.id") or data.get("gen_ai.tool.name"))
         before, backoff_before_s = run.tries.pop(call, (0, 0.0))
         backoff_s = data.get("backoff_s") or 0.0
-        if attempt not in (1, before + 1):
+        is_first_seen = run.started is None and call not in run.calls
+        if run.started is None:
+            run.calls.add(call)
+        if attempt not in (1, before + 1) and not is_first_seen:
             self._violated(
                 "A7", event, f"try {attempt} follows try {before}" if before else f"try {attempt} is the first"
             )
@@ -196,7 +232,7 @@ class ProjectChecker:
         issue = self._issues.get(issue_id)
         if issue is None:
             if issue_id not in self._closed_issues:
-                self._violated("S1", event, f"{issue_id} was never created")
+                self._unseen("S1", event, f"{issue_id} was never created")
             elif not reopened:
                 self._violated("S2", event, f"{issue_id} is closed")
                 return
@@ -212,7 +248,7 @@ class ProjectChecker:
             if issue_id in self._closed_issues:
                 self._violated("S3", event, f"{issue_id} is closed already")
                 return
-            self._violated("S1", event, f"{issue_id} was never created")
+            self._unseen("S1", event, f"{issue_id} was never created")
             issue = Issue(merged=True)
         self._place(event, data, issue)
         if data.get("resolution") == "done" and not issue.merged:
@@ -235,19 +271,24 @@ class ProjectChecker:
             self._violated("T1", event, f"{self._sprint_id} is still open")
         elif sprint_id in self._ended_sprints:
             self._violated("T1", event, f"{sprint_id} is over")
-        self._sprint_id, self._closed_in_sprint = sprint_id, 0
+        self._sprint_id, self._closed_in_sprint, self._knows_sprint = sprint_id, 0, True
 
     def _sprint_completed(self, event: Event, data: dict[str, Any]) -> None:
         sprint_id, open_id = data["sprint_id"], self._sprint_id
+        is_whole, self._knows_sprint = self._knows_sprint, True
         self._sprint_id = None
-        self._ended_sprints.add(sprint_id)
-        if sprint_id != open_id:
+        is_new = self._ended_sprints.add(sprint_id)
+        if sprint_id != open_id and (is_whole or not is_new):
             self._violated("T1", event, f"{sprint_id} is not the open sprint, which is {open_id}")
             return
         carried_over = sum(issue.sprint_id == sprint_id for issue in self._issues.values())
-        for key, counted in (("issues_completed", self._closed_in_sprint), ("issues_carried_over", carried_over)):
-            if data.get(key) not in (None, counted):
-                self._violated("T2", event, f"{key} is {data[key]}, the events say {counted}")
+        for key, counted, is_all in (
+            ("issues_completed", self._closed_in_sprint, is_whole),
+            ("issues_carried_over", carried_over, not self._partial),
+        ):
+            said = data.get(key)
+            if said is not None and (said < counted or (is_all and said > counted)):
+                self._violated("T2", event, f"{key} is {said}, the events say {counted}")
 
     # changes
 
@@ -274,7 +315,7 @@ class ProjectChecker:
 
     def _check_run(self, event: Event, data: dict[str, Any]) -> None:
         run_id = data.get("run_id")
-        if run_id is not None and run_id not in self._runs:
+        if run_id is not None and run_id not in self._runs and self._believe_run(run_id, data) is None:
             self._violated("C6", event, f"{run_id} is not open")
 
     def _branch(self, name: str | None) -> Branch | None:
@@ -282,7 +323,7 @@ class ProjectChecker:
         if name is None:
             return None
         branch = self._branches.get(name)
-        if branch is None and name in self._idle_branches:
+        if branch is None and (name in self._idle_branches or (self._partial and name not in self._merged_branches)):
             branch = self._branches[name] = Branch(older=True)
         return branch
 
@@ -306,32 +347,45 @@ class ProjectChecker:
     def _pr_ended(self, event: Event, data: dict[str, Any]) -> None:
         pr_id, merged = data["pr_id"], event.type == "pr_merged"
         pr = self._prs.pop(pr_id, None)
+        is_new = self._ended_prs.add(pr_id)
         if pr is None:
-            known = "is merged or closed already" if pr_id in self._ended_prs else "was never created"
-            self._ended_prs.add(pr_id)
-            self._violated("C3", event, f"{pr_id} {known}")
-            return
-        self._ended_prs.add(pr_id)
-        branch = self._branch(pr.branch)
+            if not is_new:
+                self._violated("C3", event, f"{pr_id} is merged or closed already")
+                return
+            self._unseen("C3", event, f"{pr_id} was never created")
+            if not self._partial:
+                return
+            pr = PullRequest({}, older=True)
+        name = pr.branch or data.get("branch")
+        branch = self._branch(name)
         if merged:
             self._check_merge(event, data, pr, branch)
             issue = self._issues.get(data.get("issue_id") or pr.issue_id or "")
             if issue is not None:
                 issue.merged = True
-        if pr.branch is not None and branch is not None:
-            del self._branches[pr.branch]
-            (self._merged_branches if merged else self._idle_branches).add(pr.branch)
+        if name is not None and branch is not None:
+            del self._branches[name]
+            (self._merged_branches if merged else self._idle_branches).add(name)
 
     def _check_merge(self, event: Event, data: dict[str, Any], pr: PullRequest, branch: Branch | None) -> None:
-        if pr.require_green and branch is not None and branch.checked[1:] != (branch.head, "green"):
-            _, commit, state = branch.checked
-            state = state if commit == branch.head else "missing"
+        if pr.require_green and branch is not None and (state := branch.head_state) != "green":
             self._violated("P5", event, f"the last pipeline of {pr.branch} at {branch.head} is {state}")
         approval_id = data.get("approval_id")
         if pr.gated and not pr.approved:
             self._violated("H1", event, f"{data['pr_id']} is gated, and nobody approved it")
         elif approval_id is not None and approval_id not in pr.approved:
-            self._violated("H1", event, f"{approval_id} did not approve {data['pr_id']}")
+            was_seen = approval_id in self._approvals or approval_id in self._resolved
+            if was_seen or not pr.older:
+                self._violated("H1", event, f"{approval_id} did not approve {data['pr_id']}")
+
+    def _believe_pr(self, pr_id: str | None) -> PullRequest | None:
+        """The open request; one that was not seen is believed in a partial stream."""
+        if pr_id is None:
+            return None
+        pr = self._prs.get(pr_id)
+        if pr is None and self._partial and pr_id not in self._ended_prs:
+            pr = self._prs[pr_id] = PullRequest({}, older=True)
+        return pr
 
     # pipelines
 
@@ -342,7 +396,7 @@ class ProjectChecker:
             return
         self._pipelines[pipeline_id] = data
         branch = self._branch(data.get("branch"))
-        if commit is not None and not self._was_pushed(commit, data.get("branch")):
+        if commit is not None and not self._partial and not self._was_pushed(commit, data.get("branch")):
             self._violated("P2", event, f"{commit} was never pushed")
             commit = None
         if branch is not None:
@@ -367,12 +421,13 @@ class ProjectChecker:
     def _pipeline_ended(self, event: Event, data: dict[str, Any]) -> None:
         pipeline_id = data["pipeline_id"]
         started = self._pipelines.pop(pipeline_id, None)
+        is_new = self._ended_pipelines.add(pipeline_id)
         if started is None:
-            known = "has ended before" if pipeline_id in self._ended_pipelines else "was never started"
-            self._ended_pipelines.add(pipeline_id)
-            self._violated("P1", event, f"{pipeline_id} {known}")
+            if not is_new:
+                self._violated("P1", event, f"{pipeline_id} has ended before")
+            else:
+                self._unseen("P1", event, f"{pipeline_id} was never started")
             return
-        self._ended_pipelines.add(pipeline_id)
         runner: str = started.get("runner") or ""
         if self._runners.get(runner) == pipeline_id:
             del self._runners[runner]
@@ -389,20 +444,27 @@ class ProjectChecker:
             return
         self._approvals[approval_id] = pr_id
         if pr_id is not None:
-            if pr_id not in self._prs:
+            if self._believe_pr(pr_id) is None:
                 self._violated("H2", event, f"{pr_id} is not open")
-        elif run_id is not None and run_id not in self._runs:
+        elif run_id is not None and run_id not in self._runs and self._believe_run(run_id, data) is None:
             self._violated("H2", event, f"{run_id} is not open")
 
     def _approval_resolved(self, event: Event, data: dict[str, Any]) -> None:
         approval_id = data["approval_id"]
-        if approval_id not in self._approvals:
-            known = "is resolved already" if approval_id in self._resolved else "was never asked for"
-            self._resolved.add(approval_id)
-            self._violated("H3", event, f"{approval_id} {known}")
+        was_asked = approval_id in self._approvals
+        pr_id = self._approvals.pop(approval_id, None)
+        if not self._resolved.add(approval_id):
+            self._violated("H3", event, f"{approval_id} is resolved already")
             return
-        pr_id = self._approvals.pop(approval_id)
-        pr = self._prs.get(data.get("pr_id") or pr_id or "")
-        self._resolved.add(approval_id)
+        if not was_asked:
+            self._unseen("H3", event, f"{approval_id} was never asked for")
+            if not self._partial:
+                return
+        pr = self._believe_pr(data.get("pr_id") or pr_id)
         if pr is not None and data["decision"] == "approved":
             pr.approved.add(approval_id)
+
+
+def _start(run: Run) -> datetime:
+    assert run.started is not None
+    return run.started

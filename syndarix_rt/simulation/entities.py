@@ -11,13 +11,16 @@ __all__ = ["Branch", "Issue", "PullRequest", "Run"]
 class Run:
     """An open run. ``started`` is None if its start was not seen."""
 
-    def __init__(self, agent_id: str, started: datetime | None) -> None:
+    def __init__(self, agent_id: str, started: datetime | None, concurrency: int = 1) -> None:
         self.agent_id = agent_id
         self.started = started
+        self.concurrency = concurrency
         self.sums: dict[str, float] = {}
         self.busy_s = 0.0
         self.tries: dict[tuple[Any, Any], tuple[int, float]] = {}
         """Failed calls: the number of the try, and the backoff after it."""
+        self.calls: set[tuple[Any, Any]] = set()
+        """If its start was not seen: the calls of which something was."""
 
 
 class Issue:
@@ -40,11 +43,21 @@ class Branch:
         self.checked: tuple[str, str | None, str] = ("", None, "")
         """The latest pipeline, its commit, and how it stands: ``running``, ``green`` or ``red``."""
 
+    @property
+    def head_state(self) -> str:
+        """How the latest pipeline stands if it checks the head, else ``missing``; ``green`` if nobody can know."""
+        _, commit, state = self.checked
+        if self.head is None and self.older:
+            return state or "green"
+        return state if commit == self.head and state else "missing"
+
 
 class PullRequest:
     """An open pull request."""
 
-    def __init__(self, data: dict[str, Any]) -> None:
+    def __init__(self, data: dict[str, Any], *, older: bool = False) -> None:
+        self.older = older
+        """Whether its creation was not seen, so that it may be gated, or approved."""
         self.branch: str | None = data.get("branch")
         self.issue_id: str | None = data.get("issue_id")
         self.gated = bool(data.get("gated"))

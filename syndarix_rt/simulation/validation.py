@@ -55,6 +55,8 @@ class _Project:
     def __init__(self) -> None:
         self.ids: dict[str, IdSet] = {}
         """By source."""
+        self.believed = IdSet()
+        """In a partial stream: causes from before it."""
         self.times: dict[str | None, datetime] = {}
         """The latest, by simulation."""
         self.checkers: dict[str | None, ProjectChecker] = {}
@@ -62,9 +64,15 @@ class _Project:
 
 
 class Validator:
-    """Checks a stream event by event; memory follows what is open, not what has passed."""
+    """Checks a stream event by event; memory follows what is open, not what has passed.
 
-    def __init__(self) -> None:
+    Args:
+        partial: the stream was joined midway. What events refer to may have begun before; what contradicts anything
+            that was seen is a violation still.
+    """
+
+    def __init__(self, *, partial: bool = False) -> None:
+        self._partial = partial
         self._events = 0
         self._violations: list[Violation] = []
         self._projects: dict[str, _Project] = {}
@@ -83,7 +91,7 @@ class Validator:
             project = self._projects[event.project] = _Project()
         checker = project.checkers.get(event.simulation)
         if checker is None:
-            checker = project.checkers[event.simulation] = ProjectChecker(self._violated)
+            checker = project.checkers[event.simulation] = ProjectChecker(self._violated, partial=self._partial)
         latest = project.times.get(event.simulation, event.time)
         if not self._check_ids(event, project) and event.time <= latest:
             return  # The same event again; a later one that took over an id goes on to be judged.
@@ -102,7 +110,12 @@ class Validator:
         cause = event.cause
         # Before its own id is taken in: an event is not its own cause.
         if cause is not None and not any(cause in ids for ids in project.ids.values()):
-            self._violated("I4", event, f"its cause {cause} is no earlier event of project {event.project}")
+            if self._partial and cause != event.id:
+                project.believed.add(cause)
+            else:
+                self._violated("I4", event, f"its cause {cause} is no earlier event of project {event.project}")
+        if self._partial and event.id in project.believed:
+            self._violated("I4", event, "an event before it names it as its cause")
         if not project.ids.setdefault(event.source, IdSet()).add(event.id):
             self._violated("I1", event, "its id was there before")
             return False
@@ -114,13 +127,17 @@ class Validator:
         self._violations.append(Violation(invariant, event.id, self._events, reason))
 
 
-def validate(events: Iterable[Event | bytes]) -> Report:
+def validate(events: Iterable[Event | bytes], *, partial: bool = False) -> Report:
     """Check a whole stream: events, or the lines of a recording.
+
+    Args:
+        events: in the order in which they happened.
+        partial: they begin midway, as `Validator` has it.
 
     Example:
         ``print(validate(islice(Simulation(scenario, seed=7), 100_000)))``
     """
-    validator = Validator()
+    validator = Validator(partial=partial)
     for event in events:
         validator.feed(event)
     return validator.report()
