@@ -25,7 +25,7 @@ from scipy import stats
 
 from syndarix_rt import Scenario
 from syndarix_rt.errors import MissingExtra, ScenarioError, SyndarixError
-from syndarix_rt.simulation import Simulation, sweep
+from syndarix_rt.simulation import Profile, Simulation, sweep
 from syndarix_rt.simulation.analysis.progress import progress_of
 from syndarix_rt.simulation.analysis.store import Store
 from syndarix_rt.simulation.analysis.summary import Summary
@@ -103,6 +103,14 @@ def test_values_may_be_tables_and_have_labels():
     bare = quick({"runs.calls": laws.values()}).replications
     assert json.loads(bare["runs.calls"].tolist()[0]) == {"median": 5, "sigma": 0.1}
     assert bare["started"].tolist() == labelled["started"].tolist()
+
+
+def test_profiles_are_values_like_others():
+    mine = Profile.load("codex")
+    rows = quick({"profile": {"measured": "default", "mine": mine}}, 1).replications
+    assert rows["profile"].tolist() == ["measured", "mine"]
+    again = Simulation(BASE.replace({"profile": mine}), rows["seed"].tolist()[1])
+    assert counts(next(again) for _ in range(60)) == rows.loc[1, ["events", "created", "started"]].to_dict()
 
 
 def test_what_comes_before_the_end_of_the_warm_up_is_not_measured():

@@ -159,29 +159,33 @@ def _points(
     base: Scenario, over: Mapping[str, Iterable[Any]], warmup_h: float
 ) -> Iterator[tuple[dict[str, Any], Scenario]]:
     """The labels of each point, and its scenario."""
-    values = [list(_labelled(key, given)) for key, given in over.items()]
-    for chosen in product(*values):
-        scenario = base.replace({key: value for key, (_, value) in zip(over, chosen, strict=True)})
+    values = {key: _labelled(key, given) for key, given in over.items()}
+    for labels in product(*values.values()):
+        point = dict(zip(values, labels, strict=True))
+        scenario = base.replace({key: values[key][label] for key, label in point.items()})
         end_h = math.inf if scenario.horizon_h is None else scenario.horizon_h
         if not 0 <= warmup_h < end_h:
             raise ScenarioError(f"must be from 0 to less than the horizon, {end_h:g} h, not {warmup_h!r}", "warmup_h")
-        yield {key: label for key, (label, _) in zip(over, chosen, strict=True)}, scenario
+        yield point, scenario
 
 
-def _labelled(key: str, values: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+def _labelled(key: str, values: Iterable[Any]) -> dict[Any, Any]:
+    """The values of a key by what they are called in frames."""
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise ScenarioError(f"expected a list of values, not {values!r}", key)
-    labels = set()
-    for label, given in values.items() if isinstance(values, Mapping) else ((value, value) for value in values):
-        value = plain(given, key)
-        if label is given:
-            label = msgspec.json.encode(value).decode() if isinstance(value, dict | list) else value  # noqa: PLW2901
-        if label in labels:
-            raise ScenarioError(f"{label!r} comes twice", key)
-        labels.add(label)
-        yield label, value
+    pairs = list(values.items() if isinstance(values, Mapping) else ((_label(key, value), value) for value in values))
+    labels = [label for label, _ in pairs]
     if not labels:
         raise ScenarioError("has no values", key)
+    twice = next((label for label in labels if labels.count(label) > 1), None)
+    if twice is not None:
+        raise ScenarioError(f"{twice!r} comes twice", key)
+    return dict(pairs)
+
+
+def _label(key: str, value: Any) -> Any:
+    value = plain(value, key)
+    return msgspec.json.encode(value).decode() if isinstance(value, dict | list) else value
 
 
 def _seeds(seed: int, replications: int) -> list[int]:
