@@ -8,11 +8,15 @@ Each says what happened, where, and what to do. The tree:
   * :exc:`FilterError` (also a ``ValueError``): a ``types`` filter has a word that means nothing
   * :exc:`DecodeError` (also a ``ValueError``): an event stream breaks its limits (Sans-I/O)
   * :exc:`ScenarioError` (also a ``ValueError``): a scenario is wrong; carries ``path`` and ``reason``
+  * :exc:`CommandError`: a simulation cannot do what a command says
   * :exc:`RecordingError`: a recording or a trace cannot be read; carries file and line
   * :exc:`BrokerError`
 
     * :exc:`BrokerUnavailable`: the broker cannot be reached now; trying again may help
     * :exc:`PublishConflict`: the broker refused a batch because of what it already holds
+
+      * :exc:`ApprovalDecided`: because a person has decided an approval that the batch resolves, too
+
     * :exc:`ProjectBusy`: another run plays into this project
 
   * :exc:`StreamError`: a server refused a request or a stream; carries the HTTP ``status``
@@ -22,9 +26,13 @@ Each says what happened, where, and what to do. The tree:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 __all__ = [
+    "ApprovalDecided",
     "BrokerError",
     "BrokerUnavailable",
+    "CommandError",
     "DecodeError",
     "EmbeddedServerError",
     "EventError",
@@ -72,6 +80,10 @@ class ScenarioError(_PathError):
     """A scenario is wrong; ``path`` names the key as in the TOML file, such as ``agents.developers``."""
 
 
+class CommandError(SyndarixError):
+    """A simulation cannot do what a command says, such as decide about an approval that nobody asked for."""
+
+
 class FilterError(SyndarixError, ValueError):
     """A ``types`` filter has a word that is no category, glob or type name."""
 
@@ -94,6 +106,23 @@ class BrokerUnavailable(BrokerError):  # noqa: N818 - reads as a state, like red
 
 class PublishConflict(BrokerError):  # noqa: N818 - the HTTP word for it
     """A batch was refused: its sequence is too low, or its key came with another body before."""
+
+
+class ApprovalDecided(PublishConflict):
+    """A batch was refused: it resolves an approval that a person has decided already, and the first decision wins.
+
+    Nothing of the batch was stored. Whoever plays a run may leave out the events that come too late and publish the
+    rest, or take the run back to before them and let it go on from the person's decision.
+
+    Attributes:
+        late: which of the events given come too late, as their indices.
+        stored: how many of the events given are stored nevertheless, in earlier batches; the first ones.
+    """
+
+    def __init__(self, text: str, late: Sequence[int], stored: int = 0) -> None:
+        super().__init__(text)
+        self.late = tuple(late)
+        self.stored = stored
 
 
 class ProjectBusy(BrokerError):  # noqa: N818 - see PublishConflict

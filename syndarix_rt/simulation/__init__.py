@@ -3,6 +3,7 @@
 * :mod:`~syndarix_rt.simulation.scenario`: `Scenario`, presets
 * :mod:`~syndarix_rt.simulation.profile`: `Profile`: the constants that are its defaults, with their sources
 * :mod:`~syndarix_rt.simulation.simulation`: `Simulation`: a scenario and a seed give events
+* :mod:`~syndarix_rt.simulation.commands`: what may be said to it between two of them
 * :mod:`~syndarix_rt.simulation.validation`: `validate`: the invariants, also on recordings of real agents
 * :mod:`~syndarix_rt.simulation.analysis.sweep`: `sweep`: points and replications over processes, with intervals
 
@@ -13,9 +14,26 @@ Inside: a :mod:`~syndarix_rt.simulation.world` for each project, in it the life 
 """
 
 from syndarix_rt.simulation.analysis.sweep import sweep
+from syndarix_rt.simulation.commands import Command, Decide, Emit, Inject, Sent, SetAgents
 from syndarix_rt.simulation.profile import Profile, profiles
 from syndarix_rt.simulation.scenario import Scenario, presets
 from syndarix_rt.simulation.simulation import Simulation
 from syndarix_rt.simulation.validation import Report, Validator, validate
 
-__all__ = ["Profile", "Report", "Scenario", "Simulation", "Validator", "presets", "profiles", "sweep", "validate"]
+__all__ = [
+    "Command",
+    "Decide",
+    "Emit",
+    "Inject",
+    "Profile",
+    "Report",
+    "Scenario",
+    "Sent",
+    "SetAgents",
+    "Simulation",
+    "Validator",
+    "presets",
+    "profiles",
+    "sweep",
+    "validate",
+]

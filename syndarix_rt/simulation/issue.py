@@ -3,7 +3,7 @@
 ::
 
     open -> assigned -> in_progress -> in_review -> closed (done)
-                             ^             |------> closed (wont_do): refused, dropped, or given up
+                             ^             |------> closed (wont_do): refused, dropped, not mended, or given up
                              |-------------|        a pipeline failed, or the review asks for more
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import simpy
 
@@ -20,9 +20,12 @@ from syndarix_rt.simulation.run import AgentRun, RunPlan
 if TYPE_CHECKING:
     from syndarix_rt.simulation.world import World
 
-__all__ = ["IssueLife"]
+__all__ = ["CRITICAL", "NORMAL", "Decision", "IssueLife"]
 
 Steps = Generator[simpy.Event, Any, Any]
+
+CRITICAL, NORMAL = 0, 1
+"""Priorities in the queues for agents; the lower goes first."""
 
 _SUPPORT_RUNS_MAX = 3  # [P]: then work goes on without a plan, test or review
 
@@ -33,16 +36,32 @@ _THINGS = (
 )  # fmt: skip
 
 
+class Decision(NamedTuple):
+    """What a human says about a merge."""
+
+    approved: bool
+    by: str
+    comment: str = ""
+    event_id: str = ""
+    """The event that says so already; empty: there is none yet."""
+    queued_us: int = 0
+    """How long it waited for a human who was busy."""
+    busy_us: int = 0
+    """How long it kept a human busy."""
+
+
 class IssueLife:
     """One issue in its world.
 
     All chance of its own is drawn when it begins; the runs and pipelines of the issue have generators of their own.
     """
 
-    def __init__(self, world: World, ordinal: int) -> None:
+    def __init__(self, world: World, ordinal: int, priority: int = NORMAL, cause: str | None = None) -> None:
         self.world = world
         self.issue_id = world.new_id("issue")
         self.branch = f"agent/{self.issue_id}"
+        self.priority = priority
+        self._cause = cause
         self._ordinal = ordinal
         self._opened = False
         self._pr_id = ""
@@ -55,43 +74,18 @@ class IssueLife:
         """By role."""
         changes, approvals = world.project.changes, world.project.approvals
         rng = world.streams.generator("issue", ordinal)
-        verb, thing, gated, refused = rng.random(4)
+        verb, thing, gated, refused, reviewed = rng.random(5)
         self.title = f"{_VERBS[int(verb * len(_VERBS))]} {_THINGS[int(thing * len(_THINGS))]}"
         self._gated = bool(gated < approvals.gated_share)
         self._refused = bool(refused < changes.closed_unmerged_share)
+        self._reviewed = bool(reviewed < changes.reviewed_share)
         self._response_s = 3600 * approvals.response_h.draw(rng)
         self._review_s = 60 * approvals.review_min.draw(rng)
+        self._merge_s = 3600 * changes.merge_h.draw(rng)
         self._rework = (rng.random(changes.runs_max) < changes.rework_share).tolist()
+        self._fixed = (rng.random(changes.runs_max) < world.project.pipelines.fix_share).tolist()
         self._gaps_s = (60 * changes.gap_min.draws(rng, changes.runs_max)).tolist()
-
-    def process(self) -> Steps:
-        """From the issue's creation to its closing."""
-        cause = self._emit("issue_created", {"title": self.title, "state": "open"}, None)
-        if "planner" in self.world.agents:
-            cause = yield from self._support("planner", cause)
-            cause = self.update("assigned", cause)
-        for attempt in range(1, self.world.project.changes.runs_max + 1):
-            if attempt > 1:
-                yield self.world.wait_for_people(self._gaps_s[attempt - 1])
-            run: AgentRun = yield from self._work("developer", cause)
-            cause = run.last
-            if not run.completed:
-                continue
-            cause, green = yield from self._check()
-            if not green:
-                continue
-            for role in ("tester", "reviewer"):
-                if role in self.world.agents:
-                    cause = yield from self._support(role, cause)
-            if not self._rework[attempt - 1]:
-                cause, merged = yield from self._decide(cause)
-                break
-        else:
-            merged = False
-            if self._pr_id:
-                cause = self._finish_pr("pr_closed", {"reason": f"given up after {attempt} runs"}, cause)
-        self._emit("issue_closed", {"resolution": "done" if merged else "wont_do"}, cause)
-        self.world.issue_closed(self._ordinal)
+        self.process = world.env.process(self._live())
 
     def update(self, state: str, cause: str, **details: str) -> str:
         """The issue changes its state."""
@@ -120,6 +114,40 @@ class IssueLife:
             self._pushed = self.world.emit("pr_created", self._change(run) | request, self._pr_id, self._pushed)
         self.update("in_review", self._pushed, pr_id=self._pr_id)
 
+    def _live(self) -> Steps:
+        """From the issue's creation to its closing."""
+        cause = self._emit("issue_created", {"title": self.title, "state": "open"}, self._cause)
+        if self.world.agents["planner"].size:
+            cause = yield from self._support("planner", cause)
+            cause = self.update("assigned", cause)
+        cause, merged = yield from self._develop(cause)
+        self._emit("issue_closed", {"resolution": "done" if merged else "wont_do"}, cause)
+        self.world.issue_closed(self._ordinal)
+
+    def _develop(self, cause: str) -> Steps:
+        """Runs of developers, each checked and reviewed, until one is decided; result: last event, whether merged."""
+        runs_max = self.world.project.changes.runs_max
+        for attempt in range(runs_max):
+            if attempt:
+                yield self.world.wait_for_people(self._gaps_s[attempt])
+            run: AgentRun = yield from self._work("developer", cause)
+            cause = run.last
+            if not run.completed:
+                continue
+            cause, green = yield from self._check()
+            if not green:
+                if not self._fixed[attempt]:
+                    return self._finish_pr("pr_closed", {"reason": "the pipeline failed"}, cause), False
+                continue
+            for role in ("tester", "reviewer"):
+                if self._reviewed and self.world.agents[role].size:
+                    cause = yield from self._support(role, cause)
+            if not self._rework[attempt]:
+                return (yield from self._decide(cause))
+        if self._pr_id:
+            cause = self._finish_pr("pr_closed", {"reason": f"given up after {runs_max} runs"}, cause)
+        return cause, False
+
     def _support(self, role: str, cause: str) -> Steps:
         """A run that plans, tests or reviews; it is tried again when it ends with an error."""
         for _ in range(_SUPPORT_RUNS_MAX):
@@ -130,61 +158,116 @@ class IssueLife:
         return cause
 
     def _work(self, role: str, cause: str) -> Steps:
-        """Wait for an agent of the role and let it work; the result is its `AgentRun`."""
-        pool = self.world.agents[role]
-        agent_id = yield pool.get()
-        self._runs[role] += 1
-        rng = self.world.streams.generator(f"{role} run", self._ordinal, self._runs[role])
-        project = self.world.project
-        run = AgentRun(self, agent_id, role, attempt=self._runs[role])
-        yield from run.process(RunPlan.draw(rng, project.runs, project.changes, role), cause)
-        pool.put(agent_id)
-        return run
+        """Wait for an agent of the role and let it work; the result is its `AgentRun`.
+
+        A run that something more urgent displaced is no try: the work queues again.
+        """
+        world = self.world
+        pool = world.agents[role]
+        while True:
+            asked_us = world.now_us
+            waiting = pool.request(self.priority)
+            if self.priority == CRITICAL and not waiting.triggered:
+                world.displace(role, cause)
+            agent_id = yield waiting
+            self._runs[role] += 1
+            rng = world.streams.generator(f"{role} run", self._ordinal, self._runs[role])
+            project = world.project
+            run = AgentRun(self, agent_id, role, attempt=self._runs[role], queued_us=world.now_us - asked_us)
+            world.runs[agent_id] = run
+            yield from run.process(RunPlan.draw(rng, project.runs, project.changes, role), cause)
+            del world.runs[agent_id]
+            pool.release(agent_id)
+            cause = run.last
+            if not run.displaced:
+                return run
 
     def _check(self) -> Steps:
-        """A pipeline on the head; the result is its last event and whether it went well."""
+        """Pipelines on the head until one ends by itself; the result is its last event and whether it went well."""
         world, ci = self.world, self.world.project.pipelines
-        self._pipelines += 1
-        rng = world.streams.generator("pipeline", self._ordinal, self._pipelines)
-        luck, success_min, failure_min = rng.random(), ci.success_min.draw(rng), ci.failure_min.draw(rng)
-        queued_us = world.env.now
-        runner = yield world.runners.get()
-        started_us = world.env.now
-        pipeline_id = world.new_id("pipeline")
-        about = {"pipeline_id": pipeline_id, "branch": self.branch, "commit": self._head, "pr_id": self._pr_id}
-        about |= {"issue_id": self.issue_id, "runner": runner}
-        queued = {"queued_s": (started_us - queued_us) / 1e6}
-        started = world.emit("pipeline_started", {**about, **queued}, pipeline_id, self._pushed)
-        failed = world.pipeline_fails(luck)
-        yield world.wait(60 * (failure_min if failed else success_min))
-        took = {"duration_s": (world.env.now - started_us) / 1e6}
-        if failed:
-            ended = world.emit("pipeline_failed", {**about, **took, "reason": "tests"}, pipeline_id, started)
-        else:
-            ended = world.emit("pipeline_completed", {**about, **took}, pipeline_id, started)
-        world.runners.put(runner)
-        return ended, not failed
+        while True:
+            self._pipelines += 1
+            rng = world.streams.generator("pipeline", self._ordinal, self._pipelines)
+            luck, success_min, failure_min = rng.random(), ci.success_min.draw(rng), ci.failure_min.draw(rng)
+            queued_us = world.now_us
+            runner = yield world.runners.request()
+            started_us = world.now_us
+            pipeline_id = world.new_id("pipeline")
+            about = {"pipeline_id": pipeline_id, "branch": self.branch, "commit": self._head, "pr_id": self._pr_id}
+            about |= {"issue_id": self.issue_id, "runner": runner}
+            queued = {"queued_s": (started_us - queued_us) / 1e6}
+            started = world.emit("pipeline_started", {**about, **queued}, pipeline_id, self._pushed)
+            failed, reason, cause = world.pipeline_fails(luck), "tests", started
+            world.pipelines[runner] = self
+            try:
+                yield world.wait(60 * (failure_min if failed else success_min))
+            except simpy.Interrupt as outage:
+                failed, reason, cause = True, "infra", str(outage.cause)
+            world.pipelines.pop(runner, None)
+            took = {"duration_s": (world.now_us - started_us) / 1e6}
+            kind, why = ("pipeline_failed", {"reason": reason}) if failed else ("pipeline_completed", {})
+            ended = world.emit(kind, {**about, **took, **why}, pipeline_id, cause)
+            world.runners.release(runner)
+            if reason != "infra":
+                return ended, not failed
+            self._pushed = ended  # what the next pipeline answers
 
     def _decide(self, cause: str) -> Steps:
         """Merge or refuse, by a human where the request is gated; result: last event, whether merged."""
-        approval = {}
-        if self._gated:
-            world = self.world
-            asked_us = world.env.now
-            approval = {"approval_id": world.new_id("approval")}
-            about = {**approval, "pr_id": self._pr_id, "issue_id": self.issue_id}
-            asked = {**about, "kind": "merge", "title": self.title}
-            cause = world.emit("approval_required", asked, approval["approval_id"], cause)
-            yield world.wait_for_people(self._response_s)
-            human = yield world.humans.get()
-            yield world.wait_for_people(self._review_s)
-            decision = {"decision": "rejected" if self._refused else "approved", "by": human}
-            waited = {"waited_s": (world.env.now - asked_us) / 1e6}
-            cause = world.emit("approval_resolved", {**about, **decision, **waited}, approval["approval_id"], cause)
-            world.humans.put(human)
-        if self._refused:
-            return self._finish_pr("pr_closed", {"reason": "rejected" if self._gated else "dropped"}, cause), False
-        return self._finish_pr("pr_merged", approval, cause), True
+        if not self._gated:
+            yield self.world.wait_for_people(self._merge_s)
+            if self._refused:
+                return self._finish_pr("pr_closed", {"reason": "dropped"}, cause), False
+            return self._finish_pr("pr_merged", {}, cause), True
+        world = self.world
+        asked_us = world.now_us
+        approval_id = world.new_id("approval")
+        about = {"approval_id": approval_id, "pr_id": self._pr_id, "issue_id": self.issue_id}
+        asked = {**about, "kind": "merge", "title": self.title}
+        cause = world.emit("approval_required", asked, approval_id, cause)
+        world.approvals[approval_id] = self
+        decision: Decision = yield from self._judged()
+        world.approvals.pop(approval_id, None)
+        if decision.event_id:
+            cause = decision.event_id
+        else:
+            said = {"decision": "approved" if decision.approved else "rejected", "by": decision.by}
+            if decision.comment:
+                said["comment"] = decision.comment
+            took = {
+                "waited_s": (world.now_us - asked_us) / 1e6,
+                "queued_s": decision.queued_us / 1e6,
+                "busy_s": decision.busy_us / 1e6,
+            }
+            cause = world.emit("approval_resolved", {**about, **said, **took}, approval_id, cause)
+        if not decision.approved:
+            return self._finish_pr("pr_closed", {"reason": "rejected"}, cause), False
+        return self._finish_pr("pr_merged", {"approval_id": approval_id}, cause), True
+
+    def _judged(self) -> Steps:
+        """A human takes notice, is free, and reviews; a `Decision` from outside comes first at any time."""
+        world = self.world
+        humans, asked = world.humans, None
+        queued_us = reviewing_us = world.now_us
+        try:
+            yield world.wait_until_noticed(self._response_s)
+            queued_us = world.now_us
+            asked = humans.request()
+            human = yield asked
+            reviewing_us = world.now_us
+            yield world.wait_until_reviewed(self._review_s)
+        except simpy.Interrupt as interrupt:
+            decision = cast("Decision", interrupt.cause)
+            if asked is not None:
+                humans.cancel(asked)
+            return decision
+        humans.release(human)
+        return Decision(
+            not self._refused,
+            human,
+            queued_us=reviewing_us - queued_us,
+            busy_us=world.now_us - reviewing_us,
+        )
 
     def _finish_pr(self, kind: str, details: dict[str, Any], cause: str) -> str:
         data = {"pr_id": self._pr_id, "branch": self.branch, "commit": self._head, "issue_id": self.issue_id}
@@ -196,4 +279,6 @@ class IssueLife:
 
     def _emit(self, kind: str, data: dict[str, Any], cause: str | None) -> str:
         about = {"issue_id": self.issue_id, "sprint_id": self.world.sprint_id}
+        if self.priority == CRITICAL:
+            about["priority"] = "critical"
         return self.world.emit(kind, about | data, self.issue_id, cause)

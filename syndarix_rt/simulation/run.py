@@ -5,6 +5,7 @@ All chance of a run is drawn at its start, from its own generator; what comes of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,13 +13,15 @@ import numpy as np
 import numpy.typing as npt
 import simpy
 
-from syndarix_rt.simulation.laws import repeats
+from syndarix_rt.simulation.laws import repeated, repeats
 from syndarix_rt.simulation.settings import Changes, Runs
 
 if TYPE_CHECKING:
     from syndarix_rt.simulation.issue import IssueLife
 
 __all__ = ["ROLES", "AgentRun", "RunPlan"]
+
+Steps = Generator[simpy.Event, Any, None]
 
 ROLES = {"planner": 0.25, "developer": 1.0, "tester": 0.5, "reviewer": 0.35}
 """How many LLM calls a run in this role makes, as a share of a developer's. [P]"""
@@ -31,6 +34,8 @@ _TOOL_MIX = np.cumsum((0.76, 0.11, 0.09, 0.012, 0.010))  # TraceLab, shares of 4
 _PROMPT_USD_PER_MTOK = 1.25
 _CACHED_USD_PER_MTOK = 0.125
 _OUTPUT_USD_PER_MTOK = 10.0
+
+_FATAL_TOOL_SHARE = 0.5  # [P]; of fatal errors: a tool fails, not the provider
 
 _REFUSED_US = 500_000  # [P]: a provider answers 429 at once
 
@@ -50,7 +55,9 @@ class RunPlan(NamedTuple):
     fatal_call: int | None
     """The LLM call at which nothing goes well any more."""
     fatal_is_tool: bool
-    commits_after: frozenset[int]
+    llm_luck: npt.NDArray[np.float64]
+    """Uniform in [0, 1); decides how often a strained provider refuses the call."""
+    commits_after: set[int]
     """LLM calls whose tools end with a commit."""
     cut: bool
     """Whether the run would want more calls than it may have."""
@@ -60,23 +67,35 @@ class RunPlan(NamedTuple):
         """The luck of a run in this role."""
         wanted = max(1, round(runs.calls.draw(rng) * ROLES[role]))
         calls = min(wanted, runs.calls_max)
-        fatal = (rng.random(calls) < runs.fatal_error_share).nonzero()[0]
-        commits = int(repeats(rng.random(1), 1 - 1 / changes.commits_per_run, calls - 1)[0])
         tool_counts = rng.poisson(runs.tools_per_call, calls).tolist()
         tools = sum(tool_counts)
+        fatal_luck, hit_luck, llm_luck = rng.random((3, calls))
+        kind_luck, failure_luck = rng.random((2, tools))
+        fatal = (fatal_luck < runs.fatal_error_share).nonzero()[0]
+        tool_luck, commit_luck = rng.random(2)
+        commits = repeated(commit_luck, 1 - 1 / changes.commits_per_run, calls - 1)
+        # Some runs are quick in everything they do, others slow.
+        pace = {"common": rng.standard_normal(), "share": runs.speed_correlation}
+        whole = _whole(
+            1e6 * runs.llm_s.draws(rng, calls, **pace),
+            1e6 * runs.tool_s.draws(rng, tools, **pace),
+            runs.append_tokens.draws(rng, calls),
+            runs.output_tokens.draws(rng, calls),
+        )
         return cls(
-            llm_us=_whole(1e6 * runs.llm_s.draws(rng, calls)),
-            append_tokens=_whole(runs.append_tokens.draws(rng, calls)),
-            output_tokens=_whole(runs.output_tokens.draws(rng, calls)),
-            cache_hits=(rng.random(calls) < runs.cache_hit_share).tolist(),
+            llm_us=whole[:calls],
+            tool_us=whole[calls : calls + tools],
+            append_tokens=whole[calls + tools : -calls],
+            output_tokens=whole[-calls:],
+            cache_hits=(hit_luck < runs.cache_hit_share).tolist(),
             tool_counts=tool_counts,
-            tool_us=_whole(1e6 * runs.tool_s.draws(rng, tools)),
-            tool_names=[_TOOLS[kind] for kind in _TOOL_MIX.searchsorted(rng.random(tools), side="right").tolist()],
-            tool_failures=repeats(rng.random(tools), runs.tool_error_share, runs.retries_max + 1).tolist(),
+            tool_names=[_TOOLS[kind] for kind in _TOOL_MIX.searchsorted(kind_luck, side="right").tolist()],
+            tool_failures=repeats(failure_luck, runs.tool_error_share, runs.retries_max + 1).tolist(),
             fatal_call=int(fatal[0]) if len(fatal) else None,
-            fatal_is_tool=bool(rng.integers(2)),  # [P]
+            fatal_is_tool=bool(tool_luck < _FATAL_TOOL_SHARE),
+            llm_luck=llm_luck,
             # The last call always ends with a commit: what was done is pushed before the run ends.
-            commits_after=frozenset((*rng.permutation(calls - 1)[:commits].tolist(), calls - 1)),
+            commits_after={calls - 1, *(rng.permutation(calls - 1)[:commits].tolist() if commits else ())},
             cut=wanted > calls,
         )
 
@@ -87,62 +106,89 @@ class AgentRun:
     Attributes:
         last: the id of its latest event.
         completed: whether it ended well; known when its process is over.
+        displaced: whether it ended because something more urgent needed its agent.
     """
 
-    def __init__(self, life: IssueLife, agent_id: str, role: str, *, attempt: int) -> None:
+    def __init__(self, life: IssueLife, agent_id: str, role: str, *, attempt: int, queued_us: int) -> None:
         self.agent_id = agent_id
         self.role = role
+        self.life = life
         self.run_id = life.world.new_id("run")
         self.last = ""
-        self.completed = False
-        self._life = life
+        self.completed = self.displaced = False
         self._world = life.world
         self._attempt = attempt
+        self._queued_us = queued_us
         self._settings = life.world.project.runs
         self._who = {"run_id": self.run_id, "agent_id": agent_id, "role": role, "issue_id": life.issue_id}
         if role != "planner":
             self._who["branch"] = life.branch
-        self._chat = self._who | {"gen_ai.operation.name": "chat", "gen_ai.request.model": self._settings.model}
-        self._tool = self._who | {"gen_ai.operation.name": "execute_tool"}
+        # What the events of this run have in common; a copy of it and the rest is cheaper than building each anew.
+        self._chat: dict[str, Any] = self._who | {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.request.model": self._settings.model,
+        }
+        self._tool: dict[str, Any] = self._who | {"gen_ai.operation.name": "execute_tool"}
+        self._pause = _Pause(life.world.env)
         self._started_us = life.world.env.now
+        self._compacted = False
+        """Whether the prompt of the current call begins a new context."""
         self._llm_calls = self._tool_calls = self._input_tokens = self._output_tokens = self._cost_musd = 0
 
-    def process(self, plan: RunPlan, cause: str) -> Generator[simpy.Event, Any, None]:
-        """Work through the plan; everything that happens is caused by what came before it in this run."""
+    def process(self, plan: RunPlan, cause: str) -> Steps:
+        """Work through the plan, or until something more urgent comes.
+
+        Everything that happens is caused by what came before it in this run.
+        """
+        start = {"gen_ai.request.model": self._settings.model, "attempt": self._attempt}
+        start["queued_s"] = self._queued_us / 1e6
+        self.last = self._world.emit("agent_started", self._who | start, self.run_id, cause)
+        try:
+            reason = yield from self._work(plan)
+        except simpy.Interrupt as urgent:
+            self.displaced = True
+            self.last, reason = str(urgent.cause), "cancelled"
+        self.completed = reason == "completed"
+        self._end(reason)
+
+    def _work(self, plan: RunPlan) -> Generator[simpy.Event, Any, str]:
+        """The calls of the plan; the result is the reason of the end."""
         world, settings, develops = self._world, self._settings, self.role == "developer"
-        start = {"gen_ai.request.model": settings.model, "attempt": self._attempt}
-        self.last = world.emit("agent_started", self._who | start, self.run_id, cause)
+        provider, pause = world.provider, self._pause.after
         if develops:
-            self._life.begin_work(self)
+            self.life.begin_work(self)
         context_tokens = tool = 0
         for call, (llm_us, tool_count) in enumerate(zip(plan.llm_us, plan.tool_counts, strict=True)):
             fatal = call == plan.fatal_call
-            if fatal and not (plan.fatal_is_tool and tool_count):
-                self._llm_calls += settings.retries_max + 1
-                yield from self._failures(self._chat, _REFUSED_US, settings.retries_max + 1, "rate_limited")
-                return self._end("rate_limited")
-            yield world.env.timeout(llm_us)
             append_tokens, output_tokens = plan.append_tokens[call], plan.output_tokens[call]
-            if context_tokens == 0 or context_tokens + append_tokens > settings.window_tokens:
+            self._compacted = context_tokens + append_tokens > settings.window_tokens
+            if context_tokens == 0 or self._compacted:
                 context_tokens, append_tokens = 0, settings.first_context_tokens
+            attempt = 1
+            refused = fatal and not (plan.fatal_is_tool and tool_count)
             cached_tokens = context_tokens if plan.cache_hits[call] else 0
-            self._answered(llm_us, context_tokens, append_tokens, cached_tokens, output_tokens)
+            if refused or not provider.calm:
+                # What is read from the cache does not count towards a provider's limit on tokens.
+                tokens = context_tokens - cached_tokens + append_tokens + output_tokens
+                attempt = yield from self._refusals(plan, call, tokens, fatal=refused)
+                if not attempt:
+                    return "rate_limited"
+                llm_us = round(llm_us * provider.latency_factor)  # noqa: PLW2901 - as long as it really takes
+            yield pause(llm_us)
+            self._answered(llm_us, context_tokens, append_tokens, cached_tokens, output_tokens, attempt)
             context_tokens += append_tokens + output_tokens
             for index in range(tool, tool + tool_count):
                 duration_us, failures = plan.tool_us[index], plan.tool_failures[index]
                 if fatal:
                     failures = settings.retries_max + 1
-                data: dict[str, Any] = {
-                    **self._tool,
-                    "gen_ai.tool.name": plan.tool_names[index],
-                    "gen_ai.tool.call.id": f"{self.run_id}-{index}",
-                }
-                self._tool_calls += failures
+                data = self._tool.copy()
+                data["gen_ai.tool.name"] = plan.tool_names[index]
+                data["gen_ai.tool.call.id"] = f"{self.run_id}-{index}"
                 if failures:
-                    yield from self._failures(data, duration_us, failures, "tool_failed")
+                    yield from self._tool_failures(data, duration_us, failures)
                     if failures > settings.retries_max:
-                        return self._end("tool_failure")
-                yield world.env.timeout(duration_us)
+                        return "tool_failure"
+                yield pause(duration_us)
                 data["duration_s"] = duration_us / 1e6
                 data["status"] = "ok"
                 data["attempt"] = failures + 1
@@ -150,53 +196,84 @@ class AgentRun:
                 self._tool_calls += 1
             tool += tool_count
             if develops and call in plan.commits_after:
-                self._life.push(self)
+                self.life.push(self)
         if plan.cut:
-            return self._end("max_iters")
+            return "max_iters"
         if develops:
-            self._life.propose(self)
-        self.completed = True
-        return self._end("completed")
+            self.life.propose(self)
+        return "completed"
 
-    def _answered(self, llm_us: int, prefix: int, append: int, cached: int, output: int) -> None:
+    def _refusals(self, plan: RunPlan, call: int, tokens: int, *, fatal: bool) -> Generator[simpy.Event, Any, int]:
+        """Tries of an LLM call that the provider refuses; the result is the number of the try let in, 0 if none was.
+
+        A try is refused by the provider's limits, or with its share of errors, or, if ``fatal``, in any case.
+        """
+        provider, retries_max = self._world.provider, self._settings.retries_max
+        # The same luck means more failures in a row at a larger share, so scenarios stay comparable call by call.
+        overloads = repeated(plan.llm_luck[call], provider.error_share, retries_max + 1)
+        backoff_s = self._settings.backoff_s
+        for attempt in range(1, retries_max + 2):
+            refused: dict[str, Any] = {}
+            if fatal:
+                refused["error"] = "rate_limited"
+            elif retry_after_s := provider.admit(self._world.env.now / 1e6, tokens):
+                refused["error"] = "rate_limited"
+                refused["retry_after_s"] = retry_after_s = math.ceil(retry_after_s * 1e6) / 1e6
+                backoff_s = max(backoff_s, retry_after_s)
+            elif overloads:
+                refused["error"] = "overloaded"
+                overloads -= 1
+            else:
+                return attempt
+            yield from self._failure({**self._chat, **refused}, _REFUSED_US, attempt, backoff_s)
+            backoff_s *= 2
+        return 0
+
+    def _tool_failures(self, tool: dict[str, Any], duration_us: int, count: int) -> Steps:
+        """Tries of a tool call that fail."""
+        backoff_s = self._settings.backoff_s
+        for attempt in range(1, count + 1):
+            yield from self._failure({**tool, "error": "tool_failed"}, duration_us, attempt, backoff_s)
+            backoff_s *= 2
+
+    def _failure(self, call: dict[str, Any], duration_us: int, attempt: int, backoff_s: float) -> Steps:
+        """One try of a call fails; before another the agent waits."""
+        yield self._pause.after(duration_us)
+        if "gen_ai.tool.name" in call:
+            self._tool_calls += 1
+        else:
+            self._llm_calls += 1
+        data = {**call, "duration_s": duration_us / 1e6, "status": "error", "attempt": attempt}
+        retried = attempt <= self._settings.retries_max
+        if retried:
+            data["backoff_s"] = backoff_s
+        self.last = self._world.emit("agent_activity", data, self.run_id, self.last)
+        if retried:
+            yield self._world.wait(backoff_s)
+
+    def _answered(self, llm_us: int, prefix: int, append: int, cached: int, output: int, attempt: int) -> None:
         """An LLM call went well."""
         put_in = prefix + append
         cost_musd = round(
             cached * _CACHED_USD_PER_MTOK + (put_in - cached) * _PROMPT_USD_PER_MTOK + output * _OUTPUT_USD_PER_MTOK
         )
-        data = {
-            **self._chat,
-            "gen_ai.usage.input_tokens": put_in,
-            "gen_ai.usage.output_tokens": output,
-            "prefix_tokens": prefix,
-            "append_tokens": append,
-            "cached_tokens": cached,
-            "duration_s": llm_us / 1e6,
-            "cost_usd": cost_musd / 1e6,
-            "status": "ok",
-            "attempt": 1,
-        }
+        data = self._chat.copy()
+        data["gen_ai.usage.input_tokens"] = put_in
+        data["gen_ai.usage.output_tokens"] = output
+        data["prefix_tokens"] = prefix
+        data["append_tokens"] = append
+        data["cached_tokens"] = cached
+        data["duration_s"] = llm_us / 1e6
+        data["cost_usd"] = cost_musd / 1e6
+        data["status"] = "ok"
+        data["attempt"] = attempt
+        if self._compacted:
+            data["compacted"] = True
         self.last = self._world.emit("agent_activity", data, self.run_id, self.last)
         self._llm_calls += 1
         self._input_tokens += put_in
         self._output_tokens += output
         self._cost_musd += cost_musd
-
-    def _failures(
-        self, call: dict[str, Any], duration_us: int, count: int, error: str
-    ) -> Generator[simpy.Event, Any, None]:
-        """Tries of a call that fail; before each retry the agent waits, each time twice as long."""
-        backoff_s = self._settings.backoff_s
-        for attempt in range(1, count + 1):
-            yield self._world.env.timeout(duration_us)
-            data = {**call, "duration_s": duration_us / 1e6, "status": "error", "error": error, "attempt": attempt}
-            retried = attempt <= self._settings.retries_max
-            if retried:
-                data["backoff_s"] = backoff_s
-            self.last = self._world.emit("agent_activity", data, self.run_id, self.last)
-            if retried:
-                yield self._world.wait(backoff_s)
-                backoff_s *= 2
 
     def _end(self, reason: str) -> None:
         totals = {
@@ -212,8 +289,26 @@ class AgentRun:
         self.last = self._world.emit(kind, self._who | totals, self.run_id, self.last)
 
 
-def _whole(values: npt.NDArray[np.float64]) -> list[int]:
+class _Pause(simpy.Event):
+    """Like a timeout, but used again and again: a run waits for one thing at a time, and waits often."""
+
+    def __init__(self, env: simpy.Environment) -> None:
+        super().__init__(env)
+        self._ok = True
+        self._value = None
+
+    def after(self, delay_us: int) -> simpy.Event:
+        """Let simulated time pass; to be yielded."""
+        self.callbacks = []
+        self.env.schedule(self, delay=delay_us)
+        return self
+
+
+def _whole(*parts: npt.NDArray[np.float64]) -> list[int]:
     """Whole numbers from 1. Rounding also takes away what mathematical libraries differ in, in the last digits."""
-    within = np.minimum(np.maximum(np.rint(values), 1), 1e15)  # 1e15 microseconds are 31 years
-    whole: list[int] = within.astype(np.int64).tolist()
+    values = np.concatenate(parts)
+    np.rint(values, out=values)
+    np.maximum(values, 1, out=values)
+    np.minimum(values, 1e15, out=values)  # 1e15 microseconds are 31 years
+    whole: list[int] = values.astype(np.int64).tolist()
     return whole

@@ -5,15 +5,17 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 
 import msgspec
 
-from syndarix_rt.errors import ScenarioError
+from syndarix_rt.errors import CommandError, ScenarioError
 from syndarix_rt.events import Event
+from syndarix_rt.simulation.commands import Command, Sent
 from syndarix_rt.simulation.scenario import Scenario
+from syndarix_rt.simulation.section import near_miss
 from syndarix_rt.simulation.world import World
 
 __all__ = ["START", "Simulation"]
@@ -33,6 +35,7 @@ class Simulation(Iterator[Event]):
         scenario: what to simulate.
         seed: any whole number from 0.
         start: the time of the beginning.
+        commands: those of a steered simulation, to be sent again where they were sent.
 
     Attributes:
         id: identifies scenario, seed and start; every event carries it as ``simulation``.
@@ -41,7 +44,9 @@ class Simulation(Iterator[Event]):
         ScenarioError: if seed or start is none.
     """
 
-    def __init__(self, scenario: Scenario, seed: int, start: datetime = START) -> None:
+    def __init__(
+        self, scenario: Scenario, seed: int, start: datetime = START, *, commands: Iterable[Sent] = ()
+    ) -> None:
         if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
             raise ScenarioError(f"must be a whole number from 0, not {seed!r}", "seed")
         if start.tzinfo is None:
@@ -70,12 +75,66 @@ class Simulation(Iterator[Event]):
         # A heap of worlds by the time of their next occurrence; equal times go by the order of the scenario. No world
         # is ever ahead of the others, so between two events all of them stand at the same time.
         self._worlds = [(world.env.peek(), index, world) for index, world in enumerate(worlds)]
+        self._now_us = 0
+        self._taken = 0
+        self._sent: list[Sent] = []
+        self._to_send = deque(commands)
+
+    @property
+    def commands(self) -> tuple[Sent, ...]:
+        """What was sent, in order: with it, another simulation makes the same bytes again."""
+        return tuple(self._sent)
 
     def __next__(self) -> Event:
+        while self._to_send and self._to_send[0].after == self._taken:
+            sent = self._to_send.popleft()
+            self._send(sent.command, sent.at_us)
         while not self._events:
-            time_us, index, world = self._worlds[0]
-            if time_us > self._horizon_us:
+            if self._worlds[0][0] > self._horizon_us:
                 raise StopIteration
-            world.env.step()
-            heapq.heapreplace(self._worlds, (world.env.peek(), index, world))
+            self._step()
+        self._taken += 1
         return self._events.popleft()
+
+    def send(self, command: Command, time: datetime | None = None) -> None:
+        """Do something in the simulated world, between the event that was taken last and the next one.
+
+        Args:
+            command: what to do.
+            time: when, in simulated time; None: at the time of the latest event. What is earlier than that counts as
+                that, and what is later than the next event as the time of the next event.
+
+        Raises:
+            CommandError: if the command makes no sense now; the simulation is as it was.
+            EventError: if an event to be emitted breaks the rules.
+        """
+        at_us = self._now_us if time is None else (time - self.start) // timedelta(microseconds=1)
+        self._send(command, max(at_us, self._now_us))
+
+    def _send(self, command: Command, at_us: int) -> None:
+        names = [project.name for project in self.scenario.projects]
+        if command.project is None and len(names) > 1:
+            raise CommandError(f"to which project? There are {', '.join(names)}")
+        if command.project is not None and command.project not in names:
+            raise CommandError(f"there is no project {command.project!r}{near_miss(command.project, names)}")
+        if at_us > self._horizon_us:
+            raise CommandError("that is after the simulation's horizon")
+        while not self._events and self._worlds[0][0] <= at_us:
+            self._step()
+        at_us = self._now_us if self._events else at_us
+        place = next(i for i, (_, _, world) in enumerate(self._worlds) if command.project in (None, world.project.name))
+        _, index, world = self._worlds[place]
+        if world.env.now < at_us:
+            world.env.run(until=at_us)  # Nothing happens until then, so that only moves its time.
+        world.obey(command)
+        self._now_us = at_us
+        self._sent.append(Sent(after=self._taken, at_us=at_us, command=command))
+        self._worlds[place] = (world.env.peek(), index, world)
+        heapq.heapify(self._worlds)
+
+    def _step(self) -> None:
+        """The next occurrence, in whichever world it is."""
+        time_us, index, world = self._worlds[0]
+        self._now_us = int(time_us)
+        world.env.step()
+        heapq.heapreplace(self._worlds, (world.env.peek(), index, world))

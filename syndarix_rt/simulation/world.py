@@ -1,4 +1,4 @@
-"""The world of one project: simulated time, pools, and what happens by itself: issues arrive, sprints pass.
+"""The world of one project: simulated time, pools, and what happens by itself: issues arrive, sprints pass, faults.
 
 A world knows no other world. It goes on by one occurrence at a time, so whoever steps it may act between two steps.
 SimPy is its engine and stays inside this room.
@@ -15,19 +15,30 @@ from typing import Any
 
 import simpy
 
+from syndarix_rt.errors import CommandError, EventError
 from syndarix_rt.events import Event
-from syndarix_rt.simulation.issue import IssueLife
-from syndarix_rt.simulation.laws import weibull
+from syndarix_rt.simulation.arrivals import Arrivals
+from syndarix_rt.simulation.calendar import OfficeHours
+from syndarix_rt.simulation.commands import Command, Decide, Emit, Inject, SetAgents
+from syndarix_rt.simulation.faults import Faults
+from syndarix_rt.simulation.issue import CRITICAL, NORMAL, Decision, IssueLife
+from syndarix_rt.simulation.pool import Pool
+from syndarix_rt.simulation.provider import Provider
 from syndarix_rt.simulation.randomness import RandomStreams
-from syndarix_rt.simulation.settings import Project, WeibullArrivals
+from syndarix_rt.simulation.run import AgentRun
+from syndarix_rt.simulation.settings import AgentStep, Project
 
 __all__ = ["SOURCE", "World"]
 
 SOURCE = "/syndarix-rt/simulation"
 """The ``source`` of every simulated event."""
 
+_MICROSECOND = timedelta(microseconds=1)
+
 _FOREVER_S = 1e12
 """Longer than the calendar; rare laws and rates may ask for more than a number can hold."""
+
+_Steps = Generator[simpy.Event, Any, None]
 
 
 class World:
@@ -49,19 +60,25 @@ class World:
         self.streams = RandomStreams(seed, project.random_key)
         # Whole microseconds: sums are exact, so durations in payloads and differences of times agree to the last digit.
         self.env = simpy.Environment(initial_time=0)
+        agents = project.agents
         self.agents = {
-            role: self._pool(role, number)
-            for role, number in (
-                ("planner", project.agents.planners),
-                ("developer", project.agents.developers),
-                ("tester", project.agents.testers),
-                ("reviewer", project.agents.reviewers),
+            role: Pool(self.env, role, size)
+            for role, size in (
+                ("planner", agents.planners),
+                ("developer", agents.developers),
+                ("tester", agents.testers),
+                ("reviewer", agents.reviewers),
             )
-            if number
         }
-        """Roles that somebody works in."""
-        self.runners = self._pool("runner", project.pipelines.runners)
-        self.humans = self._pool("human", project.approvals.humans)
+        self.runners = Pool(self.env, "runner", project.pipelines.runners)
+        self.humans = Pool(self.env, "human", project.approvals.humans)
+        self.provider = Provider(project.provider)
+        self.runs: dict[str, AgentRun] = {}
+        """What each busy agent works on."""
+        self.pipelines: dict[str, IssueLife] = {}
+        """Whose change each busy runner checks."""
+        self.approvals: dict[str, IssueLife] = {}
+        """Whose change each pending approval is about."""
         self.open_issues: dict[int, IssueLife] = {}
         self.sprint_id = ""
         self._events = events
@@ -72,20 +89,28 @@ class World:
         self._event_ordinal = 0
         self._closed_in_sprint = 0
         self._pipeline_failed = False
+        self._office = OfficeHours(project.approvals.office, start)
+        self._arrivals = Arrivals(project.issues, self.streams.generator("arrivals"), start)
+        self._storm: str | None = None
+        """The event of the storm that brings the issues now."""
         self.env.process(self._sprints())  # first, so that issues of the first instant belong to a sprint
-        self.env.process(self._arrivals())
+        self._arriving = self.env.process(self._arrive())
+        for change in project.agents.steps:
+            self.env.process(self._reorganise(change))
+        self.faults = Faults(self)
+        for fault in project.faults:
+            self.faults.plan(fault)
 
-    def emit(self, kind: str, data: dict[str, Any], subject: str, cause: str | None) -> str:
+    def emit(self, kind: str, data: dict[str, Any], subject: str | None, cause: str | None) -> str:
         """Something happens now; the event's id is the cause of what follows from it."""
-        self._event_ordinal += 1
-        event_id = f"{self._digest}-{self._event_ordinal}"
+        event_id = f"{self._digest}-{self._event_ordinal + 1}"
         self._events.append(
             Event(
                 specversion="1.0",
                 id=event_id,
                 source=SOURCE,
                 type=kind,
-                time=self._start + timedelta(microseconds=self.env.now),
+                time=self._start + self.env.now * _MICROSECOND,
                 project=self.project.name,
                 data=data,
                 subject=subject,
@@ -93,6 +118,7 @@ class World:
                 simulation=self._simulation,
             )
         )
+        self._event_ordinal += 1
         return event_id
 
     def new_id(self, kind: str) -> str:
@@ -103,6 +129,13 @@ class World:
         """The hash of a commit, as git would write one."""
         return blake2b(f"{self._digest}/{issue}/{number}".encode(), digest_size=20).hexdigest()
 
+    @property
+    def now_us(self) -> int:
+        """Simulated microseconds since the beginning."""
+        return int(self.env.now)
+
+    # waiting
+
     def wait(self, seconds: float) -> simpy.Event:
         """Let simulated time pass; to be yielded."""
         return self.env.timeout(round(min(seconds, _FOREVER_S) * 1_000_000))
@@ -110,6 +143,18 @@ class World:
     def wait_for_people(self, seconds: float) -> simpy.Event:
         """The same for a wait that the scenario's ``human_time_scale`` shortens."""
         return self.wait(seconds * self.project.human_time_scale)
+
+    def wait_until_noticed(self, seconds: float) -> simpy.Event:
+        """The same, and until a human is in the office."""
+        noticed_s = self._now_s + min(seconds * self.project.human_time_scale, _FOREVER_S)
+        return self.wait(self._office.next_open(noticed_s) - self._now_s)
+
+    def wait_until_reviewed(self, seconds: float) -> simpy.Event:
+        """Let so much work of a human pass, who works in office hours."""
+        done_s = self._office.after(self._now_s, min(seconds * self.project.human_time_scale, _FOREVER_S))
+        return self.wait(done_s - self._now_s)
+
+    # what issues ask of their world
 
     def pipeline_fails(self, luck: float) -> bool:
         """Whether the next pipeline of this project fails: failures come in streaks (two-state chain).
@@ -123,30 +168,94 @@ class World:
         )
         return self._pipeline_failed
 
+    def displace(self, role: str, cause: str) -> None:
+        """End the youngest run in this role that is not urgent, so that its agent is free."""
+        normal = [
+            run for run in self.runs.values() if (run.role, run.life.priority) == (role, NORMAL) and not run.displaced
+        ]
+        if normal:
+            normal[-1].displaced = True
+            normal[-1].life.process.interrupt(cause)
+
     def issue_closed(self, ordinal: int) -> None:
         """Count it, for the sprint, and forget the issue."""
         self._closed_in_sprint += 1
         del self.open_issues[ordinal]
 
-    def _pool(self, name: str, size: int) -> simpy.Store:
-        """Members that take turns; whoever asks first is served first."""
-        pool = simpy.Store(self.env)
-        pool.items.extend(f"{name}-{number}" for number in range(1, size + 1))
-        return pool
+    # steering
 
-    def _arrivals(self) -> Generator[simpy.Event, Any, None]:
-        issues = self.project.issues
-        rng = self.streams.generator("arrivals")
-        shape = issues.arrivals.shape if isinstance(issues.arrivals, WeibullArrivals) else 1.0
+    def obey(self, command: Command) -> None:
+        """Do what is asked, now.
+
+        Raises:
+            CommandError: if it cannot be done; nothing has changed then.
+            EventError: if an event to be emitted breaks the rules.
+        """
+        match command:
+            case Inject(fault=fault):
+                self.faults.plan(fault)
+            case Emit(type=kind, data=data):
+                self.emit(kind, data, None, None)
+                try:
+                    self._events[-1].encode()
+                except EventError:  # too large, or not JSON
+                    self._events.pop()
+                    self._event_ordinal -= 1
+                    raise
+            case SetAgents(role=role, count=size):
+                self._set_agents(role, size)
+            case Decide(approval_id=approval_id, decision=decision, by=by) as said:
+                life = self.approvals.pop(approval_id, None)
+                if life is None:
+                    pending = ", ".join(self.approvals) or "none"
+                    raise CommandError(
+                        f"no approval {approval_id!r} is pending in project {self.project.name!r}; pending: {pending}"
+                    )
+                life.process.interrupt(Decision(decision == "approved", by, said.comment, said.event_id))
+
+    def set_storm(self, factor: float, event_id: str | None) -> None:
+        """From now on issues arrive so many times as often, and are critical, caused by the event of the storm."""
+        self._storm = event_id
+        self._arrivals.set_factor(self._now_s, factor)
+        self._arriving.interrupt()
+
+    # what happens by itself
+
+    @property
+    def _now_s(self) -> float:
+        return self.env.now / 1e6
+
+    def _set_agents(self, role: str, size: int) -> None:
+        self.agents[role].resize(size)
+        self.emit("agents_changed", {"role": role, "count": size}, None, None)
+
+    def _reorganise(self, step: AgentStep) -> _Steps:
+        """A planned change of the number of agents."""
+        yield self.wait(step.at_h * 3600)
+        for role in self.agents:
+            size = getattr(step, f"{role}s")
+            if size is not None:
+                self._set_agents(role, size)
+
+    def _arrive(self) -> _Steps:
+        """Issues arrive, as long as the scenario says so."""
         for ordinal in count(1):
-            if ordinal > issues.initial:
-                if issues.rate_per_h == 0:
-                    return
-                yield self.wait(weibull(rng, 3600 / issues.rate_per_h, shape))
-            self.open_issues[ordinal] = life = IssueLife(self, ordinal)
-            self.env.process(life.process())
+            if ordinal > self.project.issues.initial:
+                yield from self._until_next_arrival()
+            priority = NORMAL if self._storm is None else CRITICAL
+            self.open_issues[ordinal] = IssueLife(self, ordinal, priority, self._storm)
 
-    def _sprints(self) -> Generator[simpy.Event, Any, None]:
+    def _until_next_arrival(self) -> _Steps:
+        while True:
+            next_s = self._arrivals.next_s(self._now_s)
+            try:
+                yield self.env.event() if next_s is None else self.wait(next_s - self._now_s)
+            except simpy.Interrupt:
+                continue  # The rate has changed, so another time is the next.
+            self._arrivals.arrived(self._now_s)
+            return
+
+    def _sprints(self) -> _Steps:
         length_s = self.project.sprints.length_h * 3600
         for number in count(1):
             self.sprint_id = sprint_id = self.new_id("sprint")
