@@ -108,8 +108,9 @@ class Profile(Section, frozen=True):
         if isinstance(name_or_path, str) and is_name(name_or_path):
             return _packaged(name_or_path)
         path = Path(name_or_path)
+        table = toml.parse(toml.read(path), str(path))
         try:
-            return cls._from_table(toml.parse(toml.read(path), "document"), path.stem)
+            return cls._from_table(table, path.stem)
         except ScenarioError as error:
             raise ScenarioError(f"{error.path}: {error.reason}", str(path)) from None
 
@@ -234,17 +235,21 @@ def _constants(table: Table, path: str) -> Iterator[Constant]:
         if not isinstance(value, dict):
             hint = near_miss(key, list(_OWN_KEYS)) if not path else ""
             raise ScenarioError(f"is no table with value, unit and source{hint}", where)
-        if "value" in value:
-            yield build({**value, "key": where}, Constant, where)
-        else:
+        if "value" not in value and "source" not in value:
             yield from _constants(value, where)
+            continue
+        try:
+            constant: Constant = build({**value, "key": where}, Constant)
+        except ScenarioError as error:  # without the path, whose unit would be that of the constant
+            raise ScenarioError(error.reason, f"{where}.{error.path}".removesuffix(".")) from None
+        yield constant
 
 
 def _typed(value: Any) -> Any:
     """A constant's value, checked, from plain values."""
     if isinstance(value, dict):
         return build(value, AnyArrivals if "process" in value else AnyLaw, "value")
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return build(value, tuple[float, ...], "value")
     if isinstance(value, float) and not math.isfinite(value):
         raise ScenarioError(f"must be finite, not {value}", "value")

@@ -13,6 +13,7 @@ from syndarix_rt.simulation.tables import TAGS, Table
 
 __all__ = ["parse", "read", "write"]
 
+_EXACT = 2**53  # below, whole floats are written without a point, as people do
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -78,7 +79,7 @@ def _value(value: Any) -> str:
         return f"{{ {', '.join(pairs)} }}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_value, value))}]"
-    return repr(value)
+    return repr(int(value) if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT else value)
 
 
 def _text(value: str) -> str:
