@@ -37,7 +37,6 @@ __all__ = [
     "Weibull",
     "repeated",
     "repeats",
-    "weibull",
 ]
 
 # No time, size or rate of this model is near the upper bound; beyond it, floats would soon be infinite.
@@ -310,12 +309,6 @@ def _gamma_table(shape: float) -> tuple[Floats, Floats]:
     logarithms = high - (high - low) * np.linspace(1, 0, 4097) ** 3  # closest at the top, where the values count
     below, above = gamma_tails(shape, np.exp(logarithms))
     return np.where(below < above, normal_quantile(below), -normal_quantile(above)), logarithms
-
-
-def weibull(rng: np.random.Generator, mean: float, shape: float) -> float:
-    """One value of a Weibull law; shape 1 is the exponential law, below 1 it comes in bursts."""
-    scale = mean / math.gamma(1 + 1 / shape)
-    return scale * math.pow(-math.log1p(-rng.random()), 1 / shape)
 
 
 def repeats(uniforms: Floats, share: float, most: int) -> npt.NDArray[np.int64]:
