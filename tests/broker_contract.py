@@ -12,13 +12,14 @@ import inspect
 import json
 import random
 from collections import defaultdict
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from syndarix_rt.broker import Batch, Retention
-from syndarix_rt.delivery.resume import Position, judge
-from syndarix_rt.errors import BrokerError, BrokerUnavailable, PublishConflict
-from syndarix_rt.events import EventId
+from syndarix_rt.delivery import Approval, Position, judge
+from syndarix_rt.errors import ApprovalDecided, BrokerError, BrokerUnavailable, EventError, PublishConflict
+from syndarix_rt.events import Event, EventId
 
 CHANNEL = "project:{apollo}"
 DEADLINE_S = 20
@@ -26,6 +27,46 @@ DEADLINE_S = 20
 
 def numbered(first, last):
     return [b'{"n":%d}' % n for n in range(first, last + 1)]
+
+
+START = datetime(2026, 1, 5, 9, tzinfo=UTC)
+NOW = datetime(2026, 3, 1, 12, 0, 0, 5, tzinfo=UTC)
+"""The wall time of every decision in these tests."""
+
+
+def at(time_s):
+    return START + timedelta(seconds=time_s)
+
+
+def happened(time_s, type="my_event", *, simulation="sim-1", **data):
+    """An encoded event of the project, so many seconds after the start."""
+    event = Event.new(
+        type, data, project="apollo", id=f"{type}-{time_s}".replace(".", "_"), time=at(time_s), simulation=simulation
+    )
+    return event.encode()
+
+
+def asked(time_s, approval_id="a-1", **more):
+    return happened(time_s, "approval_required", approval_id=approval_id, **more)
+
+
+def resolved(time_s, approval_id="a-1", decision="approved", by="human-1", **more):
+    return happened(time_s, "approval_resolved", approval_id=approval_id, decision=decision, by=by, **more)
+
+
+async def events_of(broker, after=0):
+    page = await broker.read(CHANNEL, after, 1000)
+    return [Event.decode(entry) for entry in page.entries]
+
+
+async def decide(broker, decision="approved", approval_id="a-1", by="Ana", **more):
+    return await broker.decide(CHANNEL, approval_id, decision, at=NOW, by=by, **more)
+
+
+async def gone(broker):
+    """Whether the log has expired."""
+    position = await broker.position(CHANNEL)
+    return position.first > position.last
 
 
 async def once_it_is_back(call):
@@ -455,6 +496,270 @@ class BrokerContract:
         for call in (broker.ping(), broker.position(CHANNEL), broker.publish(CHANNEL, [b"1"])):
             with pytest.raises(BrokerError, match="closed"):
                 await call
+
+    # ---- approvals
+
+    async def test_what_is_asked_for_waits_until_it_is_resolved(self, broker):
+        assert await broker.approvals(CHANNEL) == []
+        await broker.publish(CHANNEL, [b"1", asked(60, "a-1", title="Größe\n?", kind="merge", pr_id="pr-1"), b"2"])
+        await broker.publish(CHANNEL, [asked(5, "a-2", run_id="run-1", issue_id="issue-1", simulation=None)])
+        epoch = (await broker.position(CHANNEL)).epoch
+        first = Approval(
+            approval_id="a-1",
+            since=at(60),
+            epoch=epoch,
+            offset=2,
+            event="approval_required-60",
+            title="Größe\n?",
+            kind="merge",
+            pr_id="pr-1",
+            simulation="sim-1",
+        )
+        second = Approval(
+            approval_id="a-2",
+            since=at(5),
+            epoch=epoch,
+            offset=4,
+            event="approval_required-5",
+            run_id="run-1",
+            issue_id="issue-1",
+        )
+        assert await broker.approvals(CHANNEL) == [first, second]
+        assert await broker.approvals("project:{other}") == []
+        await broker.publish(CHANNEL, [resolved(70, "a-1")])
+        assert await broker.approvals(CHANNEL) == [second]
+        await decide(broker, approval_id="a-2")
+        assert await broker.approvals(CHANNEL) == []
+
+    async def test_a_decision_is_an_event_that_everybody_gets(self, broker):
+        await broker.publish(CHANNEL, [asked(60, pr_id="pr-1", run_id="run-1", issue_id="issue-1", title="Merge it")])
+        await broker.publish(CHANNEL, [happened(90.25)])
+        async with following(broker) as tail:
+            decision = await decide(broker, "rejected", comment='not "now"\n\N{SNOWMAN}')
+            (entry,) = await tail.entries(3)
+        event = Event.decode(entry)
+        assert event.data == {
+            "approval_id": "a-1",
+            "decision": "rejected",
+            "waited_s": 30.25,
+            "by": "Ana",
+            "comment": 'not "now"\n\N{SNOWMAN}',
+            "pr_id": "pr-1",
+            "run_id": "run-1",
+            "issue_id": "issue-1",
+        }
+        assert (event.type, event.project, event.subject) == ("approval_resolved", "apollo", "a-1")
+        assert (event.cause, event.simulation) == ("approval_required-60", "sim-1")
+        assert (event.time, event.recordedtime) == (at(90.25), NOW)
+        assert entry == event.encode(), "as any event of ours is written"
+        assert (await broker.read(CHANNEL, 2, 10)).entries == [entry]
+        position = await broker.position(CHANNEL)
+        assert (position.first, position.last) == (1, 3)
+        assert (decision.epoch, decision.offset, decision.time) == (position.epoch, 3, event.time)
+        assert (decision.approval_id, decision.decision) == ("a-1", "rejected")
+        assert (decision.by, decision.comment) == ("Ana", 'not "now"\n\N{SNOWMAN}')
+
+    async def test_the_first_decision_stands_and_asking_again_adds_nothing(self, broker):
+        await broker.publish(CHANNEL, [asked(60)])
+        first = await decide(broker, "approved")
+        await broker.publish(CHANNEL, [happened(100)])
+        assert await decide(broker, "approved") == first
+        assert await decide(broker, "rejected", by="Ben") == first
+        assert (await broker.position(CHANNEL)).last == 3
+
+    async def test_a_simulated_decision_stands_too(self, broker):
+        await broker.publish(CHANNEL, [asked(60), resolved(70, decision="rejected", comment="no")])
+        epoch = (await broker.position(CHANNEL)).epoch
+        stands = await decide(broker, "approved")
+        assert (stands.decision, stands.by, stands.comment, stands.time) == ("rejected", "human-1", "no", at(70))
+        assert (stands.epoch, stands.offset) == (epoch, 2)
+        await broker.publish(CHANNEL, [resolved(80, decision="approved")])  # a run that contradicts itself
+        assert await decide(broker, "approved") == stands
+        assert (await broker.position(CHANNEL)).last == 3
+
+    async def test_what_nobody_asked_for_cannot_be_decided(self, broker):
+        assert await decide(broker) is None
+        await broker.publish(CHANNEL, [asked(60), resolved(60, "a-3")])
+        for unknown in ("a-2", "a-3", "", "ünïcode and spaces"):
+            assert await decide(broker, approval_id=unknown) is None
+        assert await broker.decide("project:{other}", "a-1", "approved", at=NOW) is None
+        assert (await broker.position(CHANNEL)).last == 2
+
+    async def test_a_decision_that_is_no_event_is_refused_and_the_approval_still_waits(self, broker):
+        await broker.publish(CHANNEL, [asked(60)])
+        for wrong in ({"by": ""}, {"by": "x" * 4097}, {"comment": "x" * 4097}):
+            with pytest.raises(EventError):
+                await decide(broker, **wrong)
+        assert len(await broker.approvals(CHANNEL)) == 1
+        largest = await decide(broker, by="\x00" * 4096, comment="\x00" * 4096)
+        assert (largest.by, largest.comment) == ("\x00" * 4096, "\x00" * 4096)
+        assert await decide(broker) == largest
+
+    async def test_time_does_not_go_back_within_a_simulation(self, broker):
+        other = happened(900, simulation="sim-2", note={"simulation": "sim-1", "time": "2027-01-01T00:00:00.000000Z"})
+        custom = b'{"simulation":"sim-1","time":"soon"}'
+        await broker.publish(CHANNEL, [asked(60), happened(3600.000001), *[other] * 300, custom, b"[]"])
+        await decide(broker)
+        event = (await events_of(broker, 304))[0]
+        assert (event.time, event.data["waited_s"]) == (at(3600.000001), 3540.000001)
+
+    async def test_days_and_years_are_counted_when_somebody_waited_long(self, broker):
+        days = 3 * 365 + 1 + 58  # over the 29th of February 2028
+        await broker.publish(CHANNEL, [asked(0.75), happened(days * 86400 + 0.5)])
+        await decide(broker)
+        event = (await events_of(broker, 2))[0]
+        assert event.data["waited_s"] == days * 86400 - 0.25
+
+    async def test_an_odd_simulation_is_found_as_it_is_written(self, broker):
+        odd = 'a "simulation"\\ %d+ ünïcode\n'
+        await broker.publish(CHANNEL, [asked(60, simulation=odd), happened(61, simulation=odd), happened(62)])
+        await decide(broker)
+        event = (await events_of(broker, 3))[0]
+        assert (event.simulation, event.time) == (odd, at(61))
+
+    async def test_real_approvals_are_decided_in_wall_time(self, broker):
+        await broker.publish(CHANNEL, [asked(60, simulation=None), happened(70, simulation=None)])
+        later = NOW + timedelta(days=1)
+        ahead = Event.new("approval_required", {"approval_id": "a-2"}, project="apollo", id="x", time=later)
+        await broker.publish(CHANNEL, [ahead.encode()])
+        await decide(broker)
+        await decide(broker, approval_id="a-2")
+        first, second = await events_of(broker, 3)
+        assert (first.time, first.simulation) == (NOW, None)
+        assert first.data["waited_s"] == (NOW - at(60)).total_seconds()
+        assert (second.time, second.data["waited_s"]) == (NOW, 0), "clocks differ; nobody waits for less than no time"
+
+    async def test_a_run_that_resolves_what_a_person_decided_is_refused_with_its_batch(self, broker):
+        await broker.publish(CHANNEL, [asked(1, "a-1"), asked(1, "a-2"), asked(1, "a-3")])
+        await decide(broker, "rejected", "a-1")
+        await decide(broker, "approved", "a-3")
+        batch = [happened(2), resolved(2, "a-1"), resolved(2, "a-2"), resolved(3, "a-3"), happened(4)]
+        with pytest.raises(ApprovalDecided, match=r"person.* 1, 3 ") as raised:
+            await broker.publish(CHANNEL, batch, producer="p", sequence=1)
+        assert (raised.value.late, raised.value.stored) == ((1, 3), 0)
+        assert (await broker.position(CHANNEL)).last == 5
+        assert [waits.approval_id for waits in await broker.approvals(CHANNEL)] == ["a-2"]
+        rest = [batch[0], batch[2], batch[4]]
+        assert (await broker.publish(CHANNEL, rest, producer="p", sequence=1)).duplicates == 0
+        assert (await broker.read(CHANNEL, 5, 10)).entries == rest
+
+    async def test_a_batch_sent_again_does_not_ask_again(self, broker):
+        batch = [asked(60)]
+        await broker.publish(CHANNEL, batch, producer="p", sequence=1)
+        first = await decide(broker, "rejected")
+        assert (await broker.publish(CHANNEL, batch, producer="p", sequence=1)).duplicates == 1
+        assert await decide(broker, "approved") == first
+        await broker.publish(CHANNEL, [asked(61, "a-2"), resolved(62, "a-2")], producer="p", sequence=2)
+        again = await broker.publish(CHANNEL, [asked(61, "a-2"), resolved(62, "a-2")], producer="p", sequence=2)
+        assert again.duplicates == 2
+        assert await broker.approvals(CHANNEL) == []
+
+    async def test_what_is_asked_anew_can_be_decided_anew(self, broker):
+        await broker.publish(CHANNEL, [asked(60)])
+        await decide(broker, "rejected")
+        await broker.publish(CHANNEL, [asked(5)])  # the same run, played again
+        assert [waits.since for waits in await broker.approvals(CHANNEL)] == [at(5)]
+        assert (await decide(broker, "approved")).offset == 4
+        await broker.publish(CHANNEL, [asked(6), resolved(7, decision="rejected"), resolved(8)])
+        assert (await decide(broker)).offset == 6
+        await broker.publish(CHANNEL, [resolved(9), asked(10)])
+        assert [waits.offset for waits in await broker.approvals(CHANNEL)] == [9]
+
+    async def test_what_only_looks_like_an_approval_is_an_entry_like_any_other(self, broker):
+        entries = [
+            b'{"type":"approval_required"}',
+            b'{"type":"approval_required","id":"e","time":"now","data":{"approval_id":"a-1"}}',
+            b'{"type":"approval_required","id":"e","time":"2026-99-99T00:00:00.000000Z","data":{"approval_id":"a-1"}}',
+            b'{"type":"approval_required","id":"e\\n","time":"2026-01-01T00:00:00.000000Z","data":{"approval_id":"a-1"}}',
+            b'{"type":"approval_resolved","id":"e","time":"2026-01-01T00:00:00.000000Z","data":{"approval_id":"a-1"}}',
+            b'{"type":"approval_required","id":"e"',
+            b'\xff"type":"approval_required"',
+            happened(1, note={"type": "approval_required", "data": {"approval_id": "a-1"}}),
+        ]
+        await broker.publish(CHANNEL, entries)
+        await broker.publish("chat:{apollo}", [asked(1)])
+        assert await broker.approvals(CHANNEL) == await broker.approvals("chat:{apollo}") == []
+        assert (await broker.read(CHANNEL, 0, 10)).entries == entries
+
+    async def test_approvals_go_with_their_log(self, open_broker):
+        broker = open_broker(retention=Retention(age_s=0.3))
+        await broker.publish(CHANNEL, [asked(60, "a-1"), asked(60, "a-2")])
+        await decide(broker, approval_id="a-2")
+        await broker.reset(CHANNEL)
+        assert await decide(broker, approval_id="a-1") is await decide(broker, approval_id="a-2") is None
+        assert await broker.approvals(CHANNEL) == []
+        await broker.publish(CHANNEL, [asked(60)])
+        await eventually(lambda: gone(broker))
+        assert await decide(broker) is None
+
+    async def test_an_approval_waits_although_its_event_was_trimmed(self, open_broker):
+        broker = open_broker(retention=Retention(entries=100))
+        await broker.publish(CHANNEL, [asked(60)])
+        for n in range(10):
+            await broker.publish(CHANNEL, [happened(61 + n)] * 100)
+        assert (await broker.position(CHANNEL)).first > 1
+        assert [waits.offset for waits in await broker.approvals(CHANNEL)] == [1]
+        decision = await decide(broker)
+        assert (decision.offset, decision.time) == (1002, at(70))
+
+    async def test_of_very_many_approvals_those_that_wait_are_known_longest(self, broker):
+        await broker.publish(CHANNEL, [asked(1, f"early-{n}") for n in range(10)])
+        for part in range(5):
+            ids = [f"a-{part}-{n}" for n in range(450)]
+            await broker.publish(CHANNEL, [entry for name in ids for entry in (asked(2, name), resolved(3, name))])
+        for part in range(2):
+            await broker.publish(CHANNEL, [asked(4, f"late-{part}-{n}") for n in range(1000)])
+        waiting = await broker.approvals(CHANNEL)
+        assert len(waiting) == 2010
+        assert waiting[0].approval_id == "early-0"
+        assert await decide(broker, approval_id="a-0-0") is None
+        assert (await decide(broker, approval_id="a-4-449")).by == "human-1"
+        for part in range(2, 4):
+            await broker.publish(CHANNEL, [asked(4, f"late-{part}-{n}") for n in range(1000)])
+        waiting = await broker.approvals(CHANNEL)
+        assert len(waiting) == 3072
+        assert waiting[-1].approval_id == "late-3-999"
+        assert await decide(broker, approval_id="a-4-449") is None
+
+    async def test_of_many_who_decide_at_once_one_does(self, open_broker):
+        brokers = [open_broker() for _ in range(4)]
+        await brokers[0].publish(CHANNEL, [asked(60, f"a-{n}") for n in range(20)])
+
+        async def click(name, broker):
+            for n in range(20):
+                verdict = "approved" if (n + name) % 2 else "rejected"
+                decisions[n].append(await decide(broker, verdict, f"a-{n}", by=f"person-{name}"))
+
+        decisions = defaultdict(list)
+        await asyncio.gather(*(click(name, broker) for name, broker in enumerate(brokers)))
+        told = {event.data["approval_id"]: event.data for event in await events_of(brokers[0], 20)}
+        assert (await brokers[0].position(CHANNEL)).last == 40
+        for n in range(20):
+            (stands,) = set(decisions[n])
+            assert (told[f"a-{n}"]["decision"], told[f"a-{n}"]["by"]) == (stands.decision, stands.by)
+
+    async def test_of_a_person_and_a_run_that_decide_at_once_one_does(self, open_broker):
+        person, run = open_broker(), open_broker()
+        await person.publish(CHANNEL, [asked(60, f"a-{n}") for n in range(60)])
+        refused = []
+
+        async def play():
+            for n in range(60):
+                try:
+                    await run.publish(CHANNEL, [resolved(61, f"a-{n}", "rejected")], producer="run", sequence=n)
+                except ApprovalDecided:
+                    refused.append(n)
+
+        async def click():
+            return [await decide(person, "approved", f"a-{n}") for n in range(59, -1, -1)]
+
+        decisions, _ = await asyncio.gather(click(), play())
+        told = [event.data for event in await events_of(person, 60)]
+        assert sorted(data["approval_id"] for data in told) == sorted(f"a-{n}" for n in range(60))
+        by_id = {data["approval_id"]: data for data in told}
+        assert all(by_id[decision.approval_id]["by"] == decision.by for decision in decisions)
+        assert {f"a-{n}" for n in refused} == {name for name, data in by_id.items() if data["by"] == "Ana"}
+        assert refused
 
     # ---- claims, projects, ping
 

@@ -6,7 +6,19 @@ import re
 
 import pytest
 import redis.asyncio
-from broker_contract import CHANNEL, DEADLINE_S, BrokerContract, Consumer, eventually, following, numbered
+from broker_contract import (
+    CHANNEL,
+    DEADLINE_S,
+    BrokerContract,
+    Consumer,
+    asked,
+    decide,
+    eventually,
+    following,
+    happened,
+    numbered,
+    resolved,
+)
 from redis_server import PASSWORD, RedisServer
 
 from syndarix_rt.broker import RedisBroker, Retention
@@ -93,10 +105,12 @@ async def test_a_namespace_is_put_before_every_key_and_channel(open_broker, clie
         channels = {name.decode() for name in await client.pubsub_channels()}
         assert channels == {f"lab:{CHANNEL}", f"lab2:{CHANNEL}"}
         await one.publish(CHANNEL, numbered(1, 1), producer="p", sequence=1)
+        await one.publish(CHANNEL, [asked(1)])
         await one.claim(CHANNEL, "run", 60)
-        assert await tail.entries(1) == numbered(1, 1)
+        assert await tail.entries(2) == [*numbered(1, 1), asked(1)]
         keys = {key.decode() for key in await client.keys() if key.startswith(b"lab:")}
-        assert keys == {f"lab:srt:{kind}:{CHANNEL}" for kind in ("log", "meta", "seq", "claim")} | {"lab:srt:projects"}
+        kinds = ("log", "meta", "seq", "approvals", "claim")
+        assert keys == {f"lab:srt:{kind}:{CHANNEL}" for kind in kinds} | {"lab:srt:projects"}
         assert (await plain.position(CHANNEL)).last == (await other.position(CHANNEL)).last == silent.position.last == 0
     assert await one.projects() == ["apollo"]
     assert await plain.projects() == []
@@ -162,6 +176,56 @@ async def test_a_record_of_yesterday_no_longer_counts(open_broker, client):
     assert (await broker.publish(CHANNEL, [b"1"], producer="p", sequence=1)).duplicates == 0
 
 
+async def test_approvals_live_as_long_as_their_log(open_broker, client):
+    broker = open_broker(retention=Retention(age_s=3600))
+    await broker.publish(CHANNEL, [happened(1)])
+    assert not await client.exists(f"srt:approvals:{CHANNEL}")
+    await broker.publish(CHANNEL, [asked(1)])
+    for call in (lambda: broker.publish(CHANNEL, [happened(2)]), lambda: decide(broker)):
+        await client.persist(f"srt:approvals:{CHANNEL}")
+        await client.persist(f"srt:log:{CHANNEL}")
+        await call()
+        lives = [await client.expiretime(f"srt:{kind}:{CHANNEL}") for kind in ("log", "approvals")]
+        assert lives[1] == pytest.approx(lives[0], abs=1)
+        assert await client.pttl(f"srt:approvals:{CHANNEL}") / 1000 == pytest.approx(3600, abs=30)
+
+
+async def test_approvals_of_an_older_log_are_none_of_the_new_one(open_broker, client):
+    broker = open_broker()
+    for call in (
+        lambda: broker.position(CHANNEL),
+        lambda: broker.publish(CHANNEL, [b"1"]),
+        lambda: broker.publish(CHANNEL, [resolved(3)]),
+    ):
+        await broker.publish(CHANNEL, [asked(1, "a-0"), asked(1)])
+        assert await decide(broker)
+        await client.delete(f"srt:meta:{CHANNEL}")
+        assert await decide(broker) is None
+        await call()
+        assert not await client.exists(f"srt:approvals:{CHANNEL}")
+
+
+async def test_a_decision_is_announced_like_any_batch(open_broker, client):
+    broker = open_broker()
+    await broker.publish(CHANNEL, [asked(1)])
+    async with client.pubsub(ignore_subscribe_messages=True) as plain:
+        await plain.subscribe(CHANNEL)
+        decision = await decide(broker)
+        head, _, event = (await message_of(plain)).partition(b"\n")
+    assert head == b"1 %s 2 1" % decision.epoch.encode()
+    assert (await broker.read(CHANNEL, 1, 10)).entries == [event]
+
+
+async def test_a_decision_keeps_the_log_within_its_limits(open_broker):
+    broker = open_broker(retention=Retention(entries=100, bytes=50_000))
+    await broker.publish(CHANNEL, [asked(1, f"a-{n}") for n in range(300)])
+    for n in range(300):
+        await decide(broker, approval_id=f"a-{n}", comment="x" * 1000)
+    position = await broker.position(CHANNEL)
+    assert position.last == 600
+    assert position.last - position.first + 1 < 150
+
+
 async def test_scripts_are_sent_anew_to_a_server_that_forgot_them(open_broker, client):
     broker = open_broker()
     await broker.publish(CHANNEL, numbered(1, 1))
@@ -186,25 +250,25 @@ async def test_the_project_list_comes_back_after_a_flush(open_broker, client, mo
 
 async def dump(client):
     """Everything that the server holds."""
-    return {key: await client.dump(key) for key in await client.keys()}
+    return {key: (await client.dump(key), await client.expiretime(key)) for key in await client.keys()}
 
 
-@pytest.mark.parametrize("kind", ["log", "meta", "seq"])
+@pytest.mark.parametrize("kind", ["log", "meta", "seq", "approvals"])
 async def test_a_key_that_is_in_use_for_something_else_is_named_and_left_alone(open_broker, client, kind):
     broker = open_broker()
-    await broker.publish(CHANNEL, [b"1"], producer="p", sequence=1)
+    await broker.publish(CHANNEL, [asked(1)], producer="p", sequence=1)
     key = f"srt:{kind}:{CHANNEL}"
     await client.delete(key)
     await client.set(key, "precious")
     before = await dump(client)
-    calls = [broker.publish(CHANNEL, [b"2"], producer="p", sequence=2), broker.reset(CHANNEL)]
+    calls = [lambda: broker.publish(CHANNEL, [b"2"], producer="p", sequence=2)]
     if kind != "seq":
-        calls += [broker.position(CHANNEL), broker.publish(CHANNEL, [b"2"])]
-    else:
-        calls.pop().close()
+        calls += [lambda: broker.reset(CHANNEL), lambda: broker.publish(CHANNEL, [b"2"]), lambda: decide(broker)]
+    if kind in ("log", "meta"):
+        calls.append(lambda: broker.position(CHANNEL))
     for call in calls:
         with pytest.raises(BrokerError, match=rf"{re.escape(key)} is a string") as raised:
-            await call
+            await call()
         assert not isinstance(raised.value, BrokerUnavailable)
     assert await dump(client) == before
 
@@ -375,10 +439,10 @@ async def has_channels(client, count):
 
 async def publish_unheard(client, broker, entries):
     """As the script does, but announced where nobody listens: what a lost message looks like."""
-    keys = [f"srt:{kind}:{CHANNEL}" for kind in ("log", "meta", "seq")]
+    keys = [f"srt:{kind}:{CHANNEL}" for kind in ("log", "meta", "seq", "approvals")]
     limits = [broker.retention.entries, broker.retention.bytes]
     await client.eval(
-        PUBLISH.text, 3, *keys, "unused-epoch", 60_000, "elsewhere", *limits, b"\n".join(entries), "", 0, ""
+        PUBLISH.text, len(keys), *keys, "unused-epoch", 60_000, "elsewhere", *limits, b"\n".join(entries), "", 0, ""
     )
 
 

@@ -4,6 +4,7 @@
 * :mod:`~syndarix_rt.broker.memory`: `MemoryBroker`, the reference
 * :mod:`~syndarix_rt.broker.redis`: `RedisBroker`, on the scripts in ``lua/`` and three parts: ``endpoint`` (commands),
   ``subscriptions`` (Pub/Sub) and ``reader`` (the sans-IO core that repairs a tail from the log)
+* :mod:`~syndarix_rt.broker.approvals`: what is known about approvals, and how a decision becomes an event
 * :mod:`~syndarix_rt.broker.publisher`: `Publisher`, which gets events into a project's log exactly once
 * :mod:`~syndarix_rt.broker.factory`: `open_broker`, which takes the Redis that was named, else the embedded one
 * :mod:`~syndarix_rt.broker.embedded`: the embedded Redis, one per user: found by ``binary``, ended by ``watchdog``

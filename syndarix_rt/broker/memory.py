@@ -10,9 +10,22 @@ import secrets
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
+from datetime import datetime
 from itertools import islice
 from typing import NamedTuple
 
+from syndarix_rt.broker.approvals import (
+    KEEP_KNOWN,
+    MAX_KNOWN,
+    SEARCH_ENTRIES,
+    Draft,
+    Mention,
+    Record,
+    State,
+    late_decisions,
+    mentions,
+    waiting,
+)
 from syndarix_rt.broker.protocol import (
     MAX_BATCH_BYTES,
     Batch,
@@ -23,6 +36,7 @@ from syndarix_rt.broker.protocol import (
     check_batch,
     project_of,
 )
+from syndarix_rt.delivery.approvals import Approval, Decision, Verdict
 from syndarix_rt.delivery.resume import Position
 from syndarix_rt.errors import BrokerError, PublishConflict
 
@@ -54,6 +68,7 @@ class _Channel:
         self.entries: deque[bytes] = deque()
         self.bytes = 0
         self.records: dict[str, _Record] = {}
+        self.approvals: dict[str, Record] = {}
         self.touched_s = now_s
         self.tails: set[asyncio.Event] = set()
 
@@ -71,6 +86,7 @@ class _Channel:
     def clear(self) -> None:
         self.entries.clear()
         self.bytes = 0
+        self.approvals.clear()
 
     def append(self, entries: Sequence[bytes], retention: Retention) -> None:
         self.entries.extend(entries)
@@ -78,6 +94,37 @@ class _Channel:
         self.bytes += sum(map(len, entries))
         while len(self.entries) > retention.entries or self.bytes > retention.bytes:
             self.bytes -= len(self.entries.popleft())
+
+    def late(self, batch: Sequence[Mention]) -> list[int]:
+        """Which entries of a batch resolve what a person has decided."""
+        states: dict[str, State] = {}
+        late = []
+        for said in batch:
+            known = self.approvals.get(said.approval_id)
+            was = states.get(said.approval_id, known and known.state)
+            if (was, said.state) == ("decided", "resolved"):
+                late.append(said.entry)
+            elif "pending" in (was, said.state):
+                states[said.approval_id] = said.state
+        return late
+
+    def learn(self, first: int, batch: Sequence[Mention]) -> None:
+        """Record what a batch says, whose first entry has that offset."""
+        for said in batch:
+            known = self.approvals.get(said.approval_id)
+            if said.state == "pending" or (known is not None and known.state == "pending"):
+                record = Record(said.state, self.epoch, first + said.entry, said.time, said.facts)
+                self.approvals[said.approval_id] = record
+        if len(self.approvals) > MAX_KNOWN:
+            oldest = sorted(self.approvals.items(), key=lambda item: (item[1].state == "pending", item[1].offset))
+            self.approvals = dict(oldest[-KEEP_KNOWN:])
+
+    def decide(self, approval_id: str, draft: Draft, retention: Retention) -> None:
+        """Append a decision's event and record it."""
+        latest = islice(reversed(self.entries), SEARCH_ENTRIES) if draft.simulation is not None else ()
+        at = next((at for entry in latest if (at := draft.time_in(entry)) is not None), draft.time)
+        self.append([draft.at(at)], retention)
+        self.approvals[approval_id] = Record("decided", self.epoch, self.last, at, draft.facts)
 
     def expire(self, now_s: float, age_s: float) -> None:
         """What time has taken since the last publish."""
@@ -151,8 +198,13 @@ class MemoryBroker:
                     )
                 first, last = known.published.first, known.published.last
                 return Published(known.published.epoch, first, last, last - first + 1)
+        about = mentions(channel, entries)
+        if about and (late := log.late(about)):
+            raise late_decisions(channel, late)
         published = Published(log.epoch, log.last + 1, log.last + len(entries))
         log.append(entries, self.retention)
+        if about:
+            log.learn(published.first, about)
         log.touched_s = now_s
         if producer is not None:
             log.records.pop(producer, None)
@@ -200,6 +252,32 @@ class MemoryBroker:
         log.begin(self._clock())
         self._wake(log)
         return log.position
+
+    async def approvals(self, channel: str) -> list[Approval]:
+        """See `Broker.approvals`."""
+        return waiting(self._channel(channel).approvals.items())
+
+    async def decide(
+        self,
+        channel: str,
+        approval_id: str,
+        decision: Verdict,
+        *,
+        at: datetime,
+        by: str | None = None,
+        comment: str | None = None,
+    ) -> Decision | None:
+        """See `Broker.decide`."""
+        log = self._channel(channel)
+        known = log.approvals.get(approval_id)
+        if known is None:
+            return None
+        if known.state == "pending":
+            draft = Draft.of(channel, approval_id, known, decision, by=by, comment=comment, at=at)
+            log.decide(approval_id, draft, self.retention)
+            log.touched_s = self._clock()
+            self._wake(log)
+        return log.approvals[approval_id].decision(approval_id)
 
     async def projects(self) -> list[str]:
         """See `Broker.projects`."""

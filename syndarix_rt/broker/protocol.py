@@ -8,10 +8,12 @@ an epoch. `tests/broker_contract.py` is the same suite for every implementation.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from datetime import datetime
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
+from syndarix_rt.delivery.approvals import Approval, Decision, Verdict
 from syndarix_rt.delivery.batch import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, Published
 from syndarix_rt.delivery.resume import Position
 from syndarix_rt.events import is_project_name
@@ -145,6 +147,7 @@ class Broker(Protocol):
         Raises:
             ValueError: too many or too large entries, or none.
             PublishConflict: a lower sequence than the producer's last, or another fingerprint.
+            ApprovalDecided: it holds an ``approval_resolved`` that comes after a person's decision.
             BrokerUnavailable: it may or may not have been added; sending it again with the same sequence is safe.
         """
         ...
@@ -183,6 +186,45 @@ class Broker(Protocol):
 
     async def reset(self, channel: str) -> Position:
         """Delete the channel's log and begin a new epoch at offset 1. Tails learn of it within about a second."""
+        ...
+
+    async def approvals(self, channel: str) -> list[Approval]:
+        """The approvals of a project that wait for a decision, in the order in which they were asked for.
+
+        They are known from the ``approval_required`` and ``approval_resolved`` that were published; the module
+        `syndarix_rt.broker.approvals` has the rules.
+        """
+        ...
+
+    async def decide(
+        self,
+        channel: str,
+        approval_id: str,
+        decision: Verdict,
+        *,
+        at: datetime,
+        by: str | None = None,
+        comment: str | None = None,
+    ) -> Decision | None:
+        """Decide an approval for a person: append its ``approval_resolved`` and announce it, unless it is decided.
+
+        Of several who decide at once the first one wins; asking again changes nothing.
+
+        Args:
+            channel: the project's.
+            approval_id: which one.
+            decision: ``approved`` or ``rejected``.
+            at: the wall time; the event's ``recordedtime``, and its ``time`` unless a simulation asked.
+            by: who decides.
+            comment: why.
+
+        Returns:
+            The decision that stands, this one or an earlier one; None if no such approval is known.
+
+        Raises:
+            EventError: ``by`` or ``comment`` is too long, or ``by`` empty.
+            BrokerUnavailable: it may be decided or not; deciding again is safe.
+        """
         ...
 
     async def projects(self) -> list[str]:

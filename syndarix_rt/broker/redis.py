@@ -1,8 +1,9 @@
 """`RedisBroker`: the broker on a Redis or Valkey server of version 7 or later.
 
 Keys of a channel, all under its hash tag: ``srt:log:<channel>`` (the log, a stream), ``srt:meta:<channel>`` (epoch and
-last offset), ``srt:seq:<channel>`` (what producers sent last), ``srt:claim:<channel>`` (who plays into it). The Pub/Sub
-channel is named like the channel. The project names are in ``srt:projects``.
+last offset), ``srt:seq:<channel>`` (what producers sent last), ``srt:approvals:<channel>`` (which wait, how others were
+decided), ``srt:claim:<channel>`` (who plays into it). The Pub/Sub channel is named like the channel. The project names
+are in ``srt:projects``.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import AsyncGenerator, Sequence
+from datetime import datetime
 from typing import Any
 
+from syndarix_rt.broker.approvals import SEARCH_ENTRIES, Draft, Record, late_decisions, mentions, waiting
 from syndarix_rt.broker.endpoint import Endpoint, Resolve
 from syndarix_rt.broker.protocol import (
     MAX_BATCH_BYTES,
@@ -24,8 +27,9 @@ from syndarix_rt.broker.protocol import (
 )
 from syndarix_rt.broker.reader import Announcement, Reader, Top
 from syndarix_rt.broker.retry import pauses
-from syndarix_rt.broker.scripts import CLAIM, PUBLISH, READ, RELEASE, RESET
+from syndarix_rt.broker.scripts import CLAIM, DECIDE, PUBLISH, READ, RELEASE, RESET
 from syndarix_rt.broker.subscriptions import Subscriptions
+from syndarix_rt.delivery.approvals import Approval, Decision, Verdict
 from syndarix_rt.delivery.resume import Position
 from syndarix_rt.errors import BrokerError, BrokerUnavailable, PublishConflict
 from syndarix_rt.events import EventId
@@ -81,17 +85,11 @@ class RedisBroker:
     ) -> Published:
         """See `Broker.publish`."""
         check_batch(entries)
-        reply = await self._run_on_log(
-            PUBLISH,
-            channel,
-            self._namespace + channel,
-            self.retention.entries,
-            self.retention.bytes,
-            b"\n".join(entries),
-            producer or "",
-            sequence,
-            fingerprint,
-        )
+        about: list[str | bytes | int] = []
+        for mention in mentions(channel, entries):
+            about += (mention.entry + 1, *mention[1:])
+        body = b"\n".join(entries)
+        reply = await self._append(PUBLISH, channel, body, producer or "", sequence, fingerprint, *about)
         epoch, first, last, duplicates = reply
         project = project_of(channel)
         if project is not None:
@@ -152,6 +150,34 @@ class RedisBroker:
         epoch = await self._run_on_log(RESET, channel)
         return Position(epoch.decode(), 1, 0)
 
+    async def approvals(self, channel: str) -> list[Approval]:
+        """See `Broker.approvals`."""
+        found = await self._endpoint.command("HGETALL", self._key("approvals", channel))
+        return waiting(
+            (name.decode(), Record.parse(value)) for name, value in zip(found[::2], found[1::2], strict=True)
+        )
+
+    async def decide(
+        self,
+        channel: str,
+        approval_id: str,
+        decision: Verdict,
+        *,
+        at: datetime,
+        by: str | None = None,
+        comment: str | None = None,
+    ) -> Decision | None:
+        """See `Broker.decide`."""
+        value = await self._append(DECIDE, channel, approval_id, "")
+        while value is not None:
+            record = Record.parse(value)
+            if record.state != "pending":
+                return record.decision(approval_id)
+            draft = Draft.of(channel, approval_id, record, decision, by=by, comment=comment, at=at)
+            how = (draft.mark, SEARCH_ENTRIES, draft.asked, draft.time, *draft.pieces, draft.facts)
+            value = await self._append(DECIDE, channel, approval_id, value, *how)
+        return None
+
     async def projects(self) -> list[str]:
         """See `Broker.projects`."""
         names = await self._endpoint.command("SMEMBERS", self._key("projects"))
@@ -178,9 +204,14 @@ class RedisBroker:
     def _key(self, kind: str, channel: str = "") -> str:
         return f"{self._namespace}srt:{kind}:{channel}" if channel else f"{self._namespace}srt:{kind}"
 
+    async def _append(self, script: Any, channel: str, *args: str | bytes | int) -> Any:
+        """Run a script that goes on with ``append.lua``."""
+        limits = (self.retention.entries, self.retention.bytes)
+        return await self._run_on_log(script, channel, self._namespace + channel, *limits, *args)
+
     async def _run_on_log(self, script: Any, channel: str, *args: str | bytes | int) -> Any:
         """Run a script of which ``log.lua`` is the beginning."""
-        keys = [self._key(kind, channel) for kind in ("log", "meta", "seq")]
+        keys = [self._key(kind, channel) for kind in ("log", "meta", "seq", "approvals")]
         try:
             return await self._endpoint.run(script, keys, [secrets.token_urlsafe(9), _ms(self.retention.age_s), *args])
         except BrokerUnavailable:
@@ -191,8 +222,8 @@ class RedisBroker:
                 types = await self._endpoint.pipeline([("TYPE", key) for key in keys])
                 found = ", ".join(f"{key} is a {kind.decode()}" for key, kind in zip(keys, types, strict=True))
                 raise BrokerError(
-                    f"{channel}: its keys are in use for something else ({found}; expected: stream, hash, hash or "
-                    "none); remove them, or use another namespace"
+                    f"{channel}: its keys are in use for something else ({found}; expected: stream, hash, hash, "
+                    "hash or none); remove them, or use another namespace"
                 ) from cause
             raise _refused(str(cause), channel) or error from cause
 
@@ -224,6 +255,8 @@ def _ms(seconds: float) -> int:
 def _refused(text: str, channel: str) -> BrokerError | None:
     """What a script of ours refused, for a person; None if it was Redis itself."""
     code, _, sequence = text.partition(" ")
+    if code == "SRTDECIDED":
+        return late_decisions(channel, [int(entry) - 1 for entry in sequence.split()])
     if code == "SRTSEQUENCE":
         return PublishConflict(f"{channel}: this producer has already sent sequence {sequence}, a later one")
     if code == "SRTFINGERPRINT":

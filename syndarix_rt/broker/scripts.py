@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import sha1
 from importlib.resources import files
 
-__all__ = ["CLAIM", "PUBLISH", "READ", "RELEASE", "RESET", "Script"]
+__all__ = ["CLAIM", "DECIDE", "PUBLISH", "READ", "RELEASE", "RESET", "Script"]
 
 _LUA = files("syndarix_rt.broker") / "lua"
 _LOG = (_LUA / "log.lua").read_text("utf-8")
@@ -21,9 +21,9 @@ class Script:
         self.sha = sha1(text.encode(), usedforsecurity=False).hexdigest()
 
     @classmethod
-    def of_a_log(cls, name: str) -> Script:
+    def of_a_log(cls, *names: str) -> Script:
         """One that begins with ``log.lua``."""
-        return cls(f"{_LOG}\n{cls._read(name)}")
+        return cls("\n".join((_LOG, *map(cls._read, names))))
 
     @classmethod
     def alone(cls, name: str) -> Script:
@@ -35,7 +35,8 @@ class Script:
         return (_LUA / f"{name}.lua").read_text("utf-8")
 
 
-PUBLISH = Script.of_a_log("publish")
+PUBLISH = Script.of_a_log("append", "publish")
+DECIDE = Script.of_a_log("append", "decide")
 READ = Script.of_a_log("read")
 RESET = Script.of_a_log("reset")
 CLAIM = Script.alone("claim")

@@ -6,9 +6,11 @@
 * :mod:`~syndarix_rt.delivery.filters`: which types a subscriber wants
 * :mod:`~syndarix_rt.delivery.backoff`: delays between reconnects
 * :mod:`~syndarix_rt.delivery.batch`: what is published at once; `Published`
+* :mod:`~syndarix_rt.delivery.approvals`: `Approval`, `Decision`
 * :mod:`~syndarix_rt.delivery.ledger`: what one subscriber received, as evidence
 """
 
+from syndarix_rt.delivery.approvals import Approval, Decision
 from syndarix_rt.delivery.backoff import backoff
 from syndarix_rt.delivery.batch import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, Published, batches
 from syndarix_rt.delivery.filters import TypeFilter
@@ -19,7 +21,9 @@ from syndarix_rt.delivery.resume import Gap, Position, Resumption, judge
 __all__ = [
     "MAX_BATCH_BYTES",
     "MAX_BATCH_EVENTS",
+    "Approval",
     "Cursor",
+    "Decision",
     "Gap",
     "Ledger",
     "Log",

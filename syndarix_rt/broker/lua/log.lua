@@ -1,6 +1,7 @@
 -- The beginning of every script that touches a channel's log; the rest of the script is appended to this file.
 --
 -- KEYS  1 the log (stream, ids <offset>-0, one field "e")   2 meta (hash)   3 seq (hash)
+--       4 approvals (hash, see append.lua)
 -- ARGV  1 an epoch to use should a new one begin   2 how long the log is kept after its last publish, ms
 --
 -- meta: epoch, run (the server's run_id), last (offset), survived ("<epoch>.<offset> ..." of earlier epochs, oldest first),
@@ -38,9 +39,11 @@ local function open_log()
   return log
 end
 
-local function drop_log() -- but never a key that somebody else uses under that name
+-- With what is known of the approvals in it; but never a key that somebody else uses under that name.
+local function drop_log()
   redis.call('XLEN', LOG)
-  redis.call('DEL', LOG)
+  redis.call('HLEN', KEYS[4])
+  redis.call('DEL', LOG, KEYS[4])
 end
 
 local function save(log)

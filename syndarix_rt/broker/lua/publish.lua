@@ -1,18 +1,14 @@
--- Appends a batch and announces it: log order is wire order, and all of the batch is there or nothing of it.
+-- Appends a batch and announces it: all of the batch is there or nothing of it.
 --
--- ARGV  3 Pub/Sub channel   4 most entries   5 most bytes   6 the entries, joined by line ends
---       7 producer, or ''   8 its sequence   9 fingerprint of the batch
+-- ARGV  6 the entries, joined by line ends   7 producer, or ''   8 its sequence   9 fingerprint of the batch
+--       10... what the batch says about approvals, five each: entry (from 1), id, state, time, facts
 -- gives {epoch, first, last, duplicates}
 --
 -- seq: producer -> "<sequence> <epoch> <first> <last> <ms> <fingerprint>" of its last batch
 
-local CHANNEL, MAX_ENTRIES, MAX_BYTES, BODY = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
-local PRODUCER, SEQUENCE, FINGERPRINT = ARGV[7], tonumber(ARGV[8]), ARGV[9]
-local MAX_OFFSET = 9007199254740991 -- 2^53 - 1
-local MAX_MESSAGE_BYTES = 256 * 1024
+local BODY, PRODUCER, SEQUENCE, FINGERPRINT = ARGV[6], ARGV[7], tonumber(ARGV[8]), ARGV[9]
 local RECORD_MS = 24 * 3600 * 1000
 local SWEEP_EVERY, SWEEP_COUNT = 16, 64 -- four records are looked at for each one that is made
-local MARKS = 64 -- so the limit in bytes is kept to 1/64
 
 -- Everything up to the first write only reads and refuses.
 local log = open_log()
@@ -44,45 +40,34 @@ if PRODUCER ~= '' then
     end
   end
 end
-if last > MAX_OFFSET then return redis.error_reply('SRTFULL offsets end at 2^53 - 1') end
 
-if log.fresh then drop_log() end
-for i = 1, count do
-  local id = integer(log.last + i) .. '-0'
-  local added
-  if i < count then
-    added = redis.pcall('XADD', LOG, id, 'e', entries[i])
-  else
-    added = redis.pcall('XADD', LOG, 'MAXLEN', '~', MAX_ENTRIES, id, 'e', entries[i])
+-- What a person has decided, no run decides again, unless the question has been asked anew since.
+local states, late = {}, {}
+for i = 10, #ARGV, 5 do
+  local entry, id, state = unpack(ARGV, i, i + 2)
+  local was = states[id] or not log.fresh and string.match(redis.call('HGET', APPROVALS, id) or '', '^%a+')
+  if was == 'decided' and state == 'resolved' then
+    late[#late + 1] = entry
+  elseif state == 'pending' or was == 'pending' then
+    states[id] = state
   end
-  -- Only the first can fail (no memory, or the log was written to from elsewhere), and then nothing has been written.
-  if type(added) == 'table' and added.err then return added end
 end
-log.last, log.bytes = last, log.bytes + #BODY
-redis.call('PEXPIRE', LOG, AGE_MS)
+if #late > 0 then return redis.error_reply('SRTDECIDED ' .. table.concat(late, ' ')) end
 
--- How much was appended up to some offsets, so that a limit in bytes becomes the offset to keep from.
-if log.bytes - log.mark >= MAX_BYTES / MARKS then
-  local kept, from = {}, nil
-  local marks = (redis.call('HGET', META, 'marks') or '') .. ' ' .. integer(last) .. ':' .. integer(log.bytes)
-  if log.fresh then marks = integer(last) .. ':' .. integer(log.bytes) end
-  for offset, bytes in string.gmatch(marks, '(%d+):(%d+)') do
-    if log.bytes - bytes >= MAX_BYTES then
-      from = tonumber(offset) + 1
-    else
-      kept[#kept + 1] = offset .. ':' .. bytes
-    end
+local refused = append(log, entries, BODY)
+if refused then return refused end
+
+for i = 10, #ARGV, 5 do
+  local entry, id, state, time, facts = unpack(ARGV, i, i + 4)
+  if state == 'pending' or string.find(redis.call('HGET', APPROVALS, id) or '', '^pending ') then
+    record(id, state, log, first + entry - 1, time, facts)
   end
-  if from then redis.call('XTRIM', LOG, 'MINID', '~', integer(from) .. '-0') end
-  save(log)
-  redis.call('HSET', META, 'mark', integer(log.bytes), 'marks', table.concat(kept, ' '))
-else
-  save(log)
 end
+if #ARGV >= 10 then forget_approvals() end
 
 if PRODUCER ~= '' then
-  local record = {integer(SEQUENCE), log.epoch, integer(first), integer(last), integer(now), FINGERPRINT}
-  redis.call('HSET', SEQ, PRODUCER, table.concat(record, ' '))
+  local sent = {integer(SEQUENCE), log.epoch, integer(first), integer(last), integer(now), FINGERPRINT}
+  redis.call('HSET', SEQ, PRODUCER, table.concat(sent, ' '))
   redis.call('PEXPIRE', SEQ, RECORD_MS)
   if not known and redis.call('HLEN', SEQ) % SWEEP_EVERY == 0 then
     local page = redis.call('HSCAN', SEQ, redis.call('HGET', META, 'sweep') or '0', 'COUNT', SWEEP_COUNT)
@@ -94,7 +79,4 @@ if PRODUCER ~= '' then
   end
 end
 
-local message = '1 ' .. log.epoch .. ' ' .. integer(first) .. ' ' .. integer(count) .. '\n'
-if #message + #BODY <= MAX_MESSAGE_BYTES then message = message .. BODY end
-redis.call('PUBLISH', CHANNEL, message)
 return {log.epoch, first, last, 0}
