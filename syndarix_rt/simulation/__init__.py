@@ -5,6 +5,7 @@
 * :mod:`~syndarix_rt.simulation.simulation`: `Simulation`: a scenario and a seed give events
 * :mod:`~syndarix_rt.simulation.commands`: what may be said to it between two of them
 * :mod:`~syndarix_rt.simulation.validation`: `validate`: the invariants, also on recordings of real agents
+* :mod:`~syndarix_rt.simulation.analysis.frames`: `events_frame`, `runs_frame`, `queues_frame`: for pandas
 * :mod:`~syndarix_rt.simulation.analysis.sweep`: `sweep`: points and replications over processes, with intervals
 
 Inside: a :mod:`~syndarix_rt.simulation.world` for each project, in it the life of each
@@ -13,6 +14,7 @@ Inside: a :mod:`~syndarix_rt.simulation.world` for each project, in it the life 
 :mod:`~syndarix_rt.simulation.invariants` with their ids, and the :mod:`~syndarix_rt.simulation.checker`.
 """
 
+from syndarix_rt.simulation.analysis.frames import events_frame, queues_frame, runs_frame
 from syndarix_rt.simulation.analysis.sweep import sweep
 from syndarix_rt.simulation.commands import Command, Decide, Emit, Inject, Sent, SetAgents
 from syndarix_rt.simulation.profile import Profile, profiles
@@ -32,8 +34,11 @@ __all__ = [
     "SetAgents",
     "Simulation",
     "Validator",
+    "events_frame",
     "presets",
     "profiles",
+    "queues_frame",
+    "runs_frame",
     "sweep",
     "validate",
 ]
