@@ -1,0 +1,273 @@
+"""Laws fitted to measured values by maximum likelihood, and the distance that is left.
+
+Candidates: exponential, lognormal, Weibull, gamma, and a mixture of two lognormals (EM algorithm). The distance is that
+of Kolmogorov and Smirnov: the largest difference between the law's and the values' shares at most x. With thousands of
+values every law is rejected at 5 %, so it is taken as a size of effect: up to 0.05 good, up to 0.10 usable.
+
+Chosen is the law with the fewest parameters among those whose distance is within 0.01 of the smallest, or within
+``0.25 / sqrt(n)`` if that is more: what differs less is noise. The mixture takes part only where no other law is good.
+If none is usable, measured quantiles are resampled.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from syndarix_rt.errors import ScenarioError
+from syndarix_rt.simulation.laws import AnyLaw, Constant, Empirical, Exponential, Gamma, Lognormal, Mixture, Weibull
+from syndarix_rt.simulation.special import normal_cdf
+
+__all__ = ["Candidate", "Geometric", "Poisson", "candidates", "choose", "ks_distance", "simplest"]
+
+Floats = npt.NDArray[np.float64]
+
+_ZERO = 1e-9
+"""Nothing here is measured as finely, in any unit: such a value is 0."""
+
+_CLOSE = 0.01
+_GOOD = 0.05
+_USABLE = 0.10
+_QUANTILES = 50
+_EM_VALUES = 20_000
+"""More of them are thinned out evenly, in order; they say no more about five parameters."""
+_EM_STEPS = 500
+_SIGMA_LEAST = 0.02
+"""A component of the mixture that gets narrower sits on one value, where the likelihood has no bound."""
+
+
+class _Distribution(Protocol):
+    def cdf(self, values: npt.ArrayLike) -> Floats: ...
+
+
+class Poisson(NamedTuple):
+    """Whole numbers from 0."""
+
+    mean: float
+
+    def cdf(self, values: npt.ArrayLike) -> Floats:
+        """Probability of at most each value."""
+        x = np.floor(np.asarray(values, float))
+        if not self.mean:
+            return np.where(x < 0, 0.0, 1.0)
+        counts = np.arange(int(max(x.max(initial=0), 0)) + 1)
+        logs = counts * math.log(self.mean) - self.mean - np.array([math.lgamma(k + 1) for k in counts.tolist()])
+        shares = np.minimum(np.cumsum(np.exp(logs)), 1)
+        return np.where(x < 0, 0, shares[np.maximum(x, 0).astype(np.int64)])
+
+
+class Geometric(NamedTuple):
+    """Whole numbers from 1: 1 and a geometric number."""
+
+    mean: float
+
+    def cdf(self, values: npt.ArrayLike) -> Floats:
+        """Probability of at most each value."""
+        x = np.floor(np.asarray(values, float))
+        return np.asarray(1 - (1 - 1 / self.mean) ** np.maximum(x, 0), float)
+
+
+class Candidate(NamedTuple):
+    """A law with the parameters of maximum likelihood."""
+
+    law: AnyLaw | Poisson | Geometric
+    ks: float
+    """Distance to the values."""
+
+    @property
+    def name(self) -> str:
+        """Such as ``lognormal``."""
+        return type(self.law).__name__.lower()
+
+    @property
+    def parameters(self) -> int:
+        """How many are fitted."""
+        return _PARAMETERS.get(self.name, 1)
+
+
+_PARAMETERS = {"lognormal": 2, "weibull": 2, "gamma": 2, "mixture": 5, "empirical": _QUANTILES}
+
+
+def candidates(values: Floats, *, whole: bool = False, cap: float | None = None) -> list[Candidate]:
+    """All laws that can be fitted to these values, by distance.
+
+    Args:
+        values: at least one, ascending, from 0 to 1e9. The likelihood is that of those above 0, the distance
+            counts all.
+        whole: they are counts, and a law's values are rounded to be compared with them.
+        cap: values that would be larger are this one. The likelihood allows for that (censoring), except in gamma
+            and mixture.
+    """
+    if values[0] == values[-1] or values[-1] <= _ZERO:
+        return _judged([Constant(value=float(values[0]))], values, whole=whole)
+    positive = values[values > _ZERO]
+    laws = []
+    for fit in (_exponential, _lognormal, _weibull, _gamma, _mixture):
+        try:
+            laws.append(fit(positive, cap))
+        except ScenarioError:  # parameters beyond all bounds, such as those of a few values that are nearly equal
+            continue
+    return _judged(laws, values, whole=whole)
+
+
+def choose(fitted: list[Candidate], values: Floats) -> Candidate:
+    """The law to take, as said at the head of this module.
+
+    Args:
+        fitted: what :func:`candidates` found for them, by distance.
+        values: the same.
+    """
+    noise = 1 / math.sqrt(len(values))  # what a true law is away from its values in all but a fourth of the cases
+    if not fitted or fitted[0].ks > max(_USABLE, 2 * noise):
+        shares = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
+        law = Empirical(values=tuple(np.quantile(values, shares, method="inverted_cdf").tolist()))
+        return Candidate(law, ks_distance(values, law))
+    plain = [candidate for candidate in fitted if not isinstance(candidate.law, Mixture)]
+    is_good = bool(plain) and plain[0].ks <= max(_GOOD, noise)
+    return simplest(plain if is_good else fitted, len(values))
+
+
+def simplest(fitted: list[Candidate], n: int) -> Candidate:
+    """The one with the fewest parameters among those that are as good as the best.
+
+    Args:
+        fitted: at least one, by distance.
+        n: number of values.
+    """
+    near = [candidate for candidate in fitted if candidate.ks <= fitted[0].ks + max(_CLOSE, 0.25 / math.sqrt(n))]
+    return min(near, key=lambda candidate: candidate.parameters)  # of equals the first one, which is nearer
+
+
+def ks_distance(values: npt.ArrayLike, law: _Distribution, *, whole: bool = False) -> float:
+    """The largest difference between the shares of values and of the law at most x, over all x.
+
+    Steps are respected on both sides: equal values, and laws with a cap or without a density.
+
+    Args:
+        values: at least one.
+        law: of which ``cdf`` is known.
+        whole: the law's values are rounded to whole numbers.
+    """
+    points, counts = np.unique(np.asarray(values, float), return_counts=True)
+    upto = np.cumsum(counts) / counts.sum()
+    below = upto - counts / counts.sum()
+    if whole:
+        law_upto, law_below = law.cdf(points + 0.5), law.cdf(points - 0.5)
+    else:
+        law_upto, law_below = law.cdf(points), law.cdf(np.nextafter(points, -np.inf))
+    return float(max(np.abs(upto - law_upto).max(), np.abs(below - law_below).max()))
+
+
+def _judged(laws: list[AnyLaw], values: Floats, *, whole: bool) -> list[Candidate]:
+    judged = [Candidate(law, ks_distance(values, law, whole=whole)) for law in laws]
+    return sorted(judged, key=lambda candidate: candidate.ks)
+
+
+def _exponential(values: Floats, cap: float | None) -> AnyLaw:
+    return Exponential(scale=float(values.sum()) / _below(values, cap), max=cap)
+
+
+def _lognormal(values: Floats, cap: float | None) -> AnyLaw:
+    """With a cap by EM: what is at the cap is expected where a normal law beyond it is."""
+    logs = np.log(values)
+    mean, sigma = float(logs.mean()), float(logs.std())
+    over = len(values) - _below(values, cap)
+    if cap is not None and over:
+        below, end = logs[:-over], math.log(cap)
+        for _ in range(_EM_STEPS):
+            z = (end - mean) / sigma
+            hazard = math.exp(-(z**2) / 2) / math.sqrt(2 * math.pi) / float(normal_cdf([-z])[0])
+            expected = mean + sigma * hazard
+            spread = sigma**2 * (1 + z * hazard - hazard**2)
+            before = mean, sigma
+            mean = (below.sum() + over * expected) / len(logs)
+            squares = ((below - mean) ** 2).sum() + over * (spread + (expected - mean) ** 2)
+            sigma = math.sqrt(squares / len(logs))
+            if math.dist(before, (mean, sigma)) < 1e-9 * sigma:
+                break
+    return Lognormal(median=math.exp(mean), sigma=sigma, max=cap)
+
+
+def _weibull(values: Floats, cap: float | None) -> AnyLaw:
+    logs = np.log(values)
+    relative = logs - logs.max()  # so that no power overflows
+    below = _below(values, cap)
+    mean = relative[:below].mean()
+
+    def slope(shape: float) -> float:
+        weights = np.exp(shape * relative)
+        return float((weights * relative).sum() / weights.sum() - 1 / shape - mean)
+
+    shape = _root(slope, 0.1, 10)
+    scale = math.exp(logs.max() + math.log(np.exp(shape * relative).sum() / below) / shape)
+    return Weibull(scale=scale, shape=shape, max=cap)
+
+
+def _below(values: Floats, cap: float | None) -> int:
+    """How many values are not at the cap."""
+    return len(values) if cap is None else max(int(values.searchsorted(cap)), 1)
+
+
+def _gamma(values: Floats, cap: float | None) -> AnyLaw:
+    mean = float(values.mean())
+    spread = math.log(mean) - float(np.log(values).mean())
+    shape = _root(lambda k: _digamma(k) - math.log(k) + spread, 0.0004, 1000)
+    return Gamma(scale=mean / shape, shape=shape, max=cap)
+
+
+def _mixture(values: Floats, cap: float | None) -> AnyLaw:
+    """Two lognormals by EM from three starts: the lower quarter, half and three quarters as the first one."""
+    if len(values) > _EM_VALUES:
+        values = values[np.linspace(0, len(values) - 1, _EM_VALUES).astype(np.int64)]
+    logs = np.log(values)
+    _, weight, means, sigmas = max((_em(logs, share) for share in (0.25, 0.5, 0.75)), key=lambda found: found[0])
+    laws = tuple(
+        Lognormal(median=math.exp(mean), sigma=sigma, max=cap) for mean, sigma in zip(means, sigmas, strict=True)
+    )
+    return Mixture(weights=(weight, 1 - weight), laws=laws)
+
+
+def _em(logs: Floats, share: float) -> tuple[float, float, list[float], list[float]]:
+    """Log-likelihood, weight of the first component, means and standard deviations of the two normals."""
+    first = np.arange(len(logs)) < share * len(logs)
+    taken = np.stack([first, ~first]).astype(float)
+    likelihood = -math.inf
+    for _ in range(_EM_STEPS):
+        totals = np.maximum(taken.sum(axis=1), 1e-9)
+        means = taken @ logs / totals
+        sigmas = np.sqrt((taken * (logs - means[:, None]) ** 2).sum(axis=1) / totals)
+        sigmas = np.maximum(sigmas, _SIGMA_LEAST)
+        weights = totals / totals.sum()
+        z = (logs - means[:, None]) / sigmas[:, None]
+        parts = np.log(weights / sigmas)[:, None] - z**2 / 2
+        both = np.logaddexp(parts[0], parts[1])
+        taken = np.exp(parts - both)
+        before, likelihood = likelihood, float(both.sum())
+        if likelihood - before < 1e-7 * len(logs):
+            break
+    return likelihood, float(weights[0]), means.tolist(), sigmas.tolist()
+
+
+def _root(function: Callable[[float], float], low: float, high: float) -> float:
+    """Where an ascending function is 0, or the nearer end: by halving the interval of the logarithm."""
+    for _ in range(60):
+        middle = math.sqrt(low * high)
+        if function(middle) < 0:
+            low = middle
+        else:
+            high = middle
+    return math.sqrt(low * high)
+
+
+def _digamma(x: float) -> float:
+    """Derivative of the logarithm of the gamma function: recurrence up to 10, then the asymptotic series."""
+    below = 0.0
+    while x < 10:  # noqa: PLR2004 - from there on the series has all digits
+        below -= 1 / x
+        x += 1
+    square = 1 / x**2
+    return below + math.log(x) - 0.5 / x - square * (1 / 12 - square * (1 / 120 - square * (1 / 252 - square / 240)))

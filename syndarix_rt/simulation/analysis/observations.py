@@ -1,0 +1,448 @@
+"""`Observations`: what events tell about the quantities that a profile holds, value by value.
+
+A value is what is over: runs, pull requests, pipelines and approvals that are still open at the end are counted, so
+that whoever fits a law can say how many it leaves out. A run that the trace merely implies (``data.implied``) says
+nothing about runs; its LLM calls are *requests* of which only arrival and tokens are known.
+
+Where a simulation says what caused a step, a wait runs from its cause; a real trace cannot tell why, and it runs from
+the milestone before: a merge from the pull request's opening, a run from the end of the one before on the same branch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from syndarix_rt.errors import ScenarioError
+from syndarix_rt.events import Event
+from syndarix_rt.simulation.checker import LLM_OPERATIONS
+
+if TYPE_CHECKING:
+    import pandas as pd
+__all__ = ["FrameRow", "Observations", "rows_of"]
+
+Floats = npt.NDArray[np.float64]
+
+_NO_VERDICT = ("infra", "cancelled")
+"""Why a pipeline may fail without saying anything about the change."""
+
+
+class FrameRow(NamedTuple):
+    """A row of `events_frame`; its first fields are columns."""
+
+    id: str
+    type: str
+    time: datetime
+    project: str
+    cause: str | None
+    simulation: str | None
+    data: dict[str, Any]
+
+
+class _Run:
+    """A run while it is open."""
+
+    def __init__(self, role: str, start_s: float, thread: Hashable, *, implied: bool) -> None:
+        self.role = role
+        self.start_s = start_s
+        self.thread = thread
+        self.implied = implied
+        self.llm_calls = self.commits = 0
+        self.tools: list[int] = []
+        """Of each LLM call so far: tool calls that followed."""
+        self.logs: list[float] = []
+        """Logarithms of the LLM calls' durations."""
+
+
+class _Pull:
+    """A pull request."""
+
+    def __init__(self, created_s: float, thread: Hashable, commits: float | None, *, gated: bool | None) -> None:
+        self.created_s = created_s
+        self.gated = gated
+        self.thread = thread
+        self.commits = commits
+        self.reviewed = self.approved = False
+        self.merged: bool | None = None
+        """None: it is open."""
+
+
+class _Group:
+    """What belongs to one project of one simulation."""
+
+    def __init__(self) -> None:
+        self.first_s = self.last_s = math.nan
+        self.issues: dict[str, float] = {}
+        self.runs: dict[str, _Run] = {}
+        self.pulls: dict[str, _Pull] = {}
+        self.approvals: dict[str, float] = {}
+        self.pipelines: dict[str, float] = {}
+        self.verdicts: list[tuple[float, bool]] = []
+        """Start of a pipeline and whether it failed."""
+        self.caused_s: dict[str, float] = {}
+        """When events happened, without the activities; only of a simulation."""
+        self.ended_s: dict[Hashable, float] = {}
+        """Of a branch: when the last developer's run on it ended."""
+        self.runs_of: Counter[Hashable] = Counter()
+        self.commits_of: Counter[Hashable] = Counter()
+        self.supported: set[Hashable] = set()
+        """Issues that a tester or reviewer looked at."""
+        self.supports = False
+        self.arrivals: dict[str, list[float]] = defaultdict(list)
+        """Times of issues, requests and pull requests, the latter by repository."""
+
+
+class Observations:
+    """Values and shares by the key of the constant that they are evidence for.
+
+    Attributes:
+        samples: durations, sizes and counts, in the unit of the key.
+        shares: how often something happened, how often it could have, and of how many observations that is the sum.
+        open: what was still going on at the end, by what it is.
+        logs: of each run, logarithms of the durations of its LLM calls.
+        hours: how long each project was seen, summed.
+        arrived: number of issues, requests and pull requests.
+    """
+
+    def __init__(self) -> None:
+        self.samples: dict[str, list[float]] = defaultdict(list)
+        self.shares: dict[str, tuple[float, float, int]] = {}
+        self.open: Counter[str] = Counter()
+        self.logs: list[list[float]] = []
+        self.hours = 0.0
+        self.arrived: Counter[str] = Counter()
+        self._groups: dict[tuple[str | None, str], _Group] = {}
+
+    @classmethod
+    def of(cls, events: Iterable[Event | FrameRow]) -> Observations:
+        """What all of them tell, to the end."""
+        observations = cls()
+        for event in events:
+            observations._feed(event)
+        observations._finish()
+        return observations
+
+    def interarrivals(self, kind: str, unit_s: float) -> Floats:
+        """Times between arrivals of ``issues``, ``requests`` or ``prs``, in units of so many seconds.
+
+        Those of several projects or repositories are brought to the common mean first, so that their shape is that of
+        one of them, not of their different rates; ones with fewer than 30 are left out, if there is more than one.
+        """
+        gaps = [
+            np.diff(np.sort(np.array(times)))
+            for group in self._groups.values()
+            for name, times in group.arrivals.items()
+            if name.partition(" ")[0] == kind and len(times) > 1
+        ]
+        if len(gaps) > 1:
+            gaps = [each for each in gaps if len(each) >= _ENOUGH_GAPS and each.mean() > 0]
+        if not gaps:
+            return np.array([])
+        mean = np.concatenate(gaps).mean()
+        return np.asarray(np.concatenate([each / (each.mean() or 1) for each in gaps]) * mean / unit_s, float)
+
+    def _feed(self, event: Event | FrameRow) -> None:
+        key = (event.simulation, event.project)
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = _Group()
+        now_s = event.time.timestamp()
+        if math.isnan(group.first_s):
+            group.first_s = now_s
+        group.last_s = now_s
+        handler = self._HANDLERS.get(event.type)
+        if handler is not None:
+            handler(self, group, _Seen(event, now_s, event.data))
+        if event.simulation is not None and event.type != "agent_activity":
+            group.caused_s[event.id] = now_s
+
+    def _count(self, name: str, yes: float, all_: float) -> None:
+        yes_before, all_before, n = self.shares.get(name, (0.0, 0.0, 0))
+        self.shares[name] = yes_before + yes, all_before + all_, n + 1
+
+    # issues
+
+    def _issue_created(self, group: _Group, seen: _Seen) -> None:
+        group.issues[seen.data["issue_id"]] = seen.now_s
+        group.arrivals["issues"].append(seen.now_s)
+
+    def _issue_closed(self, group: _Group, seen: _Seen) -> None:
+        created_s = group.issues.pop(seen.data["issue_id"], None)
+        if created_s is not None:
+            self.samples["trace.issues.time_to_close_h"].append((seen.now_s - created_s) / 3600)
+
+    # runs
+
+    def _run_started(self, group: _Group, seen: _Seen) -> None:
+        data = seen.data
+        implied = bool(data.get("implied"))
+        thread = data.get("pr_id") or data.get("branch") or data.get("issue_id")
+        run = group.runs[data["run_id"]] = _Run(data["role"], seen.now_s, thread, implied=implied)
+        if run.role in ("tester", "reviewer"):
+            group.supports = True
+            group.supported.add(data.get("issue_id"))
+        if run.role != "developer" or implied or thread is None:
+            return
+        group.runs_of[thread] += 1
+        ended_s = group.ended_s.get(thread)
+        if ended_s is not None:
+            since_s = group.caused_s.get(seen.event.cause or "", ended_s)
+            self.samples["changes.gap_min"].append(max(seen.now_s - since_s - (data.get("queued_s") or 0), 0) / 60)
+
+    def _activity(self, group: _Group, seen: _Seen) -> None:
+        data = seen.data
+        run = group.runs.get(data["run_id"])
+        operation = data.get("gen_ai.operation.name")
+        if run is None or data.get("status") == "error":
+            return
+        if operation in LLM_OPERATIONS:
+            self._llm_call(group, seen, run)
+        elif operation == "execute_tool":
+            if run.tools:
+                run.tools[-1] += 1
+            if data.get("duration_s") is not None:
+                self.samples["runs.tool_s"].append(data["duration_s"])
+            if data.get("attempt") is not None:
+                self._count("runs.tool_error_share", data["attempt"] - 1, data["attempt"])
+
+    def _llm_call(self, group: _Group, seen: _Seen, run: _Run) -> None:
+        data, samples = seen.data, self.samples
+        put_in, output = data.get("gen_ai.usage.input_tokens"), data.get("gen_ai.usage.output_tokens")
+        prefix, cached = data.get("prefix_tokens"), data.get("cached_tokens")
+        duration_s = data.get("duration_s")
+        if output is not None:
+            samples["runs.output_tokens"].append(output)
+        if prefix and data.get("append_tokens") is not None:
+            samples["runs.append_tokens"].append(data["append_tokens"])
+        if run.implied:
+            group.arrivals["requests"].append(seen.now_s - (duration_s or 0))
+            if put_in is not None:
+                samples["trace.requests.input_tokens"].append(put_in)
+                if cached is not None:
+                    self._count("trace.requests.cached_share", cached, put_in)
+            return
+        if put_in is not None:
+            samples["trace.runs.call_input_tokens" if run.llm_calls else "runs.first_context_tokens"].append(put_in)
+        if prefix and cached is not None:
+            self._count("runs.cache_hit_share", cached, prefix)
+        if duration_s is not None:
+            samples["runs.llm_s"].append(duration_s)
+            run.logs.append(math.log(max(duration_s, 1e-6)))
+        run.llm_calls += 1
+        run.tools.append(0)
+
+    def _run_ended(self, group: _Group, seen: _Seen) -> None:
+        data = seen.data
+        run = group.runs.get(data["run_id"])
+        if run is None or run.implied or data.get("implied"):  # an implied end: nobody saw when
+            return
+        del group.runs[data["run_id"]]
+        completed, minutes = seen.event.type == "agent_completed", (seen.now_s - run.start_s) / 60
+        if run.thread is not None and run.role == "developer":
+            group.ended_s[run.thread] = seen.now_s
+        if data["end_reason"] == "cancelled":
+            return
+        self._count("trace.runs.error_share", not completed, 1)
+        if run.logs:
+            self.logs.append(run.logs)
+        if run.llm_calls:
+            self._count(
+                "runs.fatal_error_share",
+                not completed and data["end_reason"] != "max_iters",
+                run.llm_calls + (data["end_reason"] == "rate_limited"),
+            )
+        if data.get("cost_usd"):
+            self.samples["trace.runs.cost_usd"].append(data["cost_usd"])
+        if run.tools and completed:
+            self.samples["runs.tools_per_call"] += run.tools
+        if run.role != "developer":
+            return
+        self.samples["trace.runs.duration_min" if completed else "trace.runs.failed_duration_min"].append(minutes)
+        if completed and run.llm_calls:
+            self.samples["runs.calls"].append(run.llm_calls)
+        if completed and run.commits:
+            self.samples["changes.commits_per_run"].append(run.commits)
+
+    # changes
+
+    def _commit_pushed(self, group: _Group, seen: _Seen) -> None:
+        run = group.runs.get(seen.data.get("run_id") or "")
+        if run is not None:
+            run.commits += 1
+        group.commits_of[seen.data["branch"]] += 1
+
+    def _pr_created(self, group: _Group, seen: _Seen) -> None:
+        data = seen.data
+        commits = data.get("snapshot", {}).get("commits")
+        group.pulls[data["pr_id"]] = _Pull(seen.now_s, data.get("branch"), commits, gated=data.get("gated"))
+        if data.get("gated") is not None:
+            self._count("approvals.gated_share", data["gated"], 1)
+        group.arrivals[f"prs {data.get('repo', '')}"].append(seen.now_s)
+
+    def _pr_reviewed(self, group: _Group, seen: _Seen) -> None:
+        pull = group.pulls.get(seen.data.get("pr_id") or "")
+        if pull is not None and not pull.reviewed:
+            pull.reviewed = True
+            self.samples["trace.prs.first_review_h"].append((seen.now_s - pull.created_s) / 3600)
+
+    def _pr_ended(self, group: _Group, seen: _Seen) -> None:
+        data = seen.data
+        pull = group.pulls.get(data["pr_id"])
+        if pull is None or pull.merged is not None:
+            return
+        pull.merged = merged = seen.event.type == "pr_merged"
+        self._count("changes.closed_unmerged_share", not merged, 1)
+        if not merged:
+            return
+        self.samples["trace.prs.merge_h"].append((seen.now_s - pull.created_s) / 3600)
+        if pull.gated is None:
+            self._count("approvals.gated_share", pull.approved, 1)
+        if not pull.approved:
+            since_s = group.caused_s.get(seen.event.cause or "", pull.created_s)
+            self.samples["changes.merge_h"].append((seen.now_s - since_s) / 3600)
+        looked_at = data.get("issue_id") in group.supported if group.supports else pull.reviewed
+        self._count("changes.reviewed_share", looked_at, 1)
+
+    # pipelines
+
+    def _pipeline_started(self, group: _Group, seen: _Seen) -> None:
+        group.pipelines[seen.data["pipeline_id"]] = seen.now_s
+
+    def _pipeline_ended(self, group: _Group, seen: _Seen) -> None:
+        start_s = group.pipelines.pop(seen.data["pipeline_id"], None)
+        if start_s is None or seen.data.get("reason") in _NO_VERDICT:
+            return
+        failed = seen.event.type == "pipeline_failed"
+        group.verdicts.append((start_s, failed))
+        self.samples["pipelines.failure_min" if failed else "pipelines.success_min"].append((seen.now_s - start_s) / 60)
+
+    # approvals
+
+    def _approval_required(self, group: _Group, seen: _Seen) -> None:
+        group.approvals[seen.data["approval_id"]] = seen.now_s
+
+    def _approval_resolved(self, group: _Group, seen: _Seen) -> None:
+        data = seen.data
+        asked_s = group.approvals.pop(data["approval_id"], None)
+        if asked_s is not None:
+            busy_s = data.get("busy_s")
+            wait_s = seen.now_s - asked_s - (busy_s or 0) - (data.get("queued_s") or 0)
+            self.samples["approvals.response_h"].append(max(wait_s, 0) / 3600)
+            if busy_s is not None:
+                self.samples["approvals.review_min"].append(busy_s / 60)
+        pull = group.pulls.get(data.get("pr_id") or "")
+        if pull is not None and data["decision"] == "approved" and not pull.approved:
+            pull.approved = True
+            self.samples["trace.prs.first_approval_h"].append((seen.now_s - pull.created_s) / 3600)
+        self._pr_reviewed(group, seen)
+
+    _HANDLERS: ClassVar[dict[str, Callable[[Observations, _Group, _Seen], None]]] = {
+        "issue_created": _issue_created,
+        "issue_closed": _issue_closed,
+        "agent_started": _run_started,
+        "agent_activity": _activity,
+        "agent_completed": _run_ended,
+        "agent_error": _run_ended,
+        "commit_pushed": _commit_pushed,
+        "pr_created": _pr_created,
+        "pr_reviewed": _pr_reviewed,
+        "pr_merged": _pr_ended,
+        "pr_closed": _pr_ended,
+        "pipeline_started": _pipeline_started,
+        "pipeline_completed": _pipeline_ended,
+        "pipeline_failed": _pipeline_ended,
+        "approval_required": _approval_required,
+        "approval_resolved": _approval_resolved,
+    }
+
+    def _finish(self) -> None:
+        """What only the whole stream tells."""
+        for group in self._groups.values():
+            self.hours += (group.last_s - group.first_s) / 3600
+            self.open["runs"] += sum(not run.implied for run in group.runs.values())
+            self.open["pull requests"] += sum(pull.merged is None for pull in group.pulls.values())
+            self.open["issues"] += len(group.issues)
+            self.open["pipelines"] += len(group.pipelines)
+            self.open["approvals"] += len(group.approvals)
+            for name, times in group.arrivals.items():
+                self.arrived[name.partition(" ")[0]] += len(times)
+            group.verdicts.sort()
+            for (_, before), (_, failed) in zip(group.verdicts, group.verdicts[1:], strict=False):
+                name = "pipelines.fail_after_failure_share" if before else "pipelines.fail_after_success_share"
+                self._count(name, failed, 1)
+            self.samples["trace.prs.runs"] += group.runs_of.values()
+            for pull in group.pulls.values():
+                commits = group.commits_of[pull.thread] if pull.commits is None else pull.commits
+                if commits:
+                    self.samples["trace.prs.commits"].append(commits)
+        for name in [name for name, values in self.samples.items() if not values]:
+            del self.samples[name]
+
+
+_ENOUGH_GAPS = 30
+
+
+class _Seen(NamedTuple):
+    """An event, when it happened in seconds since 1970, and its payload."""
+
+    event: Event | FrameRow
+    now_s: float
+    data: dict[str, Any]
+
+
+_KEYS = {
+    "operation": "gen_ai.operation.name",
+    "input_tokens": "gen_ai.usage.input_tokens",
+    "output_tokens": "gen_ai.usage.output_tokens",
+    "run_cost_usd": "cost_usd",
+    "data.implied": "implied",
+    "data.repo": "repo",
+}
+"""Columns of `events_frame` whose name is not the payload's key."""
+
+_KEPT = (
+    *("run_id", "role", "issue_id", "branch", "pr_id", "pipeline_id", "approval_id", "end_reason", "attempt", "status"),
+    *("prefix_tokens", "append_tokens", "cached_tokens", "duration_s", "queued_s", "busy_s", "reason", "decision"),
+    "gated",
+)
+_COMMITS = "data.snapshot.commits"
+
+
+def rows_of(events: Iterable[Event | bytes] | pd.DataFrame) -> Iterator[Event | FrameRow]:
+    """Events, lines of a recording or a frame of `events_frame`, one by one.
+
+    Raises:
+        EventError: a line is no event.
+        ScenarioError: a frame lacks a column.
+    """
+    if hasattr(events, "columns"):
+        yield from _frame_rows(events)
+        return
+    for event in events:
+        yield Event.decode(event) if isinstance(event, bytes) else event
+
+
+def _frame_rows(frame: Any) -> Iterator[FrameRow]:
+    heads = FrameRow._fields[:-1]
+    missing = [name for name in (*heads, *_KEPT) if name not in frame.columns]
+    if missing:
+        raise ScenarioError(f"has no column {', '.join(missing)}; make it with events_frame()", "frame")
+    keys = {name: _KEYS.get(name, name) for name in (*_KEPT, *_KEYS, _COMMITS) if name in frame.columns}
+    columns = [_plain(frame[name]) for name in (*heads, *keys)]
+    for cells in zip(*columns, strict=True):
+        named = zip(keys.values(), cells[len(heads) :], strict=True)
+        data = {key: cell for key, cell in named if cell is not None}
+        if _COMMITS in data:
+            data["snapshot"] = {"commits": data.pop(_COMMITS)}
+        yield FrameRow._make((*cells[: len(heads)], data))
+
+
+def _plain(column: pd.Series[Any]) -> list[Any]:
+    """Python's values; None where there is nothing."""
+    return column.astype(object).where(column.notna(), None).tolist()
