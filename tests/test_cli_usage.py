@@ -10,6 +10,7 @@ import click
 import pytest
 from command_line import call, run
 
+from syndarix_rt import Scenario
 from syndarix_rt.cli import COMMANDS, _cli
 
 SERVE = "--host --port --workers --redis-url --token --retention --keepalive --cors-origin --tls-cert --tls-key"
@@ -23,7 +24,7 @@ FIXED = {
     "replay": "--project --speed --redis-url --url --replace --append",
     "import": "-o",
     "validate": "--partial",
-    "scenarios": "",
+    "scenarios": "--profile",
     "token": "",
     "lab": "",
 }
@@ -197,6 +198,28 @@ def test_scenarios_are_listed_with_what_to_look_for(cli):
     header, *lines = out.splitlines()
     assert header.split()[:3] == ["SCENARIO", "SPEED", "HORIZON"]
     assert {"demo_small", "steady_sprint"} <= {line.split()[0] for line in lines}
+
+
+def test_a_scenario_is_printed_as_a_file_with_its_expected_load(cli, tmp_path):
+    code, out, _ = cli("scenarios", "demo_small")
+    assert code == 0
+    path = tmp_path / "demo_small.toml"
+    path.write_text(out)
+    assert Scenario.load(path) == Scenario.preset("demo_small")
+    loads = {line.split()[2]: line.split() for line in out.splitlines() if line.startswith("# demo_small")}
+    assert loads["agents.developer"][6:] == ["4", "0.59"]
+    path.write_text("allow_overload = true\nissues.rate_per_h = 20")
+    assert " per h\n" in cli("scenarios", path)[1]
+    assert cli("scenarios", "demo_smal")[2] == (
+        "syndarix-rt: scenario: unknown preset 'demo_smal'; did you mean 'demo_small'?\n"
+    )
+
+
+def test_a_profile_is_explained_with_its_sources(cli):
+    code, out, _ = cli("scenarios", "--profile", "copilot")
+    assert code == 0
+    assert "AIDev-pop, Copilot PRs" in out
+    assert one_line(cli("scenarios", "--profile", "copilott")[2])
 
 
 def test_a_token_fits_where_serve_takes_one(cli):

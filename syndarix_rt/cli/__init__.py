@@ -7,7 +7,8 @@
 * :mod:`~syndarix_rt.cli.serving`: ``serve``
 * :mod:`~syndarix_rt.cli.playing`: ``play``, ``replay``
 * :mod:`~syndarix_rt.cli.watching`: ``watch``, ``record``
-* :mod:`~syndarix_rt.cli.files`: ``simulate``, ``import``, ``validate``, ``scenarios``
+* :mod:`~syndarix_rt.cli.files`: ``simulate``, ``import``, ``validate``
+* :mod:`~syndarix_rt.cli.scenarios`: ``scenarios``
 * :mod:`~syndarix_rt.cli.exporting`: ``export``
 * :mod:`~syndarix_rt.cli.tools`: ``token``, ``lab``
 
@@ -42,7 +43,7 @@ COMMANDS = {
     "import": "files",
     "export": "exporting",
     "validate": "files",
-    "scenarios": "files",
+    "scenarios": "scenarios",
     "token": "tools",
     "lab": "tools",
 }

@@ -1,4 +1,4 @@
-"""``simulate``, ``import``, ``validate`` and ``scenarios``: events in files."""
+"""``simulate``, ``import`` and ``validate``: events in files."""
 
 # ruff: noqa: PLC0415 - what a command needs is loaded when it runs; see serving.py
 
@@ -94,20 +94,3 @@ def validate_command(ctx: click.Context, *, file: Path, partial: bool) -> None:
         report = validate(stripped, partial=partial)
     click.echo(report)
     ctx.exit(0 if report.ok else 1)
-
-
-@click.command("scenarios")
-def scenarios_command() -> None:
-    """List the scenarios of this installation."""
-    from syndarix_rt.simulation import Scenario, presets
-
-    rows = [("SCENARIO", "SPEED", "HORIZON", "WHAT TO LOOK FOR")]
-    for name, description in presets().items():
-        scenario = Scenario.preset(name)
-        horizon = "none" if scenario.horizon_h is None else f"{scenario.horizon_h:g} h"
-        rows.append((name, f"{scenario.speed:g}", horizon, description))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        click.echo("  ".join([*cells, row[3]]))
-    click.echo("\nSPEED: simulated seconds per second of wall time. HORIZON: simulated time to the end.", err=True)

@@ -112,7 +112,7 @@ class _Run(NamedTuple):
     calls: float
     """LLM calls that begin."""
     tokens: float
-    """Prompt and output, over all calls."""
+    """Prompt, but for what is read from the cache, and output, over all calls."""
 
 
 def _queues(project: Project, span_h: float) -> Iterator[QueueLoad]:
@@ -121,14 +121,11 @@ def _queues(project: Project, span_h: float) -> Iterator[QueueLoad]:
     runs = {role: _run(project.runs, project.provider.error_share, role) for role in ROLES}
     red = _stationary(ci.fail_after_success_share, ci.fail_after_failure_share)
     completes = runs["developer"].completes
-    attempts = reviews = finished = 0.0  # per issue
-    for share, rework in ((changes.reviewed_share, changes.rework_share), (1 - changes.reviewed_share, 0.0)):
-        ends = completes * (red * (1 - ci.fix_share) + (1 - red) * (1 - rework))
-        tries = _geometric(ends, changes.runs_max)
-        attempts += share * tries
-        finished += share * tries * completes * (1 - red) * (1 - rework)
-        if rework:
-            reviews += share * tries * completes * (1 - red)
+    green = completes * (1 - red)
+    ends = completes * red * (1 - ci.fix_share) + green * (1 - changes.rework_share)
+    attempts = _geometric(ends, changes.runs_max)
+    reviews = attempts * green * changes.reviewed_share
+    approvals = attempts * green * (1 - changes.rework_share) * people.gated_share
     per_issue = {"planner": 1.0, "developer": attempts, "tester": reviews, "reviewer": reviews}
     calls = tokens = 0.0
     for role, run in runs.items():
@@ -144,7 +141,7 @@ def _queues(project: Project, span_h: float) -> Iterator[QueueLoad]:
     yield QueueLoad(project.name, "runners", issues_per_h * attempts * completes, 60 * pipeline_min, ci.runners)
     review_s = 60 * people.review_min.mean() * project.human_time_scale
     humans = people.humans * _open_share(people.office)
-    yield QueueLoad(project.name, "humans", issues_per_h * finished * people.gated_share, review_s, humans)
+    yield QueueLoad(project.name, "humans", issues_per_h * approvals, review_s, humans)
     for queue, amount, limit in (
         ("provider.tokens", tokens, project.provider.tokens_per_min),
         ("provider.requests", calls, project.provider.requests_per_min),
@@ -177,14 +174,15 @@ def _run(runs: Runs, overloaded: float, role: str) -> _Run:
 
 
 def _tokens(runs: Runs, calls: int) -> list[float]:
-    """Mean tokens of the first, second … call: a context that grows by means, until it is compacted."""
+    """Mean tokens of the first, second … call that count towards the limit: a context that grows by its means."""
     append, output = runs.append_tokens.mean(), runs.output_tokens.mean()
     tokens, context = [], 0.0
     for _ in range(calls):
-        whole = context + append
-        prompt = runs.first_context_tokens if context == 0 or whole > runs.window_tokens else whole
-        context = prompt + output
-        tokens.append(context)
+        new = append
+        if context == 0 or context + append > runs.window_tokens:
+            context, new = 0.0, runs.first_context_tokens
+        tokens.append((1 - runs.cache_hit_share) * context + new + output)
+        context += new + output
     return tokens
 
 
@@ -238,4 +236,4 @@ def _open_share(office: Office | None) -> float:
 def _rounded_down(value: float) -> str:
     """Two digits, so that what is asked for is below the value."""
     digits = 10.0 ** (math.floor(math.log10(value)) - 1)
-    return f"{math.floor(value * 0.99 / digits) * digits:.2g}"
+    return f"{math.floor(value * 0.99 / digits) * digits:g}"
