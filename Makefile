@@ -41,7 +41,7 @@ clean:
 
 # One stamp a set of packages; it is older than pyproject.toml when the dependencies may have changed.
 $(VENV)/base: PACKAGES = --editable .
-$(VENV)/lab: PACKAGES = --editable '.[notebook]' jupyterlab
+$(VENV)/lab: PACKAGES = --editable '.[notebook,analysis]' jupyterlab
 $(VENV)/test: PACKAGES = --editable '.[test]'
 $(VENV)/base $(VENV)/lab $(VENV)/test: $(BIN)/python pyproject.toml
 	@echo "Installing into $(VENV): $(PACKAGES) (the first time takes a minute or two)"

@@ -64,7 +64,7 @@ def test_types_are_shipped():
 def test_the_environment_file_asks_for_an_extra_that_exists():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert "notebook" in extras
-    assert "-e .[notebook]" in (ROOT / "environment.yml").read_text()
+    assert "-e .[notebook,analysis]" in (ROOT / "environment.yml").read_text()
 
 
 def test_no_test_skips_itself_or_is_expected_to_fail():

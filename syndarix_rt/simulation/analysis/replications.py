@@ -108,6 +108,7 @@ class Sweep:
             _draw(ax, line, first, ", ".join(f"{key} = {value}" for key, value in zip(others, values, strict=True)))
         if others:
             ax.legend()
+        ax.spines[["top", "right"]].set_visible(False)
         ax.set_xlabel(axis_label(first))
         ax.set_ylabel(axis_label(metric) + (f"\nagainst {self._compared_with}" if self._compared_with else ""))
         ax.set_title(f"mean of {rows['n'].max()} replications, 95 % confidence", loc="left", fontsize="medium")
@@ -152,6 +153,8 @@ def _draw(ax: Axes, line: pd.DataFrame, key: str, label: str) -> None:
         line = line.sort_values(key)
         x, mean, half_width = (line[name].to_numpy(dtype=float) for name in (key, "mean", "half_width"))
         (drawn,) = ax.plot(x, mean, marker="o", label=label)
+        if pd.api.types.is_integer_dtype(line[key]):
+            ax.xaxis.get_major_locator().set_params(integer=True)  # no half developers
         ax.fill_between(x, mean - half_width, mean + half_width, color=drawn.get_color(), alpha=0.2, linewidth=0)
     else:
         ax.errorbar(line[key].astype(str), line["mean"], line["half_width"], fmt="o", capsize=5, label=label)
