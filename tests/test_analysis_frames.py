@@ -10,7 +10,7 @@ from itertools import islice
 import pandas as pd
 import pytest
 from event_strategies import events as any_events
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syndarix_rt import Event, Scenario, Simulation
@@ -76,6 +76,7 @@ def test_lines_of_a_recording_make_the_same_frame():
     pd.testing.assert_frame_equal(events_frame(lines), events_frame(stream()[:500]))
 
 
+@settings(max_examples=30)  # the strategy is slow
 @given(st.lists(any_events(), max_size=6))
 def test_whatever_events_say_is_somewhere_in_the_frame(events):
     frame = events_frame(events)

@@ -7,7 +7,7 @@ from itertools import islice, pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syndarix_rt import Event, Scenario, Simulation
@@ -215,6 +215,7 @@ def test_a_stream_that_ends_in_its_warm_up_has_no_metrics():
     assert math.isnan(metrics["events_per_h"])
 
 
+@settings(max_examples=25)
 @given(st.integers(1, 4_999))
 def test_metrics_may_be_read_at_any_time_without_harm(cut):
     summary = summed(stream()[:cut], warmup_h=0.5)

@@ -7,21 +7,23 @@ import, or lines of JSON. Times are columns of ``datetime64[us, UTC]``; units st
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from syndarix_rt.errors import SyndarixError
 from syndarix_rt.events import Event, category_of
 from syndarix_rt.simulation.analysis.columns import event_columns, pandas, typed_column
 from syndarix_rt.simulation.analysis.queues import Measured, Queues, pool_sizes
 from syndarix_rt.simulation.analysis.theory import Expected, allen_cunneen, mmc
 from syndarix_rt.simulation.checker import LLM_OPERATIONS
 from syndarix_rt.simulation.scenario import Scenario
+from syndarix_rt.simulation.simulation import Simulation
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["events_frame", "queues_frame", "runs_frame"]
+__all__ = ["events_frame", "queues_frame", "read_events", "runs_frame"]
 
 
 def events_frame(events: Iterable[Event | bytes]) -> pd.DataFrame:
@@ -37,9 +39,10 @@ def events_frame(events: Iterable[Event | bytes]) -> pd.DataFrame:
 
     Raises:
         EventError: bytes are no event.
+        SyndarixError: a simulation has no horizon, so it never ends.
         MissingExtra: pandas is not installed.
     """
-    frame: pd.DataFrame = pandas("events_frame").DataFrame(event_columns([_decoded(event) for event in events]))
+    frame: pd.DataFrame = pandas("events_frame").DataFrame(event_columns(list(read_events(events))))
     return frame
 
 
@@ -54,12 +57,12 @@ def runs_frame(events: Iterable[Event | bytes]) -> pd.DataFrame:
 
     Raises:
         EventError: bytes are no event.
+        SyndarixError: a simulation has no horizon, so it never ends.
         MissingExtra: pandas is not installed.
     """
     new_frame = pandas("runs_frame").DataFrame  # before the work, since it may be missing
     runs: dict[tuple[str | None, str, str], dict[str, Any]] = {}
-    for each in events:
-        event = _decoded(each)
+    for event in read_events(events):
         if category_of(event.type) != "agent":
             continue
         data = event.data
@@ -100,13 +103,13 @@ def queues_frame(
 
     Raises:
         EventError: bytes are no event.
+        SyndarixError: a simulation has no horizon, so it never ends.
         MissingExtra: pandas is not installed.
     """
     new_frame = pandas("queues_frame").DataFrame  # before the work, since it may be missing
     spans: dict[str | None, list[datetime]] = {}
     queues: dict[str | None, Queues] = {}
-    for each in events:
-        event = _decoded(each)
+    for event in read_events(events):
         span = spans.get(event.simulation)
         if span is None:
             span = spans[event.simulation] = [event.time, event.time]
@@ -195,5 +198,17 @@ def _expected(measured: Measured) -> list[float]:
     return [arrivals_per_s * measured.sojourn_mean_s, arrivals_per_s * measured.wait_mean_s, *theory]
 
 
-def _decoded(event: Event | bytes) -> Event:
-    return Event.decode(event) if isinstance(event, bytes) else event
+def read_events(events: Iterable[Event | bytes]) -> Iterator[Event]:
+    """The events, lines of JSON decoded.
+
+    Raises:
+        EventError: bytes are no event.
+        SyndarixError: a simulation has no horizon, so it never ends.
+    """
+    if isinstance(events, Simulation) and events.scenario.horizon_h is None:
+        raise SyndarixError(
+            f"{events.scenario.name}: this simulation never ends; take so many events with itertools.islice, "
+            "or give its scenario a horizon_h"
+        )
+    for event in events:
+        yield Event.decode(event) if isinstance(event, bytes) else event

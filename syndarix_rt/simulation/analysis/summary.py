@@ -21,7 +21,7 @@ from syndarix_rt.simulation.analysis.queues import Queues, pool_sizes
 from syndarix_rt.simulation.checker import LLM_OPERATIONS
 from syndarix_rt.simulation.scenario import Scenario
 
-__all__ = ["Summary"]
+__all__ = ["Summary", "sample_metrics"]
 
 _END_REASONS = ("completed", "max_iters", "rate_limited", "tool_failure", "cancelled")
 _NO_VERDICT = ("infra", "cancelled")
@@ -200,10 +200,9 @@ class Summary:
             "approvals.rejected_share": _ratio(count["approvals.rejected"], count["approvals.resolved"]),
         }
         for name, values in self.samples.items():
-            stem, _, unit = name.rpartition("_")
-            metrics[f"{stem}_mean_{unit}"] = float(values.mean()) if len(values) else math.nan
             p50, p90 = np.quantile(values, (0.5, 0.9)).tolist() if len(values) else (math.nan, math.nan)
-            metrics[f"{stem}_p50_{unit}"], metrics[f"{stem}_p90_{unit}"] = p50, p90
+            mean = float(values.mean()) if len(values) else math.nan
+            metrics |= zip(sample_metrics(name), (mean, p50, p90), strict=True)
         servers = self._servers(until_s)
         for name, queue in sorted(self._queues.merged().items()):
             measured = queue.measure(self._from_s, until_s, servers.get(name))._asdict()
@@ -376,6 +375,12 @@ class Summary:
         "approval_required": _approval_required,
         "approval_resolved": _approval_resolved,
     }
+
+
+def sample_metrics(name: str) -> tuple[str, str, str]:
+    """The metrics that sum up a sample: ``runs.duration_min`` has ``runs.duration_mean_min``, ``_p50_``, ``_p90_``."""
+    stem, _, unit = name.rpartition("_")
+    return f"{stem}_mean_{unit}", f"{stem}_p50_{unit}", f"{stem}_p90_{unit}"
 
 
 def _ratio(part: float, whole: float) -> float:
