@@ -6,6 +6,8 @@
 * :mod:`~syndarix_rt.simulation.commands`: what may be said to it between two of them
 * :mod:`~syndarix_rt.simulation.validation`: `validate`: the invariants, also on recordings of real agents
 * :mod:`~syndarix_rt.simulation.analysis.frames`: `events_frame`, `runs_frame`, `queues_frame`: for pandas
+* :mod:`~syndarix_rt.simulation.analysis.comparison`: `compare`: two streams, real or simulated, side by side
+* :mod:`~syndarix_rt.simulation.analysis.fit`: `fit`: a profile from a trace, with how well each law does
 * :mod:`~syndarix_rt.simulation.analysis.sweep`: `sweep`: points and replications over processes, with intervals
 
 Inside: a :mod:`~syndarix_rt.simulation.world` for each project, in it the life of each
@@ -14,6 +16,8 @@ Inside: a :mod:`~syndarix_rt.simulation.world` for each project, in it the life 
 :mod:`~syndarix_rt.simulation.invariants` with their ids, and the :mod:`~syndarix_rt.simulation.checker`.
 """
 
+from syndarix_rt.simulation.analysis.comparison import Comparison, compare
+from syndarix_rt.simulation.analysis.fit import Fit, fit
 from syndarix_rt.simulation.analysis.frames import events_frame, queues_frame, runs_frame
 from syndarix_rt.simulation.analysis.sweep import sweep
 from syndarix_rt.simulation.commands import Command, Decide, Emit, Inject, Sent, SetAgents
@@ -24,8 +28,10 @@ from syndarix_rt.simulation.validation import Report, Validator, validate
 
 __all__ = [
     "Command",
+    "Comparison",
     "Decide",
     "Emit",
+    "Fit",
     "Inject",
     "Profile",
     "Report",
@@ -34,7 +40,9 @@ __all__ = [
     "SetAgents",
     "Simulation",
     "Validator",
+    "compare",
     "events_frame",
+    "fit",
     "presets",
     "profiles",
     "queues_frame",
