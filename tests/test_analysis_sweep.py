@@ -213,8 +213,13 @@ def test_a_plot_has_a_line_for_each_value_of_the_second_key_and_bars_where_there
     ]
     ax.figure.canvas.draw()
     assert [text.get_text() for text in ax.get_xticklabels()] == ["short", "long"]
-    assert ax.get_ylabel() == "created (number)"
-    assert len(ax.containers) == 2
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("runs.calls", "created (number)")
+    rows = result.frame[result.frame["metric"] == "created"].set_index(["agents.developers", "runs.calls"])
+    for developers, bars in zip([1, 2], ax.containers, strict=True):
+        drawn = [(round(float(x)), float(y)) for x, y in bars.lines[0].get_xydata()]
+        assert drawn == [(0, rows.loc[(developers, "short"), "mean"]), (1, rows.loc[(developers, "long"), "mean"])]
+    places = [float(x) for bars in ax.containers for x in bars.lines[0].get_xdata()]
+    assert len(set(places)) == 4  # no bar hides another
 
 
 def test_a_plot_of_differences_says_so_and_an_unknown_metric_is_refused():

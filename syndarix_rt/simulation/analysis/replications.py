@@ -23,6 +23,7 @@ CONFIDENCE = 0.95
 """Of all intervals: that of nearly all published figures, so they can be compared."""
 
 _KEYS = ("replication", "seed")
+_BESIDE = 0.1  # of the way to the next value, so that bars of several lines do not hide each other
 
 
 class Sweep:
@@ -97,19 +98,28 @@ class Sweep:
             raise SyndarixError(f"there is no metric {metric!r}{hint}")
         if not self.over:
             raise SyndarixError("a sweep over nothing has one point, which makes no line; see its frame")
+        import pandas as pd  # noqa: PLC0415 - an extra
+
         if ax is None:
             from matplotlib import pyplot as plt  # noqa: PLC0415 - an extra, slow to load
 
             _, ax = plt.subplots()
         first, *others = self.over
         rows = self.frame[self.frame["metric"] == metric]
-        lines = rows.groupby(others, sort=False) if others else [((), rows)]
-        for values, line in lines:
-            _draw(ax, line, first, ", ".join(f"{key} = {value}" for key, value in zip(others, values, strict=True)))
+        lines = [*rows.groupby(others, sort=False)] if others else [((), rows)]
+        has_numbers = pd.api.types.is_numeric_dtype(rows[first])
+        for number, (values, line) in enumerate(lines):
+            label = ", ".join(f"{key} = {value}" for key, value in zip(others, values, strict=True))
+            if has_numbers:
+                _draw_band(ax, line.sort_values(first), first, label)
+            else:
+                x = np.arange(len(line)) + (number - (len(lines) - 1) / 2) * _BESIDE
+                ax.errorbar(x, line["mean"], line["half_width"], fmt="o", capsize=5, label=label)
+                ax.set_xticks(range(len(line)), line[first].astype(str))
         if others:
             ax.legend()
         ax.spines[["top", "right"]].set_visible(False)
-        ax.set_xlabel(axis_label(first))
+        ax.set_xlabel(axis_label(first) if has_numbers else first)
         ax.set_ylabel(axis_label(metric) + (f"\nagainst {self._compared_with}" if self._compared_with else ""))
         ax.set_title(f"mean of {rows['n'].max()} replications, 95 % confidence", loc="left", fontsize="medium")
         return ax
@@ -146,18 +156,12 @@ def _estimate(values: NDArray[np.float64]) -> dict[str, float]:
     return {"mean": mean, "half_width": quantile * sd / math.sqrt(n) if n else math.nan, "sd": sd, "n": n}
 
 
-def _draw(ax: Axes, line: pd.DataFrame, key: str, label: str) -> None:
-    import pandas as pd  # noqa: PLC0415 - an extra
-
-    if pd.api.types.is_numeric_dtype(line[key]):
-        line = line.sort_values(key)
-        x, mean, half_width = (line[name].to_numpy(dtype=float) for name in (key, "mean", "half_width"))
-        (drawn,) = ax.plot(x, mean, marker="o", label=label)
-        if pd.api.types.is_integer_dtype(line[key]):
-            ax.xaxis.get_major_locator().set_params(integer=True)  # no half developers
-        ax.fill_between(x, mean - half_width, mean + half_width, color=drawn.get_color(), alpha=0.2, linewidth=0)
-    else:
-        ax.errorbar(line[key].astype(str), line["mean"], line["half_width"], fmt="o", capsize=5, label=label)
+def _draw_band(ax: Axes, line: pd.DataFrame, key: str, label: str) -> None:
+    x, mean, half_width = (line[name].to_numpy() for name in (key, "mean", "half_width"))
+    (drawn,) = ax.plot(x, mean, marker="o", label=label)
+    ax.fill_between(x, mean - half_width, mean + half_width, color=drawn.get_color(), alpha=0.2, linewidth=0)
+    if np.issubdtype(x.dtype, np.integer):
+        ax.locator_params(axis="x", integer=True)  # there are no half developers
 
 
 def _described(point: dict[str, Any]) -> str:
