@@ -36,6 +36,7 @@ __all__ = ["QueueLoad", "expected_load", "refuse_overload"]
 
 _SUPPORT_RUNS_MAX = 3  # as issue.py has it
 _WEEK_H = 168.0
+_TINY = 1e-12
 
 _SETTINGS = {
     "agents.planner": "agents.planners",
@@ -155,11 +156,13 @@ def _run(runs: Runs, overloaded: float, role: str) -> _Run:
     share, tries = ROLES[role], runs.retries_max + 1
     fatal, tools = runs.fatal_error_share, runs.tools_per_call
     most = min(runs.calls_max, math.ceil(runs.calls.quantile(1 - 1e-9) * share) + 1)
-    at_most = runs.calls.cdf((np.arange(1, most + 1) + 0.5) / share)  # wanted calls are rounded, and at least 1
+    numbers = np.arange(1, most + 1)
+    # Calls are rounded, and at least 1: up to so many and a half; halves go to the even number.
+    at_most = runs.calls.cdf((numbers + 0.5) / share * np.where(numbers % 2, 1 - _TINY, 1 + _TINY))
     before = np.concatenate([[0.0], at_most[:-1]])
     survived = (1 - fatal) * math.exp(-tools * runs.tool_error_share**tries) * (1 - overloaded**tries)
     begins = (1 - before) * survived ** np.arange(most)
-    completes = float((at_most - before) @ survived ** np.arange(1, most + 1))
+    completes = float((at_most - before) @ survived**numbers)
     llm_s, tool_s = runs.llm_s.mean(), runs.tool_s.mean()
     call_s = (
         llm_s

@@ -50,6 +50,7 @@ __all__ = [
 # The upper bounds are far above anything sensible; they keep a slip of the finger from filling the memory.
 Count = Annotated[int, Meta(ge=0, le=1_000_000)]
 CountFromOne = Annotated[int, Meta(ge=1, le=1_000_000)]
+Limit = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 
 _CONSTANTS = tomllib.loads((resources.files(__package__) / "profiles" / "default.toml").read_text(encoding="utf-8"))
 
@@ -184,9 +185,9 @@ class Agents(Section, frozen=True):
 class Provider(Section, frozen=True):
     """The LLM provider that all agents of the project share: its limits (token buckets) and errors."""
 
-    tokens_per_min: CountFromOne | None = None
+    tokens_per_min: Limit | None = None
     """Limit on prompt and output tokens; None for no limit."""
-    requests_per_min: CountFromOne | None = None
+    requests_per_min: Limit | None = None
     """Limit on LLM calls; None for no limit."""
     burst: Annotated[float, Meta(gt=0, le=1e6)] = _constant("provider.burst")
     """Capacity of the buckets, in minutes of the limit."""
