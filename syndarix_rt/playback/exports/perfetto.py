@@ -12,8 +12,10 @@ branches, pull requests and custom events are instants. Arrows lead from a commi
 pipeline or run that it caused. The counters are the backlog, running agents, tokens per minute and cost. An update of
 an issue is not drawn.
 
-Times are microseconds since the first event. Agents with two runs at a time have a thread for each. What is open at
-the end of the recording ends there and says ``truncated``.
+Times are microseconds since the first event, which the document's ``otherData`` names; a start may be drawn some
+microseconds later, so that nothing stands where something else ends. An agent with two runs at a time has a thread for
+each; of two calls at a time the second is drawn from the end of the first, ``args`` tell how long it really took. What
+is open at the end of the recording ends there and says ``truncated``.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from typing import Any
 from syndarix_rt._version import __version__
 from syndarix_rt.events import Event
 from syndarix_rt.playback.exports.output import whole_file
-from syndarix_rt.playback.exports.trace import Slice, TraceProcess, TraceWriter
+from syndarix_rt.playback.exports.trace import Arrow, Slice, TraceProcess, TraceWriter
 
 __all__ = ["write_perfetto"]
 
@@ -70,7 +72,7 @@ class _Project:
 
     def __init__(self, process: TraceProcess) -> None:
         self._process = process
-        self._origins: dict[str, int] = {}
+        self._origins: dict[str, Arrow] = {}
         """By an event's id the arrow that starts where it happened."""
         self._titles: dict[str, str] = {}
         """Of the open issues."""
@@ -83,44 +85,45 @@ class _Project:
         """Draw an event."""
         # A recording may hold events a little out of order; the timeline does not go back.
         self._process.now_us = max(self._process.now_us, time_us)
-        flow = self._draw(event)
-        if flow is None and event.cause is not None and event.type != "agent_activity":
-            flow = self._origins.get(event.cause)  # what follows from it follows from what it follows from
-        if flow is not None:
-            self._origins[event.id] = flow
+        arrow = self._draw(event)
+        if arrow is None and event.type != "agent_activity":
+            arrow = self._cause(event)  # what follows from it follows from what it follows from
+        if arrow is not None:
+            self._origins[event.id] = arrow
 
     def close(self) -> None:
         """End what is open."""
         self._count_minute()
         self._process.close()
 
-    def _draw(self, event: Event) -> int | None:
+    def _draw(self, event: Event) -> Arrow | None:
         """Draw it; returns the arrow that starts there."""
         process, data, kind = self._process, event.data, event.type
         match kind:
             case "agent_started":
                 self._waited(f"a {data['role']}", data["run_id"], data)
-                self._run(event).caused_by(self._cause(event))
+                self._run(event)
                 self._running += 1
                 process.counter("running agents", agents=self._running)
             case "agent_activity":
-                self._call(process.find("run", data["run_id"]) or self._run(event), data)
+                run = process.find("run", data["run_id"]) or self._run(event, _us(data.get("duration_s")))
+                self._call(run, data)
             case "agent_completed" | "agent_error":
                 run = process.find("run", data["run_id"]) or self._run(event, _us(data.get("duration_s")))
                 process.end("run", data["run_id"], data)
                 self._running = max(self._running - 1, 0)
                 process.counter("running agents", agents=self._running)
-                return run.flow
+                return run.arrow
             case "pipeline_started":
                 self._waited("a runner", data["pipeline_id"], data)
-                self._pipeline(event).caused_by(self._cause(event))
+                self._pipeline(event)
             case "pipeline_completed" | "pipeline_failed":
                 found = process.find("pipeline", data["pipeline_id"])
                 pipeline = found or self._pipeline(event, _us(data.get("duration_s")))
                 if kind == "pipeline_failed":
                     pipeline.rename(f"failed: {data.get('reason') or 'unknown'}")
                 process.end("pipeline", data["pipeline_id"], data)
-                return pipeline.flow
+                return pipeline.arrow
             case "approval_required":
                 process.begin_async("approval", data["approval_id"], "approval", data)
             case "approval_resolved":
@@ -157,11 +160,12 @@ class _Project:
 
     def _run(self, event: Event, back_us: int = 0) -> Slice:
         data = event.data
-        name = data.get("issue_id") or data["run_id"]
         where = (_AGENTS, data["agent_id"])
-        run = self._process.begin("run", data["run_id"], where, name, back_us=back_us, arrows=True)
-        title = self._titles.get(name)
-        run.args |= data | ({"title": title} if title else {})
+        name = self._name(data) or data["run_id"]
+        cause = self._cause(event)
+        run = self._process.begin("run", data["run_id"], where, name, back_us=back_us, cause=cause, arrows=True)
+        is_start = event.type == "agent_started"  # otherwise the recording begins within the run
+        run.args |= {key: value for key, value in data.items() if is_start or key in _OF_RUN}
         return run
 
     def _call(self, run: Slice, data: dict[str, Any]) -> None:
@@ -181,17 +185,25 @@ class _Project:
     def _pipeline(self, event: Event, back_us: int = 0) -> Slice:
         data = event.data
         where = (_RUNNERS, data.get("runner") or "runner")
-        name = data.get("issue_id") or data["pipeline_id"]
-        pipeline = self._process.begin("pipeline", data["pipeline_id"], where, name, back_us=back_us, arrows=True)
+        name = self._name(data) or data["pipeline_id"]
+        cause = self._cause(event)
+        pipeline = self._process.begin(
+            "pipeline", data["pipeline_id"], where, name, back_us=back_us, cause=cause, arrows=True
+        )
         pipeline.args |= data
         return pipeline
+
+    def _name(self, data: dict[str, Any]) -> str:
+        """What it is for: viewers give slices of one name one colour."""
+        issue_id = data.get("issue_id") or ""
+        return self._titles.get(issue_id) or issue_id
 
     def _waited(self, what: str, key: str, data: dict[str, Any]) -> None:
         if queued_us := _us(data.get("queued_s")):
             self._process.begin_async("waiting", key, f"waiting for {what}", data, back_us=queued_us)
             self._process.end_async("waiting", key, {})
 
-    def _cause(self, event: Event) -> int | None:
+    def _cause(self, event: Event) -> Arrow | None:
         return None if event.cause is None else self._origins.get(event.cause)
 
     def _count_minute(self) -> None:

@@ -7,26 +7,40 @@ overlap in part, as the format demands; what is written of a thread is in the or
 from __future__ import annotations
 
 from itertools import count
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import msgspec
 
-__all__ = ["Slice", "TraceProcess", "TraceWriter"]
+__all__ = ["Arrow", "Slice", "TraceProcess", "TraceWriter"]
+
+_RANKS, _THREADS = 10, 100_000
+"""How many ranks there may be, and how many threads in a process."""
+
+
+class Arrow(NamedTuple):
+    """An arrow and the time at which it starts."""
+
+    id: int
+    start_us: int
+
+    def event(self, phase: str) -> dict[str, Any]:
+        """Its start (``s``) or end (``f``), at the slice that encloses it."""
+        return {"ph": phase, "cat": "cause", "name": "causes", "id": self.id} | ({"bp": "e"} if phase == "f" else {})
 
 
 class TraceWriter:
     """A trace in a file, as a JSON object.
 
     Attributes:
-        numbers: ids of processes and threads; viewers want those of threads unique in the whole trace.
-        flows: ids of arrows.
+        processes: ids of processes.
+        arrows: ids of arrows.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._separator = b"\n"
-        self.numbers = count(1)
-        self.flows = count(1)
+        self.processes = count(1)
+        self.arrows = count(1)
         file.write(b'{"displayTimeUnit":"ms","traceEvents":[')
 
     def write(self, *items: dict[str, Any]) -> None:
@@ -46,36 +60,37 @@ class _Thread:
     Attributes:
         where: process and thread as trace events name them.
         taken: whether a slice is open on it.
-        end_us: when its last slice ended.
+        free_us: when the next slice may begin.
     """
 
     def __init__(self, pid: int, tid: int) -> None:
         self.where = {"pid": pid, "tid": tid}
         self.taken = False
-        self.end_us = 0
+        self.free_us = 0
 
 
 class Slice:
     """A slice that is open, with what is inside of it.
 
+    Viewers sort by time: what begins where something else stands would be taken into it, and arrows with it. So the
+    first call begins a microsecond after the slice, and a call a microsecond after an instant.
+
     Attributes:
-        flow: the id of the arrow that starts at it.
+        arrow: the one that starts at it.
+        args: what is known of it.
     """
 
-    def __init__(self, thread: _Thread, start_us: int, flow: int | None, **head: Any) -> None:
+    def __init__(self, thread: _Thread, start_us: int, cause: Arrow | None, arrow_id: int | None, **head: Any) -> None:
         self._thread = thread
-        self._start_us = self._inner_us = max(start_us, thread.end_us)
+        self._start_us = max(start_us, thread.free_us)
+        self._latest_us = self._start_us
+        self._free_us = self._start_us + 1
         self._head = {"ph": "X", **head, **thread.where, "ts": self._start_us}
         self._inside: list[dict[str, Any]] = []
-        self._causes: list[int] = []
-        self.flow = flow
+        self._cause = cause
+        self.arrow = None if arrow_id is None else Arrow(arrow_id, self._start_us)
         self.args: dict[str, Any] = {}
         thread.taken = True
-
-    def caused_by(self, flow: int | None) -> None:
-        """An arrow ends at its start."""
-        if flow is not None:
-            self._causes.append(flow)
 
     def rename(self, name: str) -> None:
         """Another name, when more is known."""
@@ -83,26 +98,35 @@ class Slice:
 
     def call(self, now_us: int, duration_us: int, **head: Any) -> None:
         """A slice within it has ended now; it is drawn from where the one before it ended, if it began earlier."""
-        start_us = max(now_us - duration_us, self._inner_us)
-        self._inside.append(
-            {"ph": "X", **head, **self._thread.where, "ts": start_us, "dur": now_us - start_us},
-        )
-        self._inner_us = now_us
+        start_us = max(now_us - duration_us, self._free_us)
+        self._latest_us = self._free_us = max(now_us, start_us)
+        duration_us = self._latest_us - start_us
+        self._inside.append({"ph": "X", **head, **self._thread.where, "ts": start_us, "dur": duration_us})
 
-    def instant(self, *items: dict[str, Any]) -> None:
+    def instant(self, now_us: int, item: dict[str, Any], arrow_id: int | None) -> Arrow | None:
         """Something happens within it now; an arrow may start there."""
-        self._inside += [item | self._thread.where for item in items]
+        self._latest_us = max(now_us, self._latest_us)
+        self._free_us = self._latest_us + 1
+        at = {**self._thread.where, "ts": self._latest_us}
+        self._inside.append(item | at)
+        if arrow_id is None:
+            return None
+        arrow = Arrow(arrow_id, self._latest_us)
+        self._inside.append(arrow.event("s") | at)
+        return arrow
 
     def end(self, writer: TraceWriter, now_us: int) -> None:
         """Write it and what is inside, the outer one first."""
+        end_us = max(now_us, self._latest_us)
         at = {**self._thread.where, "ts": self._start_us}
-        writer.write(self._head | {"dur": now_us - self._start_us, "args": self.args})
-        writer.write(*(_arrow("f", flow) | at for flow in self._causes))
-        if self.flow is not None:
-            writer.write(_arrow("s", self.flow) | at)
+        writer.write(self._head | {"dur": end_us - self._start_us, "args": self.args})
+        if self._cause is not None:
+            writer.write(self._cause.event("f") | at)
+        if self.arrow is not None:
+            writer.write(self.arrow.event("s") | at)
         writer.write(*self._inside)
         self._thread.taken = False
-        self._thread.end_us = now_us
+        self._thread.free_us = end_us + 1
 
 
 class TraceProcess:
@@ -115,8 +139,9 @@ class TraceProcess:
     def __init__(self, writer: TraceWriter, name: str, label: str | None) -> None:
         self.now_us = 0
         self._writer = writer
-        self._pid = next(writer.numbers)
+        self._pid = next(writer.processes)
         self._threads: dict[tuple[int, str], list[_Thread]] = {}
+        self._ordinals = count(1)
         self._slices: dict[tuple[str, str], Slice] = {}
         self._async: dict[tuple[str, str], dict[str, Any]] = {}
         self._metadata("process_name", name=name)
@@ -124,7 +149,15 @@ class TraceProcess:
             self._metadata("process_labels", labels=label)
 
     def begin(
-        self, category: str, key: str, thread: tuple[int, str], name: str, *, back_us: int = 0, arrows: bool = False
+        self,
+        category: str,
+        key: str,
+        thread: tuple[int, str],
+        name: str,
+        *,
+        back_us: int = 0,
+        cause: Arrow | None = None,
+        arrows: bool = False,
     ) -> Slice:
         """Open a slice.
 
@@ -135,11 +168,12 @@ class TraceProcess:
                 thread beside it.
             name: what is written on it.
             back_us: how long ago it began; no earlier than what was there before it ended.
-            arrows: whether arrows start at it.
+            cause: an arrow that leads to it; it begins no earlier than that.
+            arrows: whether an arrow starts at it.
         """
-        flow = next(self._writer.flows) if arrows else None
-        start_us = max(self.now_us - back_us, 0)
-        opened = Slice(self._thread(*thread), start_us, flow, cat=category, name=name)
+        arrow_id = next(self._writer.arrows) if arrows else None
+        start_us = max(self.now_us - back_us, cause.start_us if cause else 0)
+        opened = Slice(self._thread(*thread), start_us, cause, arrow_id, cat=category, name=name)
         self._slices[category, key] = opened
         return opened
 
@@ -155,7 +189,7 @@ class TraceProcess:
 
     def instant(
         self, within: Slice | None, name: str, category: str, args: dict[str, Any], *, arrow: bool
-    ) -> int | None:
+    ) -> Arrow | None:
         """Something happens now.
 
         Args:
@@ -166,24 +200,19 @@ class TraceProcess:
             arrow: whether an arrow starts at it; only within a slice.
 
         Returns:
-            The arrow's id.
+            The arrow.
         """
         item = {"ph": "i", "cat": category, "name": name, "pid": self._pid, "ts": self.now_us, "args": args}
         if within is None:
             self._writer.write(item | {"tid": self._pid, "s": "p"})
             return None
-        if not arrow:
-            within.instant(item | {"s": "t"})
-            return None
-        flow = next(self._writer.flows)
-        within.instant(item | {"s": "t"}, _arrow("s", flow) | {"ts": self.now_us})
-        return flow
+        return within.instant(self.now_us, item | {"s": "t"}, next(self._writer.arrows) if arrow else None)
 
     def begin_async(self, category: str, key: str, name: str, args: dict[str, Any], *, back_us: int = 0) -> None:
         """Open a slice that may overlap others."""
         if (category, key) in self._async:
             return
-        head = {"cat": category, "name": name, "id": f"{self._pid}/{key}", "pid": self._pid, "tid": self._pid}
+        head = {"cat": category, "name": name, "id2": {"local": key}, "pid": self._pid, "tid": self._pid}
         self._async[category, key] = head
         self._writer.write({"ph": "b", **head, "ts": max(self.now_us - back_us, 0), "args": args})
 
@@ -209,7 +238,9 @@ class TraceProcess:
         for thread in threads:
             if not thread.taken:
                 return thread
-        thread = _Thread(self._pid, next(self._writer.numbers))
+        # Some viewers go by the rank, others by the number, which has to be unique in the whole trace.
+        number = (self._pid * _RANKS + rank) * _THREADS + next(self._ordinals)
+        thread = _Thread(self._pid, number)
         threads.append(thread)
         self._metadata("thread_name", thread, name=name if len(threads) == 1 else f"{name} ({len(threads)})")
         self._metadata("thread_sort_index", thread, sort_index=rank)
@@ -218,8 +249,3 @@ class TraceProcess:
     def _metadata(self, kind: str, thread: _Thread | None = None, **args: Any) -> None:
         where = {"pid": self._pid, "tid": self._pid} if thread is None else thread.where
         self._writer.write({"ph": "M", "name": kind, **where, "args": args})
-
-
-def _arrow(phase: str, flow: int) -> dict[str, Any]:
-    """Start (``s``) or end (``f``) of an arrow at the slice that encloses it."""
-    return {"ph": phase, "cat": "cause", "name": "causes", "id": flow} | ({"bp": "e"} if phase == "f" else {})
