@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import subprocess
 from functools import partial
 from itertools import islice
@@ -11,8 +12,9 @@ from command_line import PROGRAM, call, environment, run
 from syndarix_rt.events import Event
 from syndarix_rt.playback import read_recording
 from syndarix_rt.playback.importers import write_azure
+from syndarix_rt.playback.exports import read_parquet
 from syndarix_rt.playback.importers.aidev_files import write_aidev
-from syndarix_rt.simulation import Scenario, Simulation
+from syndarix_rt.simulation import Profile, Scenario, Simulation
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +117,49 @@ def test_an_import_of_requests_goes_into_a_project_of_the_sources_name(cli, tmp_
     assert cli("validate", output) == (0, f"{rows + 1} events, 0 violations\n", "")
 
 
+def test_a_report_of_a_simulation_needs_no_file_and_writes_one_if_it_is_named(cli, recording, tmp_path):
+    simulation = ("simulate", "steady_sprint", "--seed", 7, "--events", 2_000)
+    code, report, err = cli(*simulation, "--report")
+    assert (code, err) == (0, "")
+    assert report.startswith("SIMULATED")
+    assert "trace.copilot.run_success_p50_min" in report
+    again = tmp_path / "again.jsonl"
+    assert cli(*simulation, "--report", "-o", again) == (0, report, "")
+    assert again.read_bytes() == recording.read_bytes()
+    both = run(*simulation, "--report", "-o", "-")
+    assert (both.out.encode(), both.err) == (recording.read_bytes(), report)
+    code, out, err = cli(*simulation)
+    assert (code, out) == (2, "")
+    assert err.startswith("syndarix-rt simulate: Missing option '-o' / '--output' (or '--report').")
+
+
+def test_a_report_tells_the_distance_to_real_runs_where_there_are_some(cli, tmp_path):
+    write_aidev(islice(Simulation(Scenario.preset("steady_sprint"), 3), 20_000), tmp_path / "aidev_pop")
+    simulation = ("simulate", "steady_sprint", "--events", 2_000, "--report", "--traces")
+    code, out, err = cli(*simulation, tmp_path)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1].startswith("KS of developers' completed runs to ")
+    code, out, err = cli(*simulation, tmp_path / "nowhere")
+    assert (code, out) == (1, "")
+    assert err.endswith("cannot read: No such file or directory\n")
+
+
+def test_a_fit_of_a_recording_is_a_profile_that_a_scenario_takes(cli, recording, tmp_path):
+    profile = tmp_path / "mine.toml"
+    code, out, err = cli("fit", recording, "-o", profile)
+    assert (code, err) == (0, f"{len(Profile.load(profile).constants)} constants in {profile}\n")
+    header, *rows = [line.split() for line in out.splitlines()]
+    assert header == ["QUANTITY", "UNIT", "N", "LAW", "KS", "PARAMETERS"]
+    (chosen,) = [row for row in rows if row[0] == "runs.llm_s" and "*" in row]
+    assert chosen[3] == "lognormal"
+    scenario = tmp_path / "scenario.toml"
+    scenario.write_text(f'profile = "{profile}"\n')
+    assert Scenario.load(scenario).projects[0].runs.llm_s == Profile.load(profile)["runs.llm_s"].value
+    empty = run("fit", "-", "-o", profile, input="")
+    assert (empty.code, empty.out) == (1, "")
+    assert empty.err.startswith("syndarix-rt: trace: tells nothing that could be fitted")
+
+
 def test_a_reader_that_leaves_early_is_no_error_message():
     with subprocess.Popen(
         [*PROGRAM, "simulate", "steady_sprint", "-o", "-"],
@@ -125,3 +170,31 @@ def test_a_reader_that_leaves_early_is_no_error_message():
         assert Event.decode(process.stdout.readline().rstrip()).type == "sprint_started"
         process.stdout.close()
         assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize("packing", ["plain", "packed", "piped"])
+def test_a_recording_is_exported_from_a_file_a_packed_file_or_stdin(recording, tmp_path, packing):
+    output, source = tmp_path / "a.parquet", recording
+    if packing == "packed":
+        source = tmp_path / "good.jsonl.gz"
+        source.write_bytes(gzip.compress(recording.read_bytes()))
+    stdin = {"input": recording.read_bytes(), "text": False} if packing == "piped" else {}
+    done = run("export", "parquet", "-" if packing == "piped" else source, "-o", output, **stdin)
+    assert (done.code, len(done.out), len(done.err)) == (0, 0, 0)
+    assert b"".join(event.raw + b"\n" for event in read_parquet(output)) == recording.read_bytes()
+
+
+@pytest.mark.parametrize(("name", "key"), [("ocel", "events"), ("perfetto", "traceEvents")])
+def test_a_recording_is_exported_as_a_document(cli, recording, tmp_path, name, key):
+    assert cli("export", name, recording, "-o", tmp_path / "a.json") == (0, "", "")
+    assert len(json.loads((tmp_path / "a.json").read_bytes())[key]) >= 2_000
+
+
+def test_an_export_of_a_recording_that_is_wrong_names_the_line_and_leaves_no_file(cli, tmp_path):
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text("no event\n")
+    code, out, err = cli("export", "ocel", bad, "-o", tmp_path / "a.json")
+    assert (code, out) == (1, "")
+    assert f"{bad}, line 1" in err
+    assert list(tmp_path.iterdir()) == [bad]
+    assert cli("export", "xes", bad, "-o", tmp_path / "a.json").code == 2

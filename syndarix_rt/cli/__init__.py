@@ -10,6 +10,7 @@
 * :mod:`~syndarix_rt.cli.files`: ``simulate``, ``import``, ``validate``
 * :mod:`~syndarix_rt.cli.scenarios`: ``scenarios``
 * :mod:`~syndarix_rt.cli.exporting`: ``export``
+* :mod:`~syndarix_rt.cli.fitting`: ``fit``
 * :mod:`~syndarix_rt.cli.tools`: ``token``, ``lab``
 
 Exit codes: 0 done, 1 failed (one line on stderr says what to do), 2 wrong usage, 130 interrupted before it was done.
@@ -42,6 +43,7 @@ COMMANDS = {
     "replay": "playing",
     "import": "files",
     "export": "exporting",
+    "fit": "fitting",
     "validate": "files",
     "scenarios": "scenarios",
     "token": "tools",

@@ -6,12 +6,17 @@ from __future__ import annotations
 
 import itertools
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from syndarix_rt.cli.console import counted, progress
 from syndarix_rt.cli.options import COUNT, PROJECT, option, scenario_argument, seed_option
+
+if TYPE_CHECKING:
+    from syndarix_rt.events import Event
 
 
 @click.command("simulate")
@@ -28,32 +33,59 @@ from syndarix_rt.cli.options import COUNT, PROJECT, option, scenario_argument, s
     "-o",
     "--output",
     type=click.Path(path_type=Path, allow_dash=True),
-    required=True,
     metavar="FILE",
+    show_default="none, with --report alone",
     help="The file to write, one event a line (JSONL); - is stdout.",
 )
-def simulate_command(*, scenario: str, seed: int, events: int, output: Path) -> None:
+@option("--report", is_flag=True, help="Print figures of the events beside those of real agents.")
+@option(
+    "--traces",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    show_default="none",
+    help="The real traces, aidev_pop/ among them: the report tells the distance of run durations, too.",
+)
+def simulate_command(
+    *, scenario: str, seed: int, events: int, output: Path | None, report: bool, traces: Path | None
+) -> None:
     """Simulate SCENARIO into a file, as fast as it goes.
 
     SCENARIO is a name that "syndarix-rt scenarios" lists, or a TOML file. The same scenario and seed give the same
     bytes, on every machine.
     """
     from syndarix_rt.playback import write_recording
+    from syndarix_rt.playback.importers import import_aidev
     from syndarix_rt.simulation import Scenario, Simulation
+    from syndarix_rt.simulation.analysis.calibration import Calibration
 
-    simulated = itertools.islice(Simulation(Scenario.load(scenario), seed), events)
-    with progress("Simulating", events) as update:
-        if str(output) == "-":
-            sys.stdout.buffer.writelines(event.raw + b"\n" for event in counted(simulated, update))
-        else:
-            write_recording(output, counted(simulated, update))
+    if output is None and not report:
+        raise click.UsageError("Missing option '-o' / '--output' (or '--report').")
+    calibration = Calibration() if report else None
+
+    def simulated() -> Iterator[Event]:
+        with progress("Simulating", events) as update:
+            for event in counted(itertools.islice(Simulation(Scenario.load(scenario), seed), events), update):
+                if calibration:
+                    calibration.feed(event)
+                yield event
+
+    if output is None:
+        for _ in simulated():
+            pass
+    elif str(output) == "-":
+        sys.stdout.buffer.writelines(event.raw + b"\n" for event in simulated())
+    else:
+        write_recording(output, simulated())
+    if calibration:
+        real = import_aidev(traces / "aidev_pop").events if traces else None
+        click.echo(calibration.report(real), err=str(output) == "-")
 
 
 @click.command("import")
 @click.argument("source", type=click.Choice(["aidev", "azure-llm", "mooncake"]))
 @click.argument("path", type=click.Path(path_type=Path))
 @option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The recording (JSONL).")
-@option("--project", type=PROJECT, help="The project that the events belong to; the source's name unless given.")
+@option("--project", type=PROJECT, show_default="the source's name", help="The project that the events belong to.")
 def import_command(*, source: str, path: Path, output: Path, project: str | None) -> None:
     """Turn a public trace into a recording.
 

@@ -90,7 +90,7 @@ _NOTES = {
     "runs.fatal_error_share": "of LLM calls",
     "runs.speed_correlation": "of the log-variance of LLM calls' durations, between runs",
     "trace.requests.cached_share": "weighted by tokens",
-    "trace.runs.error_share": "all roles",
+    "trace.runs.error_share": "of developers' runs",
 }
 
 

@@ -124,8 +124,8 @@ class Observations:
         """What all of them tell, to the end."""
         observations = cls()
         for event in events:
-            observations._feed(event)
-        observations._finish()
+            observations.feed(event)
+        observations.finish()
         return observations
 
     def interarrivals(self, kind: str, unit_s: float) -> Floats:
@@ -147,7 +147,8 @@ class Observations:
         mean = np.concatenate(gaps).mean()
         return np.asarray(np.concatenate([each / (each.mean() or 1) for each in gaps]) * mean / unit_s, float)
 
-    def _feed(self, event: Event | FrameRow) -> None:
+    def feed(self, event: Event | FrameRow) -> None:
+        """Take the next event."""
         key = (event.simulation, event.project)
         group = self._groups.get(key)
         if group is None:
@@ -248,7 +249,6 @@ class Observations:
             group.ended_s[run.thread] = seen.now_s
         if data["end_reason"] == "cancelled":
             return
-        self._count("trace.runs.error_share", not completed, 1)
         if run.logs:
             self.logs.append(run.logs)
         if run.llm_calls:
@@ -263,6 +263,7 @@ class Observations:
             self.samples["runs.tools_per_call"] += run.tools
         if run.role != "developer":
             return
+        self._count("trace.runs.error_share", not completed, 1)
         self.samples["trace.runs.duration_min" if completed else "trace.runs.failed_duration_min"].append(minutes)
         if completed and run.llm_calls:
             self.samples["runs.calls"].append(run.llm_calls)
@@ -361,8 +362,8 @@ class Observations:
         "approval_resolved": _approval_resolved,
     }
 
-    def _finish(self) -> None:
-        """What only the whole stream tells."""
+    def finish(self) -> None:
+        """Take in what only the whole stream tells; call it once, after the last event."""
         for group in self._groups.values():
             self.hours += (group.last_s - group.first_s) / 3600
             self.open["runs"] += sum(not run.implied for run in group.runs.values())

@@ -1,0 +1,43 @@
+"""``fit``: a profile from a recording."""
+
+# ruff: noqa: PLC0415 - what a command needs is loaded when it runs; see serving.py
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from syndarix_rt.cli.console import counted, progress
+from syndarix_rt.cli.options import option
+
+
+@click.command("fit")
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="PROFILE", help="The profile (TOML).")
+def fit_command(*, file: Path, output: Path) -> None:
+    """Fit a profile to a recording and print how well each law does.
+
+    FILE holds one event a line (JSONL; .gz is unpacked; - is stdin); "syndarix-rt import" makes one of a public trace.
+    KS is the distance of Kolmogorov and Smirnov, up to 0.05 good, up to 0.10 usable; * marks the law that is taken.
+
+    A scenario takes the profile with: profile = "PROFILE".
+    """
+    from syndarix_rt.playback import decode_lines, read_recording
+    from syndarix_rt.simulation import fit
+
+    events = decode_lines(sys.stdin.buffer, "stdin") if str(file) == "-" else read_recording(file)
+    with progress("Fitting") as update:
+        profile = fit(counted(events, update), name=output.stem, source=file.name)
+    output.write_text(profile.to_toml(), encoding="utf-8")
+    rows = [("QUANTITY", "UNIT", "N", "LAW", "KS", "", "PARAMETERS")]
+    rows += [
+        (key, unit, f"{n:,}", law, f"{ks:.3f}", "*" if chosen else "", parameters)
+        for key, unit, n, law, parameters, ks, chosen in profile.rows()
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(6)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        click.echo("  ".join([*cells, row[6]]).rstrip())
+    click.echo(f"{len(profile.constants)} constants in {output}", err=True)
