@@ -2,14 +2,14 @@
 
 import math
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syndarix_rt import Event, Scenario
+from syndarix_rt import Event, Scenario, Simulation
 from syndarix_rt.simulation.analysis.queues import Queue, Queues, pool_sizes
 from syndarix_rt.simulation.analysis.theory import mmc
 
@@ -89,6 +89,25 @@ def test_averages_over_time_take_of_every_visit_the_part_in_the_window(pairs, se
             assert found.wait_mean_s == pytest.approx(np.mean([v[1] - v[0] for v in inside]) / US, abs=1e-6)
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_littles_law_holds_in_every_queue_of_a_simulation(seed):
+    queues = Queues()
+    for each in islice(Simulation(Scenario.preset("demo_small"), seed=seed), 20_000):
+        queues.feed(each, (each.time - START).total_seconds())
+    assert len(queues) == 6
+    for (_, name), queue in queues.items():
+        arrived, _, ended = queue.visits
+        assert not np.isnan(arrived).any(), name
+        until = np.nanmax(ended)
+        empty = [at for at in ended if not ((arrived <= at) & ~(ended <= at)).any()]  # nobody is there just after
+        assert len(empty) > 2, name
+        last = max(at for at in empty if at <= until)
+        found = queue.measure(empty[0], last)
+        assert found.arrivals > 2, name
+        assert found.number_mean == pytest.approx(found.arrivals_per_h / 3600 * found.sojourn_mean_s, rel=1e-9), name
+        assert found.waiting_mean == pytest.approx(found.arrivals_per_h / 3600 * found.wait_mean_s, rel=1e-9), name
+
+
 def test_a_poisson_queue_is_measured_as_theory_says():
     rng = np.random.default_rng(5)
     gaps = (rng.exponential(1 / 3.2, 40_000) * US).astype(int).tolist()
@@ -141,6 +160,13 @@ def test_a_human_is_visited_when_somebody_has_taken_notice_and_until_the_decisio
 def test_an_approval_that_does_not_say_how_long_it_took_a_human_is_no_visit():
     queues = Queues()
     queues.feed(event("approval_resolved", US, 1, approval_id="a", decision="approved", waited_s=1.0), 1.0)
+    assert not queues
+
+
+def test_a_decision_that_kept_nobody_busy_went_past_the_queue():
+    queues = Queues()
+    data = {"approval_id": "a", "decision": "approved", "by": "a watcher", "queued_s": 0.0, "busy_s": 0.0}
+    queues.feed(event("approval_resolved", US, 1, **data), 1.0)
     assert not queues
 
 

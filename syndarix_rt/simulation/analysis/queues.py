@@ -189,7 +189,7 @@ class Queues(dict[tuple[str, str], Queue]):
 
     def _approval_resolved(self, project: str, data: dict[str, Any], now_s: float) -> None:
         wait_s, busy_s = data.get("queued_s"), data.get("busy_s")
-        if wait_s is not None and busy_s is not None:  # else nobody knows when it reached a human
+        if wait_s is not None and busy_s:  # else nobody knows when it reached a human, or it was decided past the queue
             self._queue(project, "humans").whole(data.get("by"), now_s, wait_s, busy_s)
 
 
