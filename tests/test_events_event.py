@@ -305,10 +305,11 @@ def test_nesting_is_bounded_for_every_reader():
             Event.decode(nested(depth))
 
 
-def test_nesting_is_bounded_on_the_way_out_too():
-    deep = []
+@pytest.mark.parametrize("wrap", [lambda inner: [inner], lambda inner: {"a": inner}, lambda inner: [{"a": inner}]])
+def test_nesting_is_bounded_on_the_way_out_too(wrap):
+    deep = 1
     for _ in range(MAX_DEPTH):
-        deep = [deep]
+        deep = wrap(deep)
     event = Event.new("lunch_served", {"a": deep}, project="p", id="i", time=datetime(2026, 1, 1, tzinfo=UTC))
     with pytest.raises(EventError, match="nested more than 64"):
         event.encode()

@@ -1,0 +1,184 @@
+"""The rules of an event's attributes.
+
+`is_surely_right` is a quick look that knows only the usual: plain types, times in UTC, a type of the catalogue and no
+rare attribute. Whatever else there is, right or wrong, goes through the rules one by one: `check` says what is wrong
+and where. So the quick look decides how long a check takes (a third), never what comes of it.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Callable
+from datetime import UTC, datetime
+from operator import attrgetter
+from types import NoneType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from syndarix_rt.errors import EventError
+from syndarix_rt.events.catalogue import CATALOGUE, TYPE_PATTERN
+from syndarix_rt.events.payloads import Id, Payload
+
+if TYPE_CHECKING:
+    from syndarix_rt.events.event import Event
+
+__all__ = ["PROJECT_PATTERN", "check", "is_surely_right", "located"]
+
+_MAX_PROJECT = 64
+_MAX_ID = 128
+_MAX_TYPE = 64
+_MAX_SOURCE = 512
+
+PROJECT_PATTERN = re.compile(rf"[A-Za-z0-9_-]{{1,{_MAX_PROJECT}}}")
+_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{_MAX_ID}}}")
+_EXTENSION = re.compile(r"[a-z0-9]+")  # CloudEvents 1.0, Attribute Naming Convention (20 characters are a "should")
+_INTEGERS = range(-(2**31), 2**31)  # CloudEvents 1.0, Type System
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+_TYPES = tuple(
+    (name, kinds)
+    for kinds, names in (
+        ((str,), ("specversion", "id", "source", "type", "project")),
+        ((datetime,), ("time",)),
+        ((dict,), ("data", "extensions")),
+        ((str, NoneType), ("subject", "cause", "simulation", "traceparent", "datacontenttype")),
+        ((datetime, NoneType), ("recordedtime",)),
+    )
+    for name in names
+)
+_AT = re.compile(r"(?s)(.*) - at `(.*)`")
+
+
+def located(error: msgspec.ValidationError, prefix: str = "$") -> EventError:
+    """Msgspec says "reason - at `$.path`"; we keep the two apart."""
+    if isinstance(error.__cause__, EventError):
+        return error.__cause__
+    match = _AT.fullmatch(str(error))
+    reason, path = match.groups() if match else (str(error), "$")
+    return EventError(reason, prefix + path.removeprefix("$"))
+
+
+# ---- the quick look -----------------------------------------------------------------------------------------------
+
+_ID_CHARACTERS = (string.ascii_letters + string.digits + "_-").encode()
+
+
+def _quick_payload(payload: type[Payload]) -> tuple[type[msgspec.Struct], Callable[[Any], Any]]:
+    """The payload without the pattern of its ids, and what takes the ids out of it.
+
+    Msgspec looks for a pattern by calling back into Python, for each id anew; that takes longer than all the rest.
+    """
+    fields, ids = [], []
+    for field in msgspec.structs.fields(payload):
+        kind, default = field.type, field.default
+        if kind in (Id, Id | None):
+            kind = Annotated[str, Meta(min_length=1, max_length=64)]
+            default = default if field.required else ""  # joins with the others
+            ids.append(field.name)
+        fields.append((field.name, kind, msgspec.field(default=default, name=field.encode_name)))
+    return msgspec.defstruct(payload.__name__, fields, kw_only=True, gc=False), attrgetter(*ids)
+
+
+_QUICK_PAYLOADS = {payload: _quick_payload(payload) for payload in {line.payload for line in CATALOGUE.values()}}
+_QUICK = {line.name: _QUICK_PAYLOADS[line.payload] for line in CATALOGUE.values()}
+
+
+def is_surely_right(event: Event) -> bool:
+    """Whether nothing is wrong or unusual; False says only that a closer look is needed."""
+    event_id, source, time, data = event.id, event.source, event.time, event.data
+    project, subject, cause, recorded = event.project, event.subject, event.cause, event.recordedtime
+    if cause is None:
+        cause = event_id
+    try:
+        payload, ids = _QUICK[event.type]
+        return (
+            type(data) is dict
+            and not "".join((event_id, cause, project, *ids(msgspec.convert(data, payload))))
+            .encode()
+            .translate(None, _ID_CHARACTERS)
+            and 0 < len(event_id) <= _MAX_ID
+            and 0 < len(cause) <= _MAX_ID
+            and 0 < len(project) <= _MAX_PROJECT
+            and type(event.specversion) is type(source) is str
+            and event.specversion == "1.0"
+            and 0 < len(source) <= _MAX_SOURCE
+            and (subject is None or (type(subject) is str and subject != ""))
+            and (event.simulation is None or type(event.simulation) is str)
+            and type(time) is datetime
+            and time.tzinfo is UTC
+            and (recorded is None or (type(recorded) is datetime and recorded.tzinfo is UTC))
+            and event.traceparent is None
+            and event.datacontenttype is None
+            and type(event.extensions) is dict
+            and not event.extensions
+        )
+    except (KeyError, TypeError, ValueError, OverflowError, msgspec.ValidationError):
+        return False
+
+
+# ---- the rules, one by one ----------------------------------------------------------------------------------------
+
+
+def check(event: Event) -> None:
+    """Refuse an event that breaks a rule; bring the times of any other to UTC.
+
+    Raises:
+        EventError: what is wrong, and where.
+    """
+    # The constructor, unlike the decoder, leaves the types to us too.
+    for name, kinds in _TYPES:
+        if not isinstance(value := getattr(event, name), kinds):
+            raise EventError(f"expected {kinds[0].__name__}, got {type(value).__name__}", f"$.{name}")
+    if event.specversion != "1.0":
+        raise EventError(f"must be '1.0', not {event.specversion!r}", "$.specversion")
+    if not _ID.fullmatch(event.id):
+        raise EventError("must be 1 to 128 of letters, digits, '_' and '-'", "$.id")
+    if not 0 < len(event.source) <= _MAX_SOURCE:
+        raise EventError(f"must have 1 to {_MAX_SOURCE} characters", "$.source")
+    if not PROJECT_PATTERN.fullmatch(event.project):
+        raise EventError("must be 1 to 64 of letters, digits, '_' and '-'", "$.project")
+    if event.time.tzinfo is None:
+        raise EventError("needs a time zone, such as the 'Z' of UTC", "$.time")
+    if event.recordedtime is not None and event.recordedtime.tzinfo is None:
+        raise EventError("needs a time zone, such as the 'Z' of UTC", "$.recordedtime")
+    if event.cause is not None and not _ID.fullmatch(event.cause):
+        raise EventError("must be the id of an event: 1 to 128 of letters, digits, '_' and '-'", "$.cause")
+    if event.datacontenttype not in (None, "application/json"):
+        raise EventError("must be 'application/json' or absent", "$.datacontenttype")
+    if event.traceparent is not None and not _TRACEPARENT.fullmatch(event.traceparent):
+        raise EventError("is not a W3C traceparent", "$.traceparent")
+    if event.subject == "":
+        raise EventError("must not be empty; leave it out", "$.subject")
+    for name, value in event.extensions.items():
+        if not _EXTENSION.fullmatch(name):
+            raise EventError("CloudEvents attribute names are lower-case letters and digits", f"$.{name}")
+        if name in event.__struct_fields__ and name != "extensions":
+            raise EventError("is no extension", f"$.{name}")
+        if not isinstance(value, str | int) or (isinstance(value, int) and value not in _INTEGERS):
+            raise EventError("CloudEvents attributes are strings, booleans or integers of 32 bits", f"$.{name}")
+        if name == "dataschema" and value == "":
+            raise EventError("must not be empty; leave it out", "$.dataschema")
+    line = CATALOGUE.get(event.type)
+    if line is None:
+        if len(event.type) > _MAX_TYPE or not TYPE_PATTERN.fullmatch(event.type):
+            raise EventError(
+                "must be lower_snake_case with an underscore, at most 64 characters "
+                "(a catalogue type such as 'agent_started', or a custom one)",
+                "$.type",
+            )
+    else:
+        try:
+            msgspec.convert(event.data, line.payload)
+        except msgspec.ValidationError as error:
+            raise located(error, "$.data") from None
+        except UnicodeEncodeError as error:
+            raise EventError(f"cannot be written as JSON: {error}", "$.data") from error
+    for name in ("time", "recordedtime"):
+        value = getattr(event, name)
+        if value is not None and value.tzinfo is not UTC:
+            try:
+                msgspec.structs.force_setattr(event, name, value.astimezone(UTC))
+            except OverflowError:
+                raise EventError("is outside of the years 1 to 9999 in UTC", f"$.{name}") from None
