@@ -7,7 +7,7 @@ Each says what happened, where, and what to do. The tree:
   * :exc:`EventError` (also a ``ValueError``): an event or an event id breaks the rules; carries ``path`` and ``reason``
   * :exc:`FilterError` (also a ``ValueError``): a ``types`` filter has a word that means nothing
   * :exc:`DecodeError` (also a ``ValueError``): an event stream breaks its limits (Sans-I/O)
-  * :exc:`ScenarioError` (also a ``ValueError``): a scenario is wrong; carries ``path`` and ``reason``
+  * :exc:`ScenarioError` (also a ``ValueError``): a scenario or profile is wrong; carries ``path`` and ``reason``
   * :exc:`CommandError`: a simulation cannot do what a command says
   * :exc:`RecordingError`: a recording or a trace cannot be read; carries file and line
   * :exc:`BrokerError`
@@ -77,7 +77,7 @@ class EventError(_PathError):
 
 
 class ScenarioError(_PathError):
-    """A scenario is wrong; ``path`` names the key as in the TOML file, such as ``agents.developers``."""
+    """A scenario or profile is wrong; ``path`` names the key as in the TOML file, such as ``agents.developers``."""
 
 
 class CommandError(SyndarixError):

@@ -1,6 +1,7 @@
 """`Scenario`: from presets, files and Python; a wrong one gets one clear line with key, unit and what was meant."""
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +9,17 @@ from hypothesis import strategies as st
 from syndarix_rt import Scenario
 from syndarix_rt.errors import ScenarioError
 from syndarix_rt.simulation import presets
-from syndarix_rt.simulation.settings import Agents, PoissonArrivals, Project
+from syndarix_rt.simulation.laws import Constant, Lognormal, Mixture, Weibull
+from syndarix_rt.simulation.settings import (
+    Agents,
+    CiOutage,
+    PoissonArrivals,
+    Project,
+    ProviderBrownout,
+    ReplayArrivals,
+    ShapeStep,
+    WeibullArrivals,
+)
 
 # ---- presets ------------------------------------------------------------------------------------------------------
 
@@ -88,8 +99,41 @@ WRONG = {
     "[issues]\nrate = 2": "issues.rate: unknown key; did you mean 'rate_per_h' (per hour)?",
     "[issues]\nrate_per_h = inf": "issues.rate_per_h: expected number <= 1000000000.0 (per hour), not inf",
     "[issues]\nrate_per_h = nan": "issues.rate_per_h: expected number >= 0.0 (per hour), not nan",
-    "[issues]\narrivals.process = 'possion'": "issues.arrivals.process: expected one of poisson, gamma, weibull, mmpp2, "
-    "replay, not 'possion'; did you mean 'poisson'?",
+    "[issues]\narrivals.process = 'possion'": "issues.arrivals.process: expected one of poisson, gamma, weibull, "
+    "mmpp2, replay, not 'possion'; did you mean 'poisson'?",
+    "[issues.arrivals]\nprocess = 'poisson'\nshape = 1": "issues.arrivals.shape: unknown key; known here: none",
+    "[issues]\narrivals.shape = -1": "issues.arrivals.shape: expected number >= 0.1, not -1",
+    "[issues]\narrivals = 'poisson'": "issues.arrivals: expected table, as in { process = \"poisson\" }, not 'poisson'",
+    "[issues]\narrivals.process = 'gamma'": "issues.arrivals: object missing required field cv",
+    "[issues]\nshape = [{ from_h = 2, factor = 1 }, { from_h = 1, factor = 2 }]": "issues.shape: must ascend; 1 comes "
+    "after 2",
+    "[issues]\nshape = [{ from = 2, factor = 1 }]": "issues.shape[0].from: unknown key; did you mean 'from_h' (hours)?",
+    "[issues]\ncalendar.weekdays = [1, 1]": "issues.calendar.weekdays: expected list of length >= 7, not [1, 1]",
+    "[issues]\narrivals = { process = 'replay', times_h = [2, 1] }": "issues.arrivals.times_h: must ascend; 1 comes "
+    "after 2",
+    "[issues]\ncalendar.weekdays = [0, 0, 0, 0, 0, 0, 0]": "issues.calendar.weekdays: must have a weight above 0",
+    "faults = [{ kind = 'ci_outage', minutes = 3 }]": "faults[0]: needs at_h: hours since the start",
+    "faults = [{ at_h = 1, minutes = 3 }]": "faults[0]: needs 'kind': one of ci_outage, provider_brownout, "
+    "incident_storm",
+    "faults = [{ kind = 'ci_outag' }]": "faults[0].kind: expected one of ci_outage, provider_brownout, incident_storm, "
+    "not 'ci_outag'; did you mean 'ci_outage'?",
+    "[[faults]]\nkind = 'ci_outage'\nat_h = -1\nminutes = 3": "faults[0].at_h: expected number >= 0.0 (hours), not -1",
+    "[runs]\nllm = 3": "runs.llm: unknown key; did you mean 'llm_s' (seconds)?",
+    "[runs]\nllm_s = 3": 'runs.llm_s: expected table, as in { law = "constant", value = 3 }, not 3',
+    "[runs]\nllm_s = { law = 'lognorml' }": "runs.llm_s.law: expected one of lognormal, exponential, weibull, gamma, "
+    "constant, mixture, empirical, not 'lognorml'; did you mean 'lognormal'?",
+    "[runs]\nllm_s = { law = 'weibull', scale = 3 }": "runs.llm_s: object missing required field shape",
+    "[provider]\ntokens = 3": "provider.tokens: unknown key; did you mean 'tokens_per_min' (per minute)?",
+    "[approvals]\noffice = { from_h = 17, to_h = 9 }": "approvals.office.to_h: must be later than from_h, 17, not 9",
+    "[approvals]\noffice.days = [7]": "approvals.office.days[0]: expected whole number <= 6, not 7",
+    "agents.steps = [{ at_h = 1, developer = 3 }]": "agents.steps[0].developer: unknown key; did you mean 'developers",
+    "agents.testers = 0\nagents.steps = [{ at_h = 1, testers = 3 }]": "agents.steps[0].testers: the role has no agents",
+    "extends = 'demo_smal'": "extends: unknown preset 'demo_smal'; did you mean 'demo_small'?",
+    "extends = 3": "extends: expected text: a name or a file",
+    "extends = 'absent.toml'": "absent.toml: cannot be read: No such file",
+    "profile = 'copilott'": "profile: unknown profile 'copilott'; did you mean 'copilot'?",
+    "allow_overload = 'yes'": "allow_overload: expected boolean, got text, not 'yes'",
+    "name = 'a'\n[issues\n": "scenario: not TOML: Expected ']' at the end of a table declaration (at line 2, column 8)",
     "[agents]\ndevelopper = 3": "agents.developper: unknown key; did you mean 'developers'?",
     "[agents]\ndevelopers = 0": "agents.developers: expected whole number >= 1, not 0",
     "[agents]\ndevelopers = 2.5": "agents.developers: expected whole number, got number, not 2.5",
@@ -123,7 +167,7 @@ def test_a_wrong_file_gets_one_clear_line(text, line):
 def test_an_unknown_preset_is_told_the_nearest():
     with pytest.raises(ScenarioError, match=r"unknown preset 'stedy_sprint'; did you mean 'steady_sprint'\?"):
         Scenario.load("stedy_sprint")
-    with pytest.raises(ScenarioError, match="unknown preset 'xyz'; there are .*, demo_small, "):
+    with pytest.raises(ScenarioError, match=r"unknown preset 'xyz'; there are .*, demo_small, "):
         Scenario.load("xyz")
 
 
@@ -232,6 +276,156 @@ def test_several_projects_do_not_become_one():
         Scenario.preset("demo_small").for_project("a b")
 
 
+def test_lists_are_replaced_whole_or_by_element():
+    outages = [{"kind": "ci_outage", "at_h": 1, "minutes": 5}, {"kind": "ci_outage", "at_h": 9, "minutes": 5}]
+    shape = [{"from_h": 1, "factor": 0.9}]
+    scenario = Scenario.preset("demo_small").replace({"faults": outages, "issues.shape": shape})
+    (project,) = scenario.replace({"faults[1].minutes": 45, "issues.shape[0]": {"factor": 0.5}}).projects
+    assert project.faults == (CiOutage(at_h=1, minutes=5), CiOutage(at_h=9, minutes=45))
+    assert project.issues.shape == (ShapeStep(from_h=1, factor=0.5),)
+    brownout = ProviderBrownout(at_h=2, minutes=1)
+    assert scenario.replace({"projects.demo_small.faults[0]": brownout}).projects[0].faults[0] == brownout
+
+
+def test_a_table_that_names_its_law_is_complete_and_another_changes_single_values():
+    runs = Scenario.preset("demo_small").projects[0].runs
+    changed = Scenario.preset("demo_small").replace({"runs.tool_s.median": 2, "runs.llm_s": {"sigma": 0}})
+    assert changed.projects[0].runs.tool_s == Lognormal(median=2, sigma=runs.tool_s.sigma, max=60)
+    assert changed.projects[0].runs.llm_s == Lognormal(median=runs.llm_s.median, sigma=0)
+    other = changed.replace(
+        {"runs.tool_s": Lognormal(median=2, sigma=1), "runs.llm_s": {"law": "constant", "value": 3}}
+    )
+    assert other.projects[0].runs.tool_s.max is None
+    assert other.projects[0].runs.llm_s == Constant(value=3)
+    assert Scenario.from_toml("issues.arrivals.shape = 0.3").projects[0].issues.arrivals == WeibullArrivals(shape=0.3)
+
+
+def test_numbers_of_numpy_are_numbers():
+    one = Scenario.preset("demo_small").replace({"agents.developers": np.int64(7), "runs.backoff_s": np.float32(0.5)})
+    assert one == Scenario.preset("demo_small").replace({"agents.developers": 7, "runs.backoff_s": 0.5})
+    weights = Scenario.preset("demo_small").replace({"issues.calendar.weekdays": np.ones(7)})
+    assert weights == Scenario.preset("demo_small")
+
+
 def test_a_scenario_survives_json():
     scenario = Scenario.preset("demo_small")
     assert msgspec.json.decode(msgspec.json.encode(scenario), type=Scenario) == scenario
+
+
+# ---- inheritance --------------------------------------------------------------------------------------------------
+
+
+def test_a_file_extends_a_preset_or_another_file(tmp_path):
+    (tmp_path / "sub").mkdir()
+    base, heir = tmp_path / "base.toml", tmp_path / "sub" / "heir.toml"
+    base.write_text("extends = 'demo_small'\nspeed = 10\n[runs]\ncalls.median = 7\n", encoding="utf-8")
+    heir.write_text("extends = '../base.toml'\n[runs]\ncalls.sigma = 0.1\n", encoding="utf-8")
+    scenario = Scenario.load(heir)
+    demo = Scenario.preset("demo_small")
+    assert (scenario.name, scenario.speed, scenario.description) == ("heir", 10, demo.description)
+    assert [project.name for project in scenario.projects] == ["heir"]
+    assert scenario.projects[0].runs == demo.replace({"runs.calls": {"median": 7, "sigma": 0.1}}).projects[0].runs
+
+
+def test_what_an_heir_says_of_all_projects_goes_before_what_was_said_of_one(tmp_path):
+    base, heir = tmp_path / "base.toml", tmp_path / "heir.toml"
+    base.write_text("[[projects]]\nname = 'a'\nagents.developers = 7\n[[projects]]\nname = 'b'\n", encoding="utf-8")
+    heir.write_text("extends = 'base.toml'\nagents.developers = 2\n", encoding="utf-8")
+    assert [(p.name, p.agents.developers) for p in Scenario.load(heir).projects] == [("a", 2), ("b", 2)]
+    heir.write_text("extends = 'base.toml'\n[[projects]]\nname = 'c'\n", encoding="utf-8")
+    assert [project.name for project in Scenario.load(heir).projects] == ["c"]
+
+
+def test_files_that_extend_each_other_are_refused(tmp_path):
+    one, other = tmp_path / "one.toml", tmp_path / "other.toml"
+    one.write_text("extends = 'other.toml'", encoding="utf-8")
+    other.write_text("extends = 'one.toml'", encoding="utf-8")
+    with pytest.raises(ScenarioError, match=r"one\.toml: extends: goes round in a circle: .*one\.toml -> .*other\."):
+        Scenario.load(one)
+    one.write_text("extends = './one.toml'", encoding="utf-8")
+    with pytest.raises(ScenarioError, match="goes round in a circle"):
+        Scenario.load(one)
+
+
+def test_an_error_in_a_file_that_is_extended_names_that_file(tmp_path):
+    base, heir = tmp_path / "base.toml", tmp_path / "heir.toml"
+    base.write_text("agents.developers = 0", encoding="utf-8")
+    heir.write_text("extends = 'base.toml'", encoding="utf-8")
+    with pytest.raises(ScenarioError, match=r"base\.toml: agents\.developers: expected whole number >= 1"):
+        Scenario.load(heir)
+
+
+# ---- saving -------------------------------------------------------------------------------------------------------
+
+laws = st.builds(Lognormal, median=st.floats(1e-3, 1e3), sigma=st.floats(0, 3), max=st.none() | st.floats(1, 1e3))
+laws |= st.builds(Constant, value=st.floats(0, 1e6)) | st.builds(
+    Weibull, scale=st.floats(1, 9), shape=st.floats(0.1, 9)
+)
+laws |= st.builds(Mixture, weights=st.just((1, 2)), laws=st.tuples(laws, st.builds(Constant, value=st.just(1))))
+hours = st.lists(st.floats(0, 1e3), max_size=3, unique=True).map(sorted)
+changes = st.fixed_dictionaries(
+    {},
+    optional={
+        "description": st.text(),
+        "speed": st.floats(1e-3, 1e6),
+        "horizon_h": st.none() | st.floats(1e-3, 1e6),
+        "profile": st.sampled_from(["default", "copilot", "codex"]),
+        "human_time_scale": st.floats(0.1, 10),
+        "issues.arrivals": st.sampled_from(
+            [PoissonArrivals(), WeibullArrivals(shape=0.9), ReplayArrivals(times_h=[1, 2])]
+        ),
+        "issues.shape": hours.map(lambda starts: [{"from_h": at, "factor": 2} for at in starts]),
+        "issues.calendar.hours": st.lists(st.floats(0.1, 9), min_size=24, max_size=24),
+        "agents.steps": hours.map(lambda starts: [{"at_h": at, "developers": 2} for at in starts]),
+        "provider": st.fixed_dictionaries({}, optional={"tokens_per_min": st.integers(1, 10**9), "burst": st.just(3)}),
+        "runs.calls": laws,
+        "runs.tool_s": laws,
+        "runs.model": st.text(min_size=1, max_size=9),
+        "approvals.office": st.none() | st.just({}) | st.just({"days": [0, 6], "to_h": 12.5}),
+        "faults": hours.map(lambda starts: [{"kind": "incident_storm", "at_h": at, "minutes": 3} for at in starts]),
+        "projects.demo_small.name": st.sampled_from(["demo_small", "other"]),
+    },
+)
+
+
+@given(changes, st.dictionaries(st.sampled_from("abc"), changes, max_size=3))
+def test_any_scenario_is_the_same_after_it_was_written_and_read(everywhere, of_projects):
+    scenario = Scenario.preset("demo_small").replace(everywhere, allow_overload=True)
+    if of_projects:
+        names = [{**msgspec.to_builtins(scenario.projects[0]), "name": name} for name in of_projects]
+        scenario = scenario.replace(projects=names)
+        for name, its in of_projects.items():
+            own = {key: value for key, value in its.items() if "." in key and not key.startswith("projects.")}
+            scenario = scenario.replace({f"projects.{name}.{key}": value for key, value in own.items()})
+    text = scenario.to_toml()
+    assert Scenario.from_toml(text) == scenario
+    assert Scenario.from_toml(text).to_toml() == text
+
+
+@pytest.mark.parametrize("name", presets())
+def test_a_preset_is_the_same_after_it_was_written_and_read(name):
+    assert Scenario.from_toml(Scenario.preset(name).to_toml()) == Scenario.preset(name)
+
+
+def test_what_projects_have_in_common_is_written_once():
+    two = Scenario.from_toml(
+        "agents.developers = 7\n[[projects]]\nname = 'a'\n[[projects]]\nname = 'b'\nruns.model = 'x'"
+    )
+    assert (
+        two.to_toml()
+        == """name = "scenario"
+speed = 60
+
+[agents]
+developers = 7
+
+[[projects]]
+name = "a"
+
+[[projects]]
+name = "b"
+
+[projects.runs]
+model = "x"
+"""
+    )

@@ -115,6 +115,8 @@ def _prepared(raw: Any, kind: Any, path: str) -> Any:
         return plain(raw, path)
     if isinstance(raw, dict):
         return _prepared_table(raw, sections, path)
+    if sections[0].__struct_config__.tag_field is not None and isinstance(raw, str | float | int):
+        raise ScenarioError(f"expected table, as in {_example(sections, raw)}, not {raw!r}", path)
     return plain(raw, path)
 
 
@@ -134,10 +136,21 @@ def _prepared_table(raw: dict[str, Any], sections: list[type[Section]], path: st
     for key, value in raw.items():
         where = f"{path}.{key}".removeprefix(".")
         if key not in fields and key != tag_field:
-            hint = near_miss(key, list(fields)) or f"; known here: {', '.join(fields)}"
+            hint = near_miss(key, list(fields)) or f"; known here: {', '.join(fields) or 'none'}"
             raise ScenarioError(f"unknown key{hint}", where)
         prepared[key] = _prepared(value, fields.get(key, str), where)
     return prepared
+
+
+def _example(sections: list[type[Section]], raw: Any) -> str:
+    """What somebody may have meant who wrote no table: ``{ process = "poisson" }`` for ``"poisson"``."""
+    tags = [str(section.__struct_config__.tag) for section in sections]
+    tag_field = sections[0].__struct_config__.tag_field
+    if raw in tags:
+        return f'{{ {tag_field} = "{raw}" }}'
+    if tag_field == "law" and "constant" in tags and not isinstance(raw, str):
+        return f'{{ law = "constant", value = {raw} }}'
+    return f'{{ {tag_field} = "{tags[0]}", … }}'
 
 
 def _one_of(word: str, known: list[str], path: str) -> str:
@@ -158,9 +171,9 @@ def _convert(raw: Any, kind: Any, path: str) -> Any:
         where = ".".join(part for part in (path, below) if part).replace(".[", "[")
         if not isinstance(error.__cause__, ScenarioError):
             reason = re.sub(r"`(\w+)( \| null)?`", lambda word: _WORDS.get(word[1], word[1]), reason)
-            reason = f"{reason[0].lower()}{reason[1:]}{_in_unit(where)}"
+            reason = f"{reason[0].lower()}{reason[1:]}"
             if not reason.startswith("object missing"):
-                reason += f", not {reprlib.repr(_value_at(raw, below))}"
+                reason += f"{_in_unit(where)}, not {reprlib.repr(_value_at(raw, below))}"
         raise ScenarioError(reason, where) from None
 
 
