@@ -63,10 +63,7 @@ class Scenario(Section, frozen=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        names = [project.name for project in self.projects]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise ScenarioError(f"two projects are named {twice!r}", "projects")
+        _refuse_twins(self.projects)
         if not self.allow_overload:
             refuse_overload(self)
 
@@ -102,7 +99,7 @@ class Scenario(Section, frozen=True):
         for table in tables:
             if table["random_key"] == table["name"]:
                 del table["random_key"]
-        shared = common(difference(table, {**defaults}) for table in tables)
+        shared = common(difference(table, defaults) for table in tables)
         if len(tables) > 1 or tables[0].get("random_key") or tables[0]["name"] != _project_name(self.name):
             shared.pop("name", None)
             shared.pop("random_key", None)
@@ -133,7 +130,9 @@ class Scenario(Section, frozen=True):
             value = plain(given, key)
             first, *rest = path_parts(key)
             if first == "projects" and not rest:
-                tables = {project.name: plain(project, key) for project in build(value, tuple[Project, ...], key)}
+                projects = build(value, tuple[Project, ...], key)
+                _refuse_twins(projects)
+                tables = {project.name: msgspec.to_builtins(project) for project in projects}
                 paths = dict.fromkeys(tables, "")
             elif first == "projects":
                 name = str(rest[0])
@@ -178,6 +177,13 @@ class Scenario(Section, frozen=True):
         tables = (msgspec.to_builtins(project) for project in self.projects)
         projects = tuple(build(merge(defaults, difference(table, below)), Project) for table in tables)
         return new.name if isinstance(profile, Profile) else str(profile), projects
+
+
+def _refuse_twins(projects: tuple[Project, ...]) -> None:
+    names = [project.name for project in projects]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ScenarioError(f"two projects are named {twice!r}", "projects")
 
 
 def presets() -> dict[str, str]:

@@ -115,7 +115,7 @@ def _prepared(raw: Any, kind: Any, path: str) -> Any:
         return plain(raw, path)
     if isinstance(raw, dict):
         return _prepared_table(raw, sections, path)
-    if sections[0].__struct_config__.tag_field is not None and isinstance(raw, str | float | int):
+    if sections[0].__struct_config__.tag_field is not None and type(raw) in (str, float, int):
         raise ScenarioError(f"expected table, as in {_example(sections, raw)}, not {raw!r}", path)
     return plain(raw, path)
 
