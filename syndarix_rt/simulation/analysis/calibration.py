@@ -13,9 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from syndarix_rt.events import Event
-from syndarix_rt.simulation.analysis.fitting import ks_distance
+from syndarix_rt.simulation.analysis.comparison import kolmogorov_smirnov
 from syndarix_rt.simulation.analysis.observations import Observations
-from syndarix_rt.simulation.laws import Empirical
 from syndarix_rt.simulation.profile import Profile
 
 __all__ = ["KS_MOST", "Calibration", "CalibrationReport", "Compared"]
@@ -133,7 +132,7 @@ class Calibration:
         )
         if real is None:
             return CalibrationReport(compared)
-        runs = Observations.of(real).samples.get(_RUNS, [])
-        if not runs or not len(minutes):
+        runs = np.array(Observations.of(real).samples.get(_RUNS, []), float)
+        if not len(runs) or not len(minutes):
             return CalibrationReport(compared, real_runs=len(runs))
-        return CalibrationReport(compared, ks_distance(minutes, Empirical(values=tuple(runs))), len(runs))
+        return CalibrationReport(compared, kolmogorov_smirnov(minutes, runs)[0], len(runs))

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from syndarix_rt.errors import MissingExtra, ScenarioError
 from syndarix_rt.events import Event
+from syndarix_rt.simulation.analysis.columns import pandas
 from syndarix_rt.simulation.analysis.fitting import (
     Candidate,
     Geometric,
@@ -125,11 +126,9 @@ class Fit(Profile, frozen=True, dict=True):
         Raises:
             MissingExtra: pandas is not installed.
         """
-        try:
-            import pandas as pd  # noqa: PLC0415 - an extra
-        except ImportError:
-            raise MissingExtra("analysis", "the table of a fit") from None
-        return pd.DataFrame(self.rows(), columns=["quantity", "unit", "n", "law", "parameters", "ks", "chosen"])
+        columns = ["quantity", "unit", "n", "law", "parameters", "ks", "chosen"]
+        frame: pd.DataFrame = pandas("Fit.table").DataFrame(self.rows(), columns=columns)
+        return frame
 
     def rows(self) -> list[tuple[str, str, int, str, str, float, bool]]:
         """The rows of :attr:`table`."""
@@ -343,12 +342,12 @@ def _rounded(value: Any) -> Any:
 
 def _plotted(quantities: list[Fitted]) -> Figure:
     try:
-        from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
+        from matplotlib import pyplot as plt  # noqa: PLC0415 - an extra, slow to load
     except ImportError:
-        raise MissingExtra("analysis", "the plot of a fit") from None
+        raise MissingExtra("analysis", "Fit.plot") from None
     columns = min(3, max(len(quantities), 1))
     lines = math.ceil(len(quantities) / columns) or 1
-    figure = Figure(figsize=(5 * columns, 3.6 * lines), layout="constrained")
+    figure = plt.figure(figsize=(5 * columns, 3.6 * lines), layout="constrained")
     for place, quantity in enumerate(quantities, start=1):
         axes = figure.add_subplot(lines, columns, place)
         values = quantity.observed
@@ -367,8 +366,7 @@ def _plotted(quantities: list[Fitted]) -> Figure:
             )
         axes.set_xscale("log")
         axes.set_ylim(0, 1)
-        axes.set_title(f"{quantity.key}, n {len(values):,}", fontsize="medium")
-        axes.set_xlabel(quantity.unit)
+        axes.set_xlabel(f"{quantity.key} ({quantity.unit}), n = {len(values):,}")
         axes.set_ylabel("share at most")
         axes.legend(fontsize="x-small", loc="lower right")
     return figure

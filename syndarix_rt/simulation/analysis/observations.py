@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from syndarix_rt.errors import ScenarioError
 from syndarix_rt.events import Event
-from syndarix_rt.simulation.checker import LLM_OPERATIONS
+from syndarix_rt.simulation.run_judge import LLM_OPERATIONS
 
 if TYPE_CHECKING:
     import pandas as pd
