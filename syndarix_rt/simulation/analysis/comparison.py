@@ -17,7 +17,7 @@ from syndarix_rt.events import Event
 from syndarix_rt.simulation.analysis.columns import pandas
 from syndarix_rt.simulation.analysis.frames import read_events
 from syndarix_rt.simulation.analysis.summary import Summary, sample_metrics
-from syndarix_rt.simulation.checker import LLM_OPERATIONS
+from syndarix_rt.simulation.run_judge import LLM_OPERATIONS
 
 if TYPE_CHECKING:
     import pandas as pd

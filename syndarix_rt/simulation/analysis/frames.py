@@ -16,7 +16,7 @@ from syndarix_rt.events import Event, category_of
 from syndarix_rt.simulation.analysis.columns import event_columns, pandas, typed_column
 from syndarix_rt.simulation.analysis.queues import Measured, Queues, pool_sizes
 from syndarix_rt.simulation.analysis.theory import Expected, allen_cunneen, mmc
-from syndarix_rt.simulation.checker import LLM_OPERATIONS
+from syndarix_rt.simulation.run_judge import LLM_OPERATIONS
 from syndarix_rt.simulation.scenario import Scenario
 from syndarix_rt.simulation.simulation import Simulation
 

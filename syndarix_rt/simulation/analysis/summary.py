@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from syndarix_rt.events import Event
 from syndarix_rt.simulation.analysis.queues import Queues, pool_sizes
-from syndarix_rt.simulation.checker import LLM_OPERATIONS
+from syndarix_rt.simulation.run_judge import LLM_OPERATIONS
 from syndarix_rt.simulation.scenario import Scenario
 
 __all__ = ["Summary", "sample_metrics"]
