@@ -20,14 +20,15 @@ from syndarix_rt.simulation.run import AgentRun, RunPlan
 if TYPE_CHECKING:
     from syndarix_rt.simulation.world import World
 
-__all__ = ["CRITICAL", "NORMAL", "Decision", "IssueLife"]
+__all__ = ["CRITICAL", "NORMAL", "SUPPORT_RUNS_MAX", "Decision", "IssueLife"]
 
 Steps = Generator[simpy.Event, Any, Any]
 
 CRITICAL, NORMAL = 0, 1
 """Priorities in the queues for agents; the lower goes first."""
 
-_SUPPORT_RUNS_MAX = 3  # [P]: then work goes on without a plan, test or review
+SUPPORT_RUNS_MAX = 3  # [P]
+"""After so many runs that fail, work goes on without a plan, test or review."""
 
 _VERBS = ("Fix", "Add", "Speed up", "Document", "Test", "Simplify", "Harden", "Migrate")
 _THINGS = (
@@ -150,7 +151,7 @@ class IssueLife:
 
     def _support(self, role: str, cause: str) -> Steps:
         """A run that plans, tests or reviews; it is tried again when it ends with an error."""
-        for _ in range(_SUPPORT_RUNS_MAX):
+        for _ in range(SUPPORT_RUNS_MAX):
             run: AgentRun = yield from self._work(role, cause)
             cause = run.last
             if run.completed:

@@ -26,6 +26,7 @@ import msgspec
 import numpy as np
 
 from syndarix_rt.errors import ScenarioError
+from syndarix_rt.simulation.issue import SUPPORT_RUNS_MAX
 from syndarix_rt.simulation.run import ROLES
 from syndarix_rt.simulation.settings import Agents, Issues, Office, Project, ReplayArrivals, Runs
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["QueueLoad", "expected_load", "refuse_overload"]
 
-_SUPPORT_RUNS_MAX = 3  # as issue.py has it
 _WEEK_H = 168.0
 _TINY = 1e-12
 
@@ -133,7 +133,7 @@ def _queues(project: Project, span_h: float) -> Iterator[QueueLoad]:
         servers = _mean_agents(project.agents, f"{role}s", span_h)
         if not servers:
             continue
-        tries = 1.0 if role == "developer" else _geometric(run.completes, _SUPPORT_RUNS_MAX)
+        tries = 1.0 if role == "developer" else _geometric(run.completes, SUPPORT_RUNS_MAX)
         runs_per_h = issues_per_h * per_issue[role] * tries
         calls += runs_per_h * run.calls
         tokens += runs_per_h * run.tokens
