@@ -1,6 +1,7 @@
 """What events tell: metrics, frames, queues beside their theory, comparisons of two streams.
 
-* :mod:`~syndarix_rt.simulation.analysis.summary`: `Summary`: metrics of a stream, taken event by event
+* :mod:`~syndarix_rt.simulation.analysis.summary`: `Summary`: metrics of a stream, taken event by event; their
+  :mod:`~syndarix_rt.simulation.analysis.metric_names`
 * :mod:`~syndarix_rt.simulation.analysis.frames`: `events_frame`, `runs_frame`, `queues_frame`; their
   :mod:`~syndarix_rt.simulation.analysis.columns`
 * :mod:`~syndarix_rt.simulation.analysis.comparison`: `compare`: two streams side by side

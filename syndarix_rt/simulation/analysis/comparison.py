@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from syndarix_rt.events import Event
 from syndarix_rt.simulation.analysis.columns import pandas
 from syndarix_rt.simulation.analysis.frames import read_events
-from syndarix_rt.simulation.analysis.summary import Summary, sample_metrics
+from syndarix_rt.simulation.analysis.metric_names import sample_metrics
+from syndarix_rt.simulation.analysis.summary import Summary
 from syndarix_rt.simulation.run_judge import LLM_OPERATIONS
 
 if TYPE_CHECKING:

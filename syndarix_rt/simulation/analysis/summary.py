@@ -17,73 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syndarix_rt.events import Event
+from syndarix_rt.simulation.analysis.metric_names import COUNTS, QUEUE_METRICS, SAMPLES, sample_metrics
 from syndarix_rt.simulation.analysis.queues import Queues, pool_sizes
 from syndarix_rt.simulation.run_judge import LLM_OPERATIONS
 from syndarix_rt.simulation.scenario import Scenario
 
-__all__ = ["Summary", "sample_metrics"]
+__all__ = ["Summary"]
 
-_END_REASONS = ("completed", "max_iters", "rate_limited", "tool_failure", "cancelled")
 _NO_VERDICT = ("infra", "cancelled")
 """Why a pipeline may fail without saying anything about the change."""
-
-_COUNTS = (
-    "events",
-    "issues.created",
-    "issues.closed",
-    "issues.closed_done",
-    "runs.started",
-    "runs.ended",
-    "runs.errors",
-    *(f"runs.end_reason.{reason}" for reason in _END_REASONS),
-    "llm.calls",
-    "llm.errors",
-    "llm.rate_limited",
-    "llm.retries",
-    "llm.input_tokens",
-    "llm.output_tokens",
-    "llm.cached_tokens",
-    "llm.cost_usd",
-    "tools.calls",
-    "tools.errors",
-    "changes.commits",
-    "changes.prs_created",
-    "changes.prs_merged",
-    "changes.prs_closed",
-    "pipelines.started",
-    "pipelines.ended",
-    "pipelines.failed",
-    "pipelines.failed_infra",
-    "approvals.required",
-    "approvals.resolved",
-    "approvals.rejected",
-)
-_SAMPLES = (
-    "issues.lead_time_h",
-    "issues.interarrival_min",
-    "runs.duration_min",
-    "runs.developer_completed_duration_min",
-    "runs.input_tokens",
-    "runs.output_tokens",
-    "runs.cost_usd",
-    "changes.interarrival_min",
-    "changes.merge_time_h",
-    "pipelines.duration_min",
-    "approvals.wait_h",
-)
-_QUEUE_METRICS = (
-    "arrivals",
-    "arrivals_per_h",
-    "servers",
-    "service_mean_s",
-    "utilisation",
-    "delayed_share",
-    "wait_mean_s",
-    "wait_p90_s",
-    "sojourn_mean_s",
-    "waiting_mean",
-    "number_mean",
-)
 
 
 class _Open:
@@ -206,13 +148,13 @@ class Summary:
         servers = self._servers(until_s)
         for name, queue in sorted(self._queues.merged().items()):
             measured = queue.measure(self._from_s, until_s, servers.get(name))._asdict()
-            metrics |= {f"queues.{name}.{key}": measured[key] for key in _QUEUE_METRICS}
+            metrics |= {f"queues.{name}.{key}": measured[key] for key in QUEUE_METRICS}
         return metrics
 
     def _reset(self) -> None:
         """Begin to count."""
-        self._count: dict[str, float] = dict.fromkeys(_COUNTS, 0.0)
-        self._samples: dict[str, array[float]] = {name: array("d") for name in _SAMPLES}
+        self._count: dict[str, float] = dict.fromkeys(COUNTS, 0.0)
+        self._samples: dict[str, array[float]] = {name: array("d") for name in SAMPLES}
         self._after = {True: [0, 0], False: [0, 0]}
         """Of pipelines after a failed one, and after one that went well: failed ones, all."""
         self._backlog_area = 0.0
@@ -375,12 +317,6 @@ class Summary:
         "approval_required": _approval_required,
         "approval_resolved": _approval_resolved,
     }
-
-
-def sample_metrics(name: str) -> tuple[str, str, str]:
-    """The metrics that sum up a sample: ``runs.duration_min`` has ``runs.duration_mean_min``, ``_p50_``, ``_p90_``."""
-    stem, _, unit = name.rpartition("_")
-    return f"{stem}_mean_{unit}", f"{stem}_p50_{unit}", f"{stem}_p90_{unit}"
 
 
 def _ratio(part: float, whole: float) -> float:
