@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import zlib
 from datetime import UTC, datetime
 
 import pytest
@@ -79,6 +80,29 @@ def test_a_recording_gets_its_name_when_it_is_complete(tmp_path):
     writer.close()  # again, without effect
     assert list(read_recording(path)) == [event_at(0)]
     assert sorted(tmp_path.glob("a.*")) == [path]
+
+
+def test_a_recording_whose_name_ends_in_gz_is_packed_always_to_the_same_bytes(tmp_path):
+    path, again = tmp_path / "a.jsonl.gz", tmp_path / "b.jsonl.gz"
+    write_recording(path, ticks(100))
+    with RecordingWriter(again, flush_s=60) as writer:
+        for event in ticks(100):
+            writer.write(event)
+    assert gzip.decompress(path.read_bytes()) == lines_of(ticks(100))
+    assert path.read_bytes() == again.read_bytes()
+    assert list(read_recording(path)) == ticks(100)
+    assert sorted(tmp_path.iterdir()) == [path, again]
+
+
+def test_what_was_flushed_of_a_packed_recording_can_be_read_when_it_was_cut(tmp_path):
+    path = tmp_path / "a.jsonl.gz"
+    with pytest.raises(ZeroDivisionError), RecordingWriter(path, flush_s=0) as writer:
+        for event in ticks(10):
+            writer.write(event)
+        on_disk = writer.partial.read_bytes()
+        raise ZeroDivisionError
+    assert zlib.decompressobj(wbits=31).decompress(on_disk) == lines_of(ticks(10))
+    assert gzip.decompress(writer.partial.read_bytes()) == lines_of(ticks(10))
 
 
 def test_an_error_while_recording_keeps_what_there_is_under_another_name(tmp_path):

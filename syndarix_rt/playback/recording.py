@@ -7,6 +7,7 @@ is never cut. Reading checks every event and says which line is wrong.
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import time
 import zlib
@@ -26,6 +27,9 @@ __all__ = ["RecordingWriter", "decode_lines", "read_lines", "read_recording", "r
 _BUFFER_BYTES = 1 << 20
 """Python's buffer before the file: few system calls at 100,000 events/s."""
 
+_LEVEL = 6
+"""Of gzip; 9 takes more than twice the time for 8 % less."""
+
 
 class RecordingWriter:
     """Writes events into a recording; a context manager.
@@ -35,7 +39,7 @@ class RecordingWriter:
     an error does it) syncs the file to the disk and gives it its name, replacing a file that has it already. Leaving
     the block with an error keeps what there is as ``<name>.partial``, until the next recording of that name.
 
-    A device or pipe (``/dev/null``, ``/dev/stdout``) is written to directly.
+    A name that ends in ``.gz`` is packed. A device or pipe (``/dev/null``, ``/dev/stdout``) is written to directly.
 
     Attributes:
         path: the name that the finished recording gets.
@@ -62,9 +66,12 @@ class RecordingWriter:
         self._monotonic = monotonic
         self._flushed_at = monotonic()
         try:
-            self._file: IO[bytes] = self.partial.open("wb", buffering=_BUFFER_BYTES)
+            self._disk = self.partial.open("wb", buffering=_BUFFER_BYTES)
         except OSError as error:
             raise self._failed(error) from error
+        self._file: IO[bytes] | gzip.GzipFile = self._disk
+        if self.path.suffix == ".gz":  # without name and time: the same events give the same bytes, unless flushed
+            self._file = gzip.GzipFile("", "wb", _LEVEL, self._disk, mtime=0)
 
     def write(self, event: Event) -> None:
         """Add one event: the bytes it came as, or its encoding if it was made here."""
@@ -83,13 +90,15 @@ class RecordingWriter:
 
     def close(self) -> None:
         """Complete the recording under its own name; nothing if that is done already."""
-        if self._file.closed:
+        if self._disk.closed:
             return
         try:
-            with self._file:
-                self._file.flush()
+            with self._disk:
+                if self._file is not self._disk:
+                    self._file.close()
+                self._disk.flush()
                 if self.partial != self.path:
-                    os.fsync(self._file.fileno())
+                    os.fsync(self._disk.fileno())
             if self.partial != self.path:
                 self.partial.replace(self.path)
         except OSError as error:
@@ -104,7 +113,7 @@ class RecordingWriter:
         if error is None:
             self.close()
             return
-        with suppress(OSError):  # the error that ended the block says more
+        with suppress(OSError), self._disk:  # the error that ended the block says more
             self._file.close()
         if not self.events and self.partial != self.path:
             self.partial.unlink(missing_ok=True)
@@ -122,7 +131,7 @@ def write_recording(path: str | os.PathLike[str], events: Iterable[Event]) -> in
     Raises:
         RecordingError: if the file cannot be written.
     """
-    with RecordingWriter(path) as writer:
+    with RecordingWriter(path, flush_s=math.inf) as writer:  # nobody reads it before it is whole
         for event in events:
             writer.write(event)
     return writer.events
