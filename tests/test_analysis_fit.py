@@ -47,7 +47,7 @@ def found(values, kind, **how):
 # Tolerances are five standard errors of the estimator at 4,000 values (Fisher information), so a seed does not matter.
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(median=SCALES, sigma=st.floats(0.05, 4), seed=SEEDS)
 def test_a_lognormal_law_is_found_again(median, sigma, seed):
     fitted = found(drawn(Lognormal(median=median, sigma=sigma), seed), Lognormal)
@@ -56,7 +56,7 @@ def test_a_lognormal_law_is_found_again(median, sigma, seed):
     assert fitted.ks < 0.03
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(scale=SCALES, seed=SEEDS)
 def test_an_exponential_law_is_found_again_and_chosen(scale, seed):
     values = drawn(Exponential(scale=scale), seed)
@@ -65,7 +65,7 @@ def test_an_exponential_law_is_found_again_and_chosen(scale, seed):
     assert choose(fitted, values).name == "exponential"
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(scale=SCALES, shape=st.floats(0.3, 5), seed=SEEDS)
 def test_a_weibull_law_is_found_again(scale, shape, seed):
     fitted = found(drawn(Weibull(scale=scale, shape=shape), seed), Weibull)
@@ -74,7 +74,7 @@ def test_a_weibull_law_is_found_again(scale, shape, seed):
     assert fitted.ks < 0.03
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(scale=SCALES, shape=st.floats(0.3, 20), seed=SEEDS)
 def test_a_gamma_law_is_found_again(scale, shape, seed):
     fitted = found(drawn(Gamma(scale=scale, shape=shape), seed), Gamma)
@@ -98,7 +98,7 @@ def test_a_mixture_is_found_again_and_chosen(weight, apart, seed):
 @pytest.mark.parametrize(
     "law", [Lognormal(median=9.3, sigma=0.74), Weibull(scale=2, shape=0.47), Gamma(scale=3, shape=6)], ids=repr
 )
-@pytest.mark.parametrize("n", [300, 20_000])
+@pytest.mark.parametrize("n", [300, 8_000])
 def test_the_law_that_it_was_is_chosen(law, n):
     chosen = [choose(candidates(values), values) for values in (drawn(law, seed, n) for seed in range(5))]
     assert sum(candidate.name == type(law).__name__.lower() for candidate in chosen) >= 4
@@ -197,6 +197,10 @@ def simulated():
     return list(islice(Simulation(Scenario.from_toml(BUSY), 3), 120_000))
 
 
+def quantity(profile, key):
+    return next(each for each in profile.quantities if each.key == key)
+
+
 @pytest.fixture(scope="module")
 def fitted(simulated):
     return fit(simulated, name="busy", source="a simulation")
@@ -210,6 +214,13 @@ def test_a_simulation_gives_back_the_constants_it_was_made_with(fitted):
         assert law.sigma == pytest.approx(true[key].value.sigma, rel=0.03), key
         assert law.max == true[key].value.max
         assert fitted[key].ks < 0.02
+    # Of people, a few hundred waits; the longest ones are still open at the end. Three standard errors.
+    for key in ("approvals.response_h", "approvals.review_min", "changes.gap_min", "changes.merge_h"):
+        law = next(each.law for each in quantity(fitted, key).candidates if isinstance(each.law, Lognormal))
+        waits, expected = fitted[key].n, true[key].value
+        assert waits > 100
+        assert math.log(law.median / expected.median / 0.01) == pytest.approx(0, abs=3 * expected.sigma / waits**0.5)
+        assert law.sigma == pytest.approx(expected.sigma, rel=3 / (2 * waits) ** 0.5)
     assert fitted["runs.calls"].value.median == pytest.approx(true["runs.calls"].value.median, rel=0.08)
     assert fitted["runs.calls"].value.sigma == pytest.approx(true["runs.calls"].value.sigma, rel=0.1)
     assert fitted["pipelines.success_min"].value.median == pytest.approx(4.221, rel=0.12)
@@ -220,6 +231,10 @@ def test_a_simulation_gives_back_the_constants_it_was_made_with(fitted):
         "runs.tool_error_share": 0.002,
         "runs.fatal_error_share": 0.001,
         "runs.cache_hit_share": 0.005,
+        "runs.speed_correlation": 0.012,
+        "approvals.gated_share": 0.08,
+        "changes.reviewed_share": 0.1,
+        "changes.closed_unmerged_share": 0.08,
         "changes.commits_per_run": 0.2,
         "pipelines.fail_after_success_share": 0.06,
         "pipelines.fail_after_failure_share": 0.12,
@@ -373,7 +388,7 @@ def test_azures_requests_come_in_bursts_for_code_and_nearly_poisson_for_chat(tra
     assert ks_of(code, "runs.output_tokens", "mixture") == pytest.approx(0.068, abs=0.001)
     assert ks_of(conv, gaps, "weibull") == pytest.approx(0.016, abs=0.001)
     assert ks_of(conv, gaps, "exponential") == pytest.approx(0.018, abs=0.001)
-    weibull = found(next(each.observed for each in conv.quantities if each.key == gaps), Weibull)
+    weibull = found(quantity(conv, gaps).observed, Weibull)
     assert weibull.law.shape == pytest.approx(0.926, abs=0.001)
     assert isinstance(conv["trace.requests.input_tokens"].value, Empirical)  # mass near 1,020 and 4,070
 
@@ -408,7 +423,7 @@ def test_copilots_runs_and_the_pull_requests_of_agents_have_the_laws_that_were_p
         ("trace.prs.merge_h", 0.37, 3.16, 0.063),
         ("changes.gap_min", 3.01, 3.32, 0.077),
     ):
-        law = found(next(each.observed for each in profile.quantities if each.key == key), Lognormal)
+        law = found(quantity(profile, key).observed, Lognormal)
         assert math.log(law.law.median) == pytest.approx(mu, abs=0.02), key
         assert law.law.sigma == pytest.approx(sigma, abs=0.01), key
         assert law.ks == pytest.approx(ks, abs=0.002), key
@@ -437,6 +452,6 @@ def test_a_fit_of_the_first_half_is_as_near_to_the_second_as_the_first_half_itse
     else:  # the run that holds the requests is in both
         middle = len(events) // 2
         halves = events[:middle], [events[0], *events[middle:]]
-    first, second = (next(each for each in fit(half).quantities if each.key == key) for half in halves)
+    first, second = (quantity(fit(half), key) for half in halves)
     between = ks_2samp(first.observed, second.observed).statistic
     assert ks_distance(second.observed, first.chosen.law) <= between + 0.05

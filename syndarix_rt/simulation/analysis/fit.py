@@ -8,7 +8,6 @@ as ``runs.llm_s``; the others are evidence, under ``trace``. What the trace does
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,11 +15,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from syndarix_rt.errors import MissingExtra, ScenarioError
+from syndarix_rt.errors import ScenarioError
 from syndarix_rt.events import Event
 from syndarix_rt.simulation.analysis.columns import pandas
+from syndarix_rt.simulation.analysis.fit_plot import plotted
 from syndarix_rt.simulation.analysis.fitting import (
     Candidate,
+    Fitted,
     Geometric,
     Poisson,
     candidates,
@@ -28,7 +29,8 @@ from syndarix_rt.simulation.analysis.fitting import (
     ks_distance,
     simplest,
 )
-from syndarix_rt.simulation.analysis.observations import Observations, rows_of
+from syndarix_rt.simulation.analysis.frame_rows import rows_of
+from syndarix_rt.simulation.analysis.observations import Observations
 from syndarix_rt.simulation.laws import Empirical, Exponential, Gamma, Mixture, Weibull
 from syndarix_rt.simulation.profile import Constant, Profile
 from syndarix_rt.simulation.section import unit_of
@@ -95,18 +97,6 @@ _NOTES = {
 }
 
 
-class Fitted(NamedTuple):
-    """A quantity with all laws that were fitted to it."""
-
-    key: str
-    unit: str
-    observed: Floats
-    """Sorted."""
-    candidates: tuple[Candidate, ...]
-    """By distance."""
-    chosen: Candidate
-
-
 class Fit(Profile, frozen=True, dict=True):
     """A fitted profile, with all candidates and the values behind them.
 
@@ -135,7 +125,7 @@ class Fit(Profile, frozen=True, dict=True):
         return [
             (each.key, each.unit, len(each.observed), law.name, _parameters(law.law), law.ks, law == each.chosen)
             for each in self.quantities
-            for law in _all(each)
+            for law in each.all
         ]
 
     def plot(self, *keys: str) -> Figure:
@@ -152,7 +142,7 @@ class Fit(Profile, frozen=True, dict=True):
         for key in keys:
             if key not in known:
                 raise ScenarioError(f"no law was fitted to it; there are {', '.join(known) or 'none'}", key)
-        return _plotted([known[key] for key in keys or known])
+        return plotted([known[key] for key in keys or known])
 
 
 def fit(
@@ -315,11 +305,6 @@ def _common_share(groups: list[list[float]]) -> float:
     return min(max(float(share), 0.0), 1.0)
 
 
-def _all(quantity: Fitted) -> list[Candidate]:
-    """The candidates, and the chosen one if it is none of them."""
-    return sorted({*quantity.candidates, quantity.chosen}, key=lambda candidate: candidate.ks)
-
-
 def _parameters(law: Any) -> str:
     """For people, such as ``median 5.496, sigma 1.153``."""
     table = _rounded(msgspec.to_builtins(law._asdict() if isinstance(law, Poisson | Geometric) else law))
@@ -338,35 +323,3 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_rounded(item) for item in value]
     return float(f"{value:.4g}") if isinstance(value, float) else value
-
-
-def _plotted(quantities: list[Fitted]) -> Figure:
-    try:
-        from matplotlib import pyplot as plt  # noqa: PLC0415 - an extra, slow to load
-    except ImportError:
-        raise MissingExtra("analysis", "Fit.plot") from None
-    columns = min(3, max(len(quantities), 1))
-    lines = math.ceil(len(quantities) / columns) or 1
-    figure = plt.figure(figsize=(5 * columns, 3.6 * lines), layout="constrained")
-    for place, quantity in enumerate(quantities, start=1):
-        axes = figure.add_subplot(lines, columns, place)
-        values = quantity.observed
-        positive = values[values > 0]
-        low, high = (positive[0], positive[-1]) if len(positive) else (0.1, 1)
-        x = np.geomspace(low / 1.5, high * 1.5, 400)
-        axes.step(values, np.arange(1, len(values) + 1) / len(values), where="post", color="black", label="measured")
-        for candidate in _all(quantity):
-            chosen = candidate == quantity.chosen
-            axes.plot(
-                x,
-                candidate.law.cdf(x),
-                linewidth=2.4 if chosen else 0.9,
-                alpha=1 if chosen else 0.7,
-                label=f"{candidate.name}, KS {candidate.ks:.3f}" + (" (chosen)" if chosen else ""),
-            )
-        axes.set_xscale("log")
-        axes.set_ylim(0, 1)
-        axes.set_xlabel(f"{quantity.key} ({quantity.unit}), n = {len(values):,}")
-        axes.set_ylabel("share at most")
-        axes.legend(fontsize="x-small", loc="lower right")
-    return figure

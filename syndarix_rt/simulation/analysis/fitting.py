@@ -22,7 +22,7 @@ from syndarix_rt.errors import ScenarioError
 from syndarix_rt.simulation.laws import AnyLaw, Constant, Empirical, Exponential, Gamma, Lognormal, Mixture, Weibull
 from syndarix_rt.simulation.special import normal_cdf
 
-__all__ = ["Candidate", "Geometric", "Poisson", "candidates", "choose", "ks_distance", "simplest"]
+__all__ = ["Candidate", "Fitted", "Geometric", "Poisson", "candidates", "choose", "ks_distance", "simplest"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -90,6 +90,23 @@ class Candidate(NamedTuple):
 
 
 _PARAMETERS = {"lognormal": 2, "weibull": 2, "gamma": 2, "mixture": 5, "empirical": _QUANTILES}
+
+
+class Fitted(NamedTuple):
+    """A quantity with all laws that were fitted to it."""
+
+    key: str
+    unit: str
+    observed: Floats
+    """Sorted."""
+    candidates: tuple[Candidate, ...]
+    """By distance."""
+    chosen: Candidate
+
+    @property
+    def all(self) -> list[Candidate]:
+        """The candidates, and the chosen one if it is none of them."""
+        return sorted({*self.candidates, self.chosen}, key=lambda candidate: candidate.ks)
 
 
 def candidates(values: Floats, *, whole: bool = False, cap: float | None = None) -> list[Candidate]:
