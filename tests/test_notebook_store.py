@@ -10,9 +10,10 @@ from serving import event
 
 from syndarix_rt.events import Event, EventId
 from syndarix_rt.notebook.store import Received, Store
-from syndarix_rt.simulation.analysis.frames import events_frame
 
-COLUMNS = ["epoch", "offset", "recordedtime", "received", *events_frame([]).columns]
+COLUMNS = [
+    "epoch", "offset", "time", "recordedtime", "received", "type", "category", "simulation", "subject", "id", "cause",
+]  # fmt: skip
 TIMES = ["time", "recordedtime", "received"]
 
 
@@ -42,7 +43,7 @@ def test_the_frame_has_a_row_an_event_with_envelope_and_payload_as_columns():
         ),
     ]
     frame = filled(items).frame()
-    payload = ["data.gen_ai.usage.in", "data.gen_ai.usage.out", "data.list", "data.n"]
+    payload = ["data.gen_ai.usage.in", "data.gen_ai.usage.out", "data.issue_id", "data.list", "data.n"]
     assert list(frame.columns) == COLUMNS + payload
     assert [str(frame[name].dtype) for name in TIMES] == ["datetime64[us, UTC]"] * 3
     assert frame["offset"].dtype == "int64"
@@ -55,7 +56,7 @@ def test_the_frame_has_a_row_an_event_with_envelope_and_payload_as_columns():
     assert first["data.list"] == [1]
     assert pd.isna(first["category"])
     assert (second["type"], second["category"], second["subject"]) == ("issue_created", "project", "I-1")
-    assert (second["cause"], second["simulation"], second["issue_id"]) == ("event-1", "sim-1", "I-1")
+    assert (second["cause"], second["simulation"], second["data.issue_id"]) == ("event-1", "sim-1", "I-1")
     assert pd.isna(second["data.n"])
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from syndarix_rt.events import EventId
-from syndarix_rt.simulation.analysis.columns import Row, event_columns, time_column
+from syndarix_rt.events import EventId, category_of
+from syndarix_rt.simulation.analysis.columns import flatten, time_column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,10 +31,17 @@ class Received(NamedTuple):
     """Its JSON: a quarter of what the decoded event takes."""
 
 
-class _Row(Row):
+class _Row(msgspec.Struct):
     """What a frame shows of an event; it was checked when it came."""
 
+    id: str
+    type: str
+    time: datetime
+    data: dict[str, Any]
     recordedtime: datetime | None = None
+    simulation: str | None = None
+    subject: str | None = None
+    cause: str | None = None
 
 
 class Store:
@@ -63,9 +70,9 @@ class Store:
     def frame(self, simulation: str | None = None) -> pd.DataFrame:
         """One row an event, in the order it came.
 
-        Columns: ``epoch, offset, recordedtime, received`` (the times are ``datetime64[us, UTC]``), then those of
-        :func:`syndarix_rt.simulation.events_frame`. ``frame.attrs["dropped"]`` says how many older events the store had
-        no room for.
+        Columns: ``epoch, offset, time, recordedtime, received`` (times are ``datetime64[us, UTC]``), ``type, category,
+        simulation, subject, id, cause``, then the payload flattened as ``data.*``, sorted by name.
+        ``frame.attrs["dropped"]`` says how many older events the store had no room for.
 
         Args:
             simulation: only events of this simulation.
@@ -81,9 +88,21 @@ class Store:
         columns: dict[str, Any] = {
             "epoch": [item.position.epoch for item, _ in pairs],
             "offset": pd.array([item.position.offset for item, _ in pairs], dtype="int64"),
+            "time": time_column([row.time for _, row in pairs]),
             "recordedtime": time_column([row.recordedtime for _, row in pairs]),
             "received": time_column([datetime.fromtimestamp(item.received_s, UTC) for item, _ in pairs]),
+            "type": [row.type for _, row in pairs],
+            "category": [category_of(row.type) for _, row in pairs],
+            "simulation": [row.simulation for _, row in pairs],
+            "subject": [row.subject for _, row in pairs],
+            "id": [row.id for _, row in pairs],
+            "cause": [row.cause for _, row in pairs],
         }
-        frame = pd.DataFrame(columns | event_columns([row for _, row in pairs]))
+        payload: dict[str, list[Any]] = {}
+        for line, (_, row) in enumerate(pairs):
+            for key, value in row.data.items():
+                flatten(f"data.{key}", value, line, len(pairs), payload)
+        columns.update(sorted(payload.items()))
+        frame = pd.DataFrame(columns)
         frame.attrs["dropped"] = dropped
         return frame

@@ -15,7 +15,7 @@ from syndarix_rt.events import Event, category_of
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Row", "event_columns", "pandas", "time_column", "typed_column"]
+__all__ = ["Row", "event_columns", "flatten", "pandas", "time_column", "typed_column"]
 
 
 class Row(msgspec.Struct):
@@ -120,7 +120,7 @@ def event_columns(rows: Sequence[Row | Event]) -> dict[str, Any]:
             if name is not None and _fits(value, _COLUMNS[name]):
                 payload[name][line] = value
             elif value is not None:
-                _flatten(f"data.{key}", value, line, len(rows), others)
+                flatten(f"data.{key}", value, line, len(rows), others)
     columns |= {name: typed_column(payload[name], dtype) for name, dtype in _COLUMNS.items()}
     return columns | dict(sorted(others.items()))
 
@@ -170,10 +170,10 @@ def typed_column(values: list[Any], dtype: str) -> Any:
     return pd.array(values, dtype=dtype)
 
 
-def _flatten(name: str, value: Any, line: int, lines: int, columns: dict[str, list[Any]]) -> None:
+def flatten(name: str, value: Any, line: int, lines: int, columns: dict[str, list[Any]]) -> None:
     """Put the leaves of a value into their columns, which are named by their path."""
     if isinstance(value, dict) and value:
         for key, inner in value.items():
-            _flatten(f"{name}.{key}", inner, line, lines, columns)
+            flatten(f"{name}.{key}", inner, line, lines, columns)
         return
     columns.setdefault(name, [None] * lines)[line] = value
