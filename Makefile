@@ -13,6 +13,7 @@ help:
 	@echo 'make check   lint, format and types'
 	@echo 'make bench   benchmarks'
 	@echo 'make soak    the long runs'
+	@echo 'make samples the recordings in sample_data again'
 	@echo 'make clean   remove .venv and what was built'
 
 demo: $(VENV)/base
@@ -35,6 +36,9 @@ bench: $(VENV)/test
 
 soak: $(VENV)/test
 	@for script in benchmarks/soak_*.py; do $(BIN)/python "$$script" $(ARGS) || exit 1; done
+
+samples: $(VENV)/test
+	@$(BIN)/python sample_data/make.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -63,4 +67,4 @@ $(BIN)/python:
 	  echo 'No Python >= 3.11 found: install one, or name it: make PYTHON=/path/to/python3 ...'; \
 	fi >&2; exit 1
 
-.PHONY: help demo lab test check bench soak clean
+.PHONY: help demo lab test check bench soak samples clean
