@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 
 from syndarix_rt.errors import MissingExtra
@@ -15,20 +14,7 @@ from syndarix_rt.events import Event, category_of
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Row", "event_columns", "flatten", "pandas", "time_column", "typed_column"]
-
-
-class Row(msgspec.Struct):
-    """What a frame shows of an event; quicker to decode than an `Event`, for bytes that were checked before."""
-
-    id: str
-    type: str
-    time: datetime
-    project: str
-    data: dict[str, Any]
-    subject: str | None = None
-    cause: str | None = None
-    simulation: str | None = None
+__all__ = ["event_columns", "flatten", "pandas", "time_column", "typed_column"]
 
 
 _COLUMNS = {
@@ -98,7 +84,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def event_columns(rows: Sequence[Row | Event]) -> dict[str, Any]:
+def event_columns(rows: Sequence[Event]) -> dict[str, Any]:
     """The columns of `events_frame` by name, each with one value a row."""
     pd = pandas("a frame")
     columns: dict[str, Any] = {
