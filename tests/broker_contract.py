@@ -63,12 +63,6 @@ async def decide(broker, decision="approved", approval_id="a-1", by="Ana", **mor
     return await broker.decide(CHANNEL, approval_id, decision, at=NOW, by=by, **more)
 
 
-async def gone(broker):
-    """Whether the log has expired."""
-    position = await broker.position(CHANNEL)
-    return position.first > position.last
-
-
 async def once_it_is_back(call):
     """The result of ``call()``, tried again while the broker is away."""
     async with asyncio.timeout(DEADLINE_S):
@@ -681,16 +675,26 @@ class BrokerContract:
         assert await broker.approvals(CHANNEL) == await broker.approvals("chat:{apollo}") == []
         assert (await broker.read(CHANNEL, 0, 10)).entries == entries
 
-    async def test_approvals_go_with_their_log(self, open_broker):
-        broker = open_broker(retention=Retention(age_s=0.3))
+    async def test_a_reset_takes_the_approvals_with_it(self, broker):
         await broker.publish(CHANNEL, [asked(60, "a-1"), asked(60, "a-2")])
         await decide(broker, approval_id="a-2")
         await broker.reset(CHANNEL)
         assert await decide(broker, approval_id="a-1") is await decide(broker, approval_id="a-2") is None
         assert await broker.approvals(CHANNEL) == []
-        await broker.publish(CHANNEL, [asked(60)])
-        await eventually(lambda: gone(broker))
-        assert await decide(broker) is None
+        await broker.publish(CHANNEL, [resolved(61, "a-2")])
+        assert (await broker.position(CHANNEL)).last == 1
+
+    async def test_an_approval_waits_although_its_log_has_expired(self, open_broker):
+        broker = open_broker(retention=Retention(age_s=0.2))
+        await broker.publish(CHANNEL, [happened(50), asked(60)])
+
+        async def expired():
+            return (await broker.position(CHANNEL)).first > 2
+
+        await eventually(expired)
+        assert [waits.offset for waits in await broker.approvals(CHANNEL)] == [2]
+        decision = await decide(broker)
+        assert (decision.offset, decision.time) == (3, at(60))
 
     async def test_an_approval_waits_although_its_event_was_trimmed(self, open_broker):
         broker = open_broker(retention=Retention(entries=100))

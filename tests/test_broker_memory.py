@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from broker_contract import CHANNEL, BrokerContract, numbered
+from broker_contract import CHANNEL, BrokerContract, asked, decide, numbered
 
 from syndarix_rt.broker import MemoryBroker, Retention
 
@@ -40,6 +40,20 @@ async def test_an_epoch_outlives_its_log_by_a_week():
     position = await broker.position(CHANNEL)
     assert position.epoch != published.epoch
     assert (position.first, position.last) == (1, 0)
+
+
+async def test_approvals_outlive_the_log_by_a_week_since_one_was_mentioned():
+    now_s = 0.0
+    broker = MemoryBroker(retention=Retention(age_s=60), clock=lambda: now_s)
+    await broker.publish(CHANNEL, [asked(1, "a-1"), asked(1, "a-2")])
+    now_s = 1000.0
+    await decide(broker, approval_id="a-1")
+    now_s = 1000 + 60 + 7 * 24 * 3600 - 1
+    await broker.publish(CHANNEL, numbered(1, 3))
+    assert [waits.approval_id for waits in await broker.approvals(CHANNEL)] == ["a-2"]
+    now_s += 1
+    assert await broker.approvals(CHANNEL) == []
+    assert await decide(broker, approval_id="a-1") is None
 
 
 async def test_what_producers_sent_is_forgotten_after_a_day():

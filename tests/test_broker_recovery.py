@@ -7,7 +7,19 @@ import contextlib
 
 import pytest
 import redis.asyncio
-from broker_contract import CHANNEL, DEADLINE_S, Consumer, eventually, following, numbered, once_it_is_back
+from broker_contract import (
+    CHANNEL,
+    DEADLINE_S,
+    Consumer,
+    asked,
+    decide,
+    events_of,
+    eventually,
+    following,
+    happened,
+    numbered,
+    once_it_is_back,
+)
 from redis_server import RedisServer
 
 from syndarix_rt.broker import Publisher, RedisBroker
@@ -125,6 +137,92 @@ async def test_a_batch_lost_in_a_crash_is_added_when_it_is_sent_again(server, br
     await away(server.lose_data_since)
     again = await broker.publish(CHANNEL, numbered(2, 3), producer="p", sequence=2)
     assert (again.first, again.last, again.duplicates) == (2, 3, 0)
+
+
+# ---- decisions
+
+
+async def test_approvals_and_decisions_survive_a_restart(server, broker):
+    await broker.publish(CHANNEL, [asked(1, "a-1"), asked(1, "a-2"), happened(5)])
+    first = await decide(broker, "rejected", "a-1")
+    await away(server.restart)
+    assert await once_it_is_back(lambda: decide(broker, "approved", "a-1")) == first
+    second = await decide(broker, "approved", "a-2")
+    position = await broker.position(CHANNEL)
+    assert judge(EventId(first.epoch, first.offset), position) == (first.offset, None)
+    assert (second.epoch, second.offset, second.time) == (position.epoch, 5, first.time)
+    assert position.last == 5
+
+
+async def test_a_decision_lost_in_a_crash_is_made_when_it_is_sent_again(server, broker):
+    await broker.publish(CHANNEL, [asked(1)])
+    server.save_data()
+    await decide(broker)
+    await away(server.lose_data_since)
+    assert (await once_it_is_back(lambda: decide(broker))).offset == 2
+    assert [event.type for event in await events_of(broker)] == ["approval_required", "approval_resolved"]
+
+
+@pytest.mark.parametrize("forgets", ["flushall", "reset"])
+async def test_a_flush_or_reset_between_question_and_decision_leaves_nothing_to_decide(server, broker, forgets):
+    await broker.publish(CHANNEL, [asked(1)])
+    if forgets == "reset":
+        await broker.reset(CHANNEL)
+    else:
+        async with redis.asyncio.Redis.from_url(server.url) as client:
+            await client.flushall()
+    assert await decide(broker) is None
+    assert (await broker.position(CHANNEL)).last == 0
+
+
+async def test_a_decision_whose_reply_was_lost_is_there_once_when_it_is_made_again(broker, monkeypatch):
+    run = broker._endpoint.run
+
+    async def run_and_lose_the_reply(*what):
+        reply = await run(*what)
+        if reply and reply.startswith(b"decided"):
+            raise BrokerUnavailable("the reply was lost")
+        return reply
+
+    await broker.publish(CHANNEL, [asked(1)])
+    with monkeypatch.context() as patch:
+        patch.setattr(broker._endpoint, "run", run_and_lose_the_reply)
+        with pytest.raises(BrokerUnavailable, match="lost"):
+            await decide(broker, "approved")
+    assert (await decide(broker, "approved")).offset == 2
+    assert [event.type for event in await events_of(broker)] == ["approval_required", "approval_resolved"]
+
+
+async def test_two_who_decide_through_kills_make_each_decision_once(server, broker):
+    other = RedisBroker(server.url)
+    await broker.publish(CHANNEL, [asked(1, f"a-{n}") for n in range(40)])
+    told = []
+
+    async def click(broker, name, decision):
+        told.extend([await once_it_is_back(lambda n=n: decide(broker, decision, f"a-{n}", by=name)) for n in range(40)])
+
+    async def kill_again_and_again():
+        for _ in range(3):
+            await asyncio.sleep(0.05)
+            await away(server.restart)
+
+    await asyncio.gather(click(broker, "Ana", "approved"), click(other, "Ben", "rejected"), kill_again_and_again())
+    await other.aclose()
+    events = await events_of(broker, 40)
+    stands = {event.data["approval_id"]: (event.data["decision"], event.data["by"]) for event in events}
+    assert len(events) == len(stands) == 40
+    assert all(stands[decision.approval_id] == (decision.decision, decision.by) for decision in told)
+
+
+async def test_without_memory_a_decision_is_refused_whole(server, broker):
+    await broker.publish(CHANNEL, [asked(1)])
+    async with redis.asyncio.Redis.from_url(server.url) as client:
+        await client.config_set("maxmemory", 1)
+        with pytest.raises(BrokerUnavailable, match="memory"):
+            await decide(broker)
+        assert len(await broker.approvals(CHANNEL)) == 1
+        await client.config_set("maxmemory", 0)
+    assert (await decide(broker)).offset == 2
 
 
 # ---- tails

@@ -16,8 +16,9 @@ question is asked anew (a run that is played again asks under the same id). A ru
 after a person's decision is refused with its whole batch: see `ApprovalDecided`. A run that resolves twice, or what
 nobody asked for, contradicts only itself; that is published and left to ``validate()``.
 
-Approvals are forgotten with their log (reset, flush, age), and of a channel the newest 3,072 to 4,096 are known, the
-decided ones forgotten first. One that is pending stays so when its event has been trimmed from the log.
+An approval stays when its event is trimmed or its log expires: people have weekends. A reset or a flush takes all of
+them, 7 days beyond the log's age without a word about any approval do, too, and of more than 4,096 in a channel the
+newest 3,072 are kept, the pending ones first.
 """
 
 from __future__ import annotations
@@ -243,13 +244,18 @@ class Draft(NamedTuple):
         return b"".join((head, time.encode(), middle, waited_s.encode(), tail))
 
 
-def mentions(channel: str, entries: Sequence[bytes]) -> list[Mention]:
-    """What a batch says about approvals; nearly always nothing. What is no event of ours is passed over."""
-    if project_of(channel) is None:
+def mentions(channel: str, body: bytes) -> list[Mention]:
+    """What a batch says about approvals; nearly always nothing. What is no event of ours is passed over.
+
+    Args:
+        channel: where it goes; only a project has approvals.
+        body: the entries, joined by line ends.
+    """
+    if _MARK not in body or project_of(channel) is None:
         return []
     return [
         mention
-        for number, entry in enumerate(entries)
+        for number, entry in enumerate(body.split(b"\n"))
         if _MARK in entry and (mention := _mention(number, entry)) is not None
     ]
 

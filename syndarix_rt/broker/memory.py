@@ -69,6 +69,7 @@ class _Channel:
         self.bytes = 0
         self.records: dict[str, _Record] = {}
         self.approvals: dict[str, Record] = {}
+        self.approvals_s = now_s
         self.touched_s = now_s
         self.tails: set[asyncio.Event] = set()
 
@@ -81,12 +82,12 @@ class _Channel:
         self.epoch = secrets.token_urlsafe(9)
         self.last = 0
         self.touched_s = now_s
+        self.approvals.clear()
         self.clear()
 
     def clear(self) -> None:
         self.entries.clear()
         self.bytes = 0
-        self.approvals.clear()
 
     def append(self, entries: Sequence[bytes], retention: Retention) -> None:
         self.entries.extend(entries)
@@ -132,6 +133,8 @@ class _Channel:
             self.begin(now_s)
         elif now_s - self.touched_s >= age_s:
             self.clear()
+        if now_s - self.approvals_s >= age_s + META_S:
+            self.approvals.clear()
 
     def page(self, after: int, limit: int) -> Page:
         position = self.position
@@ -178,7 +181,7 @@ class MemoryBroker:
         fingerprint: str = "",
     ) -> Published:
         """See `Broker.publish`."""
-        check_batch(entries)
+        body = check_batch(entries)
         log = self._channel(channel)
         now_s = self._clock()
         if producer is not None:
@@ -198,13 +201,14 @@ class MemoryBroker:
                     )
                 first, last = known.published.first, known.published.last
                 return Published(known.published.epoch, first, last, last - first + 1)
-        about = mentions(channel, entries)
+        about = mentions(channel, body)
         if about and (late := log.late(about)):
             raise late_decisions(channel, late)
         published = Published(log.epoch, log.last + 1, log.last + len(entries))
         log.append(entries, self.retention)
         if about:
             log.learn(published.first, about)
+            log.approvals_s = now_s
         log.touched_s = now_s
         if producer is not None:
             log.records.pop(producer, None)
@@ -275,7 +279,7 @@ class MemoryBroker:
         if known.state == "pending":
             draft = Draft.of(channel, approval_id, known, decision, by=by, comment=comment, at=at)
             log.decide(approval_id, draft, self.retention)
-            log.touched_s = self._clock()
+            log.touched_s = log.approvals_s = self._clock()
             self._wake(log)
         return log.approvals[approval_id].decision(approval_id)
 

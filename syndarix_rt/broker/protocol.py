@@ -49,8 +49,8 @@ def project_of(channel: str) -> str | None:
     return channel[9:-1] if channel.startswith("project:{") and channel.endswith("}") else None
 
 
-def check_batch(entries: Sequence[bytes]) -> None:
-    """Refuse what is no batch.
+def check_batch(entries: Sequence[bytes]) -> bytes:
+    """Join a batch's entries by line ends, and refuse what is no batch.
 
     Raises:
         ValueError: none or too many entries, too many bytes, an empty entry, or one with a line end in it.
@@ -60,8 +60,10 @@ def check_batch(entries: Sequence[bytes]) -> None:
         raise ValueError(f"a batch has 1 to {MAX_BATCH_EVENTS} entries, this one {len(entries)}")
     if size > MAX_BATCH_BYTES:
         raise ValueError(f"a batch has at most {MAX_BATCH_BYTES} bytes, this one {size}")
-    if not all(entries) or any(b"\n" in entry for entry in entries):
+    body = b"\n".join(entries)
+    if not all(entries) or body.count(b"\n") >= len(entries):
         raise ValueError("an entry is one line, neither empty nor with a line end in it")
+    return body
 
 
 class Retention(msgspec.Struct, frozen=True):

@@ -84,11 +84,10 @@ class RedisBroker:
         fingerprint: str = "",
     ) -> Published:
         """See `Broker.publish`."""
-        check_batch(entries)
+        body = check_batch(entries)
         about: list[str | bytes | int] = []
-        for mention in mentions(channel, entries):
+        for mention in mentions(channel, body):
             about += (mention.entry + 1, *mention[1:])
-        body = b"\n".join(entries)
         reply = await self._append(PUBLISH, channel, body, producer or "", sequence, fingerprint, *about)
         epoch, first, last, duplicates = reply
         project = project_of(channel)

@@ -17,7 +17,6 @@ local MAX_APPROVALS, KEEP_APPROVALS = 4096, 3072
 local function append(log, entries, body)
   local count = #entries
   if log.last + count > MAX_OFFSET then return redis.error_reply('SRTFULL offsets end at 2^53 - 1') end
-  local approvals = redis.call('HLEN', APPROVALS) -- also fails, in time, if somebody else uses the key
   if log.fresh then drop_log() end
   for i = 1, count do
     local id = integer(log.last + i) .. '-0'
@@ -33,7 +32,6 @@ local function append(log, entries, body)
   local first = log.last + 1
   log.last, log.bytes = log.last + count, log.bytes + #body
   redis.call('PEXPIRE', LOG, AGE_MS)
-  if approvals > 0 then redis.call('PEXPIRE', APPROVALS, AGE_MS) end
 
   -- How much was appended up to some offsets, so that a limit in bytes becomes the offset to keep from.
   if log.bytes - log.mark >= MAX_BYTES / MARKS then
@@ -63,7 +61,7 @@ end
 local function record(id, state, log, offset, time, facts)
   local value = table.concat({state, log.epoch, integer(offset), time, facts}, ' ')
   redis.call('HSET', APPROVALS, id, value)
-  redis.call('PEXPIRE', APPROVALS, AGE_MS)
+  redis.call('PEXPIRE', APPROVALS, META_MS) -- and nothing to do for a batch that says nothing about approvals
   return value
 end
 
