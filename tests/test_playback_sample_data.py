@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,13 @@ def test_the_samples_are_small():
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.name)
 def test_a_recording_is_valid(path):
     assert not validate(line.rstrip(b"\n") for line in read_lines(path)).violations
+
+
+@pytest.mark.parametrize("name", ["ci_outage", "incident_storm", "provider_brownout"])
+def test_a_recording_of_a_fault_shows_what_comes_after_it(name):
+    events = list(read_recording(SAMPLES / f"{name}.jsonl.gz"))
+    (end,) = (event.time for event in events if event.type == "fault_ended")
+    assert events[-1].time - end > timedelta(minutes=30), "raise --events in the README of the samples"
 
 
 def test_the_demo_has_every_core_type():
