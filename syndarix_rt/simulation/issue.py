@@ -176,7 +176,10 @@ class IssueLife:
             project = world.project
             run = AgentRun(self, agent_id, role, attempt=self._runs[role], queued_us=world.now_us - asked_us)
             world.runs[agent_id] = run
-            yield from run.process(RunPlan.draw(rng, project.runs, project.changes, role), cause)
+            try:
+                yield run.start(RunPlan.draw(rng, project.runs, project.changes, role), cause)
+            except simpy.Interrupt as urgent:
+                run.displace(str(urgent.cause))
             del world.runs[agent_id]
             pool.release(agent_id)
             cause = run.last

@@ -170,12 +170,11 @@ class World:
 
     def displace(self, role: str, cause: str) -> None:
         """End the youngest run in this role that is not urgent, so that its agent is free."""
-        normal = [
-            run for run in self.runs.values() if (run.role, run.life.priority) == (role, NORMAL) and not run.displaced
-        ]
-        if normal:
-            normal[-1].displaced = True
-            normal[-1].life.process.interrupt(cause)
+        for run in reversed(self.runs.values()):
+            if run.role == role and run.life.priority == NORMAL and not run.displaced and not run.over.triggered:
+                run.displaced = True  # once, also if another urgent issue asks in the same instant
+                run.life.process.interrupt(cause)
+                return
 
     def issue_closed(self, ordinal: int) -> None:
         """Count it, for the sprint, and forget the issue."""
