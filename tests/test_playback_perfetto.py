@@ -252,6 +252,12 @@ def test_calls_at_the_same_time_are_drawn_one_after_the_other_and_keep_their_dur
     assert [call["args"]["duration_s"] for call in calls] == [5, 6]
 
 
+def test_a_run_that_begins_twice_is_there_twice(tmp_path):
+    stream = [agent(0, "started", "r1"), agent(5, "started", "r1"), agent(9, "completed", "r1", end_reason="completed")]
+    runs = slices(traced(tmp_path / "a.json", stream), "run")
+    assert [(run["ts"], run["ts"] + run["dur"]) for run in runs] == [(0, 5_000_000), (5_000_001, 9_000_000)]
+
+
 def test_two_projects_and_two_simulations_of_one_are_processes_of_their_own(tmp_path):
     other = simulated(300, "steady_sprint")
     items = traced(tmp_path / "a.json", [*simulated(300), *simulated(300, seed=8), *other])

@@ -171,6 +171,7 @@ class TraceProcess:
             cause: an arrow that leads to it; it begins no earlier than that.
             arrows: whether an arrow starts at it.
         """
+        self.end(category, key, {})  # if it begins once more, without an end in between
         arrow_id = next(self._writer.arrows) if arrows else None
         start_us = max(self.now_us - back_us, cause.start_us if cause else 0)
         opened = Slice(self._thread(*thread), start_us, cause, arrow_id, cat=category, name=name)
