@@ -119,7 +119,7 @@ class ApprovalDecided(PublishConflict):
         stored: how many of the events given are stored nevertheless, in earlier batches; the first ones.
     """
 
-    def __init__(self, text: str, late: Sequence[int], stored: int = 0) -> None:
+    def __init__(self, text: str, late: Sequence[int] = (), stored: int = 0) -> None:
         super().__init__(text)
         self.late = tuple(late)
         self.stored = stored

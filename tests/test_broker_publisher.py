@@ -7,7 +7,7 @@ import pytest
 
 from syndarix_rt.broker import MemoryBroker, Publisher
 from syndarix_rt.broker.protocol import MAX_BATCH_BYTES, MAX_BATCH_EVENTS
-from syndarix_rt.errors import BrokerError, BrokerUnavailable, EventError
+from syndarix_rt.errors import ApprovalDecided, BrokerError, BrokerUnavailable, EventError
 from syndarix_rt.events import Event
 
 CHANNEL = "project:{apollo}"
@@ -193,6 +193,23 @@ async def test_a_refusal_is_not_tried_again(broker, publisher):
     with pytest.raises(BrokerError, match="closed"):
         await publisher.publish([event(1)])
     assert len(broker.sent) == 1
+
+
+async def test_of_several_batches_the_decisions_that_come_too_late_are_named_by_their_place_in_all(broker, publisher):
+    asked = {"approval_id": "a-1"}
+    await publisher.publish([Event.new("approval_required", asked, project="apollo", id="ask", time=TIME)])
+    await broker.decide(CHANNEL, "a-1", "rejected", at=NOW)
+    events = [event(n) for n in range(2500)]
+    for n in (1200, 1999):
+        told = asked | {"decision": "approved"}
+        events[n] = Event.new("approval_resolved", told, project="apollo", id=f"r{n}", time=TIME)
+    with pytest.raises(ApprovalDecided, match="1000 of 2500 events are published") as raised:
+        await publisher.publish(events)
+    assert (raised.value.late, raised.value.stored) == ((1200, 1999), 1000)
+    assert [Event.decode(entry).id for entry in (await stored(broker))[2:]] == [f"e{n}" for n in range(1000)]
+    rest = [event for n, event in enumerate(events) if n >= raised.value.stored and n not in raised.value.late]
+    await publisher.publish(rest)
+    assert len(await stored(broker)) == 2 + 2498
 
 
 def test_a_wrong_project_name_is_refused():

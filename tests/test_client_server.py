@@ -8,7 +8,7 @@ from serving import TIMEOUT_S, event, running
 from syndarix_rt import EventId, Gap
 from syndarix_rt.broker import MemoryBroker
 from syndarix_rt.client import Api, EventStream, HttpPublisher, StreamState
-from syndarix_rt.errors import BrokerUnavailable, StreamError
+from syndarix_rt.errors import ApprovalDecided, BrokerUnavailable, StreamError
 
 CHANNEL = "project:{apollo}"
 
@@ -113,6 +113,20 @@ async def test_bad_events_are_refused_with_the_element_and_nothing_is_stored():
             assert (await api.position("apollo")).last == 0
         assert await publisher.claim("run-1", 10) == "run-1"
         assert (await publisher.publish([event(1), decision])).last == 2  # a run's own people decide
+
+
+async def test_a_runs_decisions_that_come_too_late_are_named_over_http_too():
+    async with running() as server, HttpPublisher(server.url, "apollo") as publisher, Api(server.url) as api:
+        await publisher.claim("run-1", 10)
+        await publisher.publish([event(1, type="approval_required", data={"approval_id": "a"})])
+        await api.decide("apollo", "a", "rejected", by="Ana")
+        events = [event(n) for n in range(1100)]
+        events[1050] = event(2, type="approval_resolved", data={"approval_id": "a", "decision": "approved"})
+        with pytest.raises(ApprovalDecided, match=r"1000 of 1100 events are published: .*409 Conflict") as raised:
+            await publisher.publish(events)
+        assert isinstance(raised.value, StreamError)
+        assert (raised.value.status, raised.value.late, raised.value.stored) == (409, (1050,), 1000)
+        assert (await api.position("apollo")).last == 1002
 
 
 async def test_a_claim_over_http_is_held_by_one_run_until_it_is_released():

@@ -12,7 +12,7 @@ from syndarix_rt.broker.protocol import Broker, Published, project_channel
 from syndarix_rt.broker.retry import pauses
 from syndarix_rt.delivery.batch import batches, encode_all
 from syndarix_rt.delivery.resume import Position
-from syndarix_rt.errors import BrokerUnavailable
+from syndarix_rt.errors import ApprovalDecided, BrokerUnavailable
 from syndarix_rt.events import Event
 
 __all__ = ["Publisher"]
@@ -68,6 +68,7 @@ class Publisher:
             EventError: an event of another project, or one that is too large; the path names it. Nothing is stored.
             BrokerUnavailable: the broker stayed away. The text says how many events are stored for certain; the next
                 batch may be stored or not. What is published after that counts as new.
+            ApprovalDecided: some resolve approvals that a person has decided already.
             BrokerError: the broker refused.
         """
         if not events:
@@ -78,8 +79,13 @@ class Publisher:
             for batch in batches(entries):
                 try:
                     published.append(await self._send(batch))
+                except ApprovalDecided as error:
+                    stored = _events_in(published)
+                    late = [stored + entry for entry in error.late]
+                    text = f"{stored} of {len(entries)} events are published: {error}"
+                    raise ApprovalDecided(text, late, stored) from error
                 except BrokerUnavailable as error:
-                    stored = sum(reply.last - reply.first + 1 for reply in published)
+                    stored = _events_in(published)
                     raise BrokerUnavailable(
                         f"{stored} of {len(entries)} events are published; gave up after "
                         f"{self._give_up_after_s:g} s: {error}"
@@ -113,3 +119,7 @@ class Publisher:
                     raise
             await asyncio.sleep(pause_s)
         raise AssertionError("pauses never end")
+
+
+def _events_in(published: Sequence[Published]) -> int:
+    return sum(reply.last - reply.first + 1 for reply in published)

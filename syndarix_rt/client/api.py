@@ -14,7 +14,8 @@ import msgspec
 
 from syndarix_rt.client.http import CONNECT_S, open_session, refusal, translated
 from syndarix_rt.client.url import parse_server_url
-from syndarix_rt.delivery import Position
+from syndarix_rt.delivery import Approval, Decision, Position
+from syndarix_rt.delivery.approvals import Verdict
 from syndarix_rt.errors import StreamError
 
 __all__ = ["Api", "ProjectState"]
@@ -42,6 +43,10 @@ class ProjectState(msgspec.Struct, frozen=True):
 
 class _Projects(msgspec.Struct):
     projects: list[ProjectState]
+
+
+class _Approvals(msgspec.Struct):
+    approvals: list[Approval]
 
 
 class Api:
@@ -82,6 +87,35 @@ class Api:
     async def position(self, project: str) -> Position:
         """What is retained of a project's log."""
         return await self.ask(Position, "GET", f"/projects/{quote(project, safe='')}/position")
+
+    async def approvals(self, project: str) -> list[Approval]:
+        """What waits for a person's decision, in the order in which it was asked for."""
+        path = f"/projects/{quote(project, safe='')}/approvals"
+        return (await self.ask(_Approvals, "GET", path)).approvals
+
+    async def decide(
+        self, project: str, approval_id: str, decision: Verdict, *, by: str | None = None, comment: str | None = None
+    ) -> Decision:
+        """Decide an approval for a person. Doing so again is safe, such as after an answer that was lost.
+
+        Args:
+            project: whose it is.
+            approval_id: which one.
+            decision: ``approved`` or ``rejected``.
+            by: who decides.
+            comment: why.
+
+        Returns:
+            The decision as it stands; an earlier one by somebody else, if it says the same.
+
+        Raises:
+            StreamError: with ``status`` 409 if it was decided otherwise before (the text says by whom and when), 404 if
+                no such approval is known.
+        """
+        path = f"/projects/{quote(project, safe='')}/approvals/{quote(approval_id, safe='')}"
+        choice = {"decision": decision, "by": by, "comment": comment}
+        headers = {"Content-Type": "application/json"}
+        return await self.ask(Decision, "POST", path, body=msgspec.json.encode(choice), headers=headers)
 
     async def ask(
         self,

@@ -1,14 +1,14 @@
 """What every part of the client shares: a session, and how an answer that is no success is read.
 
-Two outcomes matter to whoever asked: `Unavailable` (it may work later) and any other `StreamError` (it will not, until
-a person changes something).
+Three outcomes matter to whoever asked: `Unavailable` (it may work later), `TooLate` (it would work without some of the
+events), and any other `StreamError` (it will not, until a person changes something).
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -18,9 +18,9 @@ import aiohttp
 import msgspec
 
 from syndarix_rt._version import __version__
-from syndarix_rt.errors import BrokerUnavailable, StreamError
+from syndarix_rt.errors import ApprovalDecided, BrokerUnavailable, StreamError
 
-__all__ = ["CONNECT_S", "MAX_WAIT_S", "Unavailable", "open_session", "refusal", "translated"]
+__all__ = ["CONNECT_S", "MAX_WAIT_S", "TooLate", "Unavailable", "open_session", "refusal", "translated"]
 
 CONNECT_S = 10.0
 """A connection is made within this or it is given up: a lost SYN is sent again after 1, 3 and 7 s."""
@@ -51,11 +51,20 @@ class Unavailable(StreamError, BrokerUnavailable):  # noqa: N818 - a state, as B
         self.retry_after_s = retry_after_s
 
 
+class TooLate(StreamError, ApprovalDecided):  # noqa: N818 - a state, as Unavailable
+    """A person has decided already what a batch resolves: an `ApprovalDecided` that a server told of."""
+
+    def __init__(self, text: str, status: int | None = None, late: Sequence[int] = (), stored: int = 0) -> None:
+        StreamError.__init__(self, text, status)
+        ApprovalDecided.__init__(self, text, late, stored)
+
+
 class _Problem(msgspec.Struct):
-    """The members of RFC 9457 that a person reads."""
+    """The members of RFC 9457 that a person reads, and what `TooLate` tells."""
 
     title: str = ""
     detail: str = ""
+    late: list[int] = []
 
 
 def open_session(
@@ -119,9 +128,12 @@ async def refusal(response: aiohttp.ClientResponse, url: str) -> StreamError:
     text = f"{url}: {status} {_phrase(status)}"
     if location := response.headers.get("Location") if status // 100 == 3 else None:  # noqa: PLR2004 - 3xx
         return StreamError(f"{text}: it points to {location[:200]!r}; use that server's URL", status)
-    detail = await _detail(response) or _HINTS.get(status, "")
+    problem = await _problem(response)
+    detail = (problem.detail or problem.title)[:_MAX_DETAIL] or _HINTS.get(status, "")
     if detail:
         text = f"{text}: {detail}"
+    if problem.late:
+        return TooLate(text, status, problem.late)
     if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return Unavailable(text, status, _retry_after_s(response.headers.get("Retry-After", "")))
     return StreamError(text, status)
@@ -134,20 +146,20 @@ def _phrase(status: int) -> str:
         return "(unknown status)"
 
 
-async def _detail(response: aiohttp.ClientResponse) -> str:
+async def _problem(response: aiohttp.ClientResponse) -> _Problem:
+    """What it says is wrong; empty if it does not say so in our way."""
     if response.content_type not in ("application/problem+json", "application/json"):
-        return ""
+        return _Problem()
     body = b""
     with suppress(aiohttp.ClientError, OSError):  # a cut body: the status says enough
         async for chunk in response.content.iter_any():
             body += chunk
             if len(body) > _MAX_PROBLEM_BYTES:
-                return ""
+                return _Problem()
     try:
-        problem = msgspec.json.decode(body, type=_Problem)
+        return msgspec.json.decode(body, type=_Problem)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return ""
-    return (problem.detail or problem.title)[:_MAX_DETAIL]
+        return _Problem()
 
 
 def _retry_after_s(value: str) -> float:

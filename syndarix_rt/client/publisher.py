@@ -15,7 +15,7 @@ from urllib.parse import quote
 import msgspec
 
 from syndarix_rt.client.api import Api
-from syndarix_rt.client.http import Unavailable
+from syndarix_rt.client.http import TooLate, Unavailable
 from syndarix_rt.delivery import Position, Published, backoff, batches
 from syndarix_rt.delivery.batch import encode_all
 from syndarix_rt.errors import StreamError
@@ -104,6 +104,7 @@ class HttpPublisher:
             EventError: an event of another project, or one that is too large; the path names it. Nothing is stored.
             StreamError: the server refused a batch, or stayed away (then it is a `BrokerUnavailable`, too, and that
                 batch may be stored or not). The text says how many events are stored for certain.
+            ApprovalDecided: that refusal, because some resolve approvals that a person has decided already.
         """
         if not events:
             raise ValueError("there are no events to publish")
@@ -116,6 +117,9 @@ class HttpPublisher:
                     last = await self._send(batch)
                 except StreamError as error:
                     text = f"{stored} of {len(entries)} events are published: {error}"
+                    if isinstance(error, TooLate):
+                        late = [stored + entry for entry in error.late]
+                        raise TooLate(text, error.status, late, stored) from error
                     raise type(error)(text, error.status) from error
                 first = first or last
                 stored += len(batch)

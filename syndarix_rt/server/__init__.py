@@ -1,7 +1,7 @@
 """The server: Quart routes, one hub, Hypercorn below.
 
 * :mod:`~syndarix_rt.server.app`: `create_app`
-* :mod:`~syndarix_rt.server.projects`: stream, history, publish, position
+* :mod:`~syndarix_rt.server.projects`: stream, history, publish, position, approvals
 * :mod:`~syndarix_rt.server.stream`: one subscriber's event stream
 * :mod:`~syndarix_rt.server.hub`: one tail and one log per channel, a cursor for each stream
 * :mod:`~syndarix_rt.server.ingress`: events from outside

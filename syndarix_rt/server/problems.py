@@ -9,7 +9,7 @@ import msgspec
 from quart import Quart, Response
 from werkzeug.exceptions import HTTPException
 
-from syndarix_rt.errors import BrokerError, BrokerUnavailable, EventError, FilterError, PublishConflict
+from syndarix_rt.errors import ApprovalDecided, BrokerError, BrokerUnavailable, EventError, FilterError, PublishConflict
 
 __all__ = ["Problem", "bad_request", "install"]
 
@@ -71,6 +71,10 @@ def install(app: Quart) -> None:
     @app.errorhandler(FilterError)
     async def _filter(error: FilterError) -> Response:
         return bad_request(str(error), kind="invalid-filter").response()
+
+    @app.errorhandler(ApprovalDecided)
+    async def _decided(error: ApprovalDecided) -> Response:
+        return Problem(409, "approval-decided", str(error), late=error.late).response()
 
     @app.errorhandler(PublishConflict)
     async def _conflict(error: PublishConflict) -> Response:

@@ -1,18 +1,21 @@
-"""The routes below ``/projects``: stream, history, publish, position, claim and reset (DESIGN §6)."""
+"""The routes below ``/projects``: stream, history, publish, position, approvals, claim and reset (DESIGN §6)."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import time
-from typing import Any
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
+from msgspec import Meta
 from quart import Blueprint, Request, Response, current_app, g, request
 
 from syndarix_rt.broker.protocol import project_channel
 from syndarix_rt.delivery import Position, TypeFilter, judge
+from syndarix_rt.delivery.approvals import Verdict
 from syndarix_rt.delivery.log import Span
 from syndarix_rt.errors import EventError
 from syndarix_rt.events import EventId, is_project_name
@@ -37,6 +40,8 @@ CLAIM_MAX_S = 60.0
 RATE_WINDOW_S = 10.0
 """A project's rate is taken over about so long."""
 
+T = TypeVar("T")
+
 
 def _hub() -> Hub:
     hub: Hub = current_app.extensions["syndarix_rt"]
@@ -55,6 +60,17 @@ def _json(document: Any, status: int = 200) -> Response:
     response = Response(msgspec.json.encode(document), status=status, content_type="application/json")
     response.headers["cache-control"] = "no-store"
     return response
+
+
+async def _asked(kind: type[T], what: str) -> T:
+    """The request's JSON body as what it should be."""
+    if request.mimetype != "application/json":
+        raise Problem(415, "unsupported-media-type", "Content-Type must be application/json.")
+    body: bytes = await request.get_data()  # type: ignore[assignment]  # str only if asked for
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise bad_request(f"Not {what}: {error}") from error
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -200,6 +216,12 @@ def _limit(text: str | None) -> int:
     return number
 
 
+@projects.get("/<project>/approvals")
+async def approvals(project: str) -> Response:
+    """What waits for a person's decision, in the order in which it was asked for."""
+    return _json({"approvals": await _hub().broker.approvals(_channel(project))})
+
+
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 
@@ -229,6 +251,34 @@ async def publish(project: str, run: str | None = None) -> Response:
     )
 
 
+class _Choice(msgspec.Struct, frozen=True):
+    decision: Verdict
+    by: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None  # as in the event's payload
+    comment: Annotated[str, Meta(max_length=4096)] | None = None
+
+
+@projects.post("/<project>/approvals/<approval_id>")
+async def decide(project: str, approval_id: str) -> Response:
+    """Decide an approval: ``{decision, by, comment}``. The first decision stands: 409 says which, if it is another."""
+    channel = _channel(project)
+    choice = await _asked(_Choice, "a decision")
+    stands = await _hub().broker.decide(
+        channel, approval_id, choice.decision, at=datetime.now(UTC), by=choice.by, comment=choice.comment
+    )
+    if stands is None:
+        raise Problem(
+            404,
+            "unknown-approval",
+            f"Nobody in {project!r} has asked for the approval {approval_id[:100]!r}, or it is long ago; "
+            f"GET /projects/{project}/approvals lists what waits.",
+        )
+    if stands.decision != choice.decision:
+        detail = f"{stands.by or 'Somebody'} has {stands.decision} it at {stands.time.isoformat()}, and that stands."
+        members: dict[str, Any] = msgspec.to_builtins(stands)
+        raise Problem(409, "already-decided", detail, **members)
+    return _json(stands)
+
+
 @projects.delete("/<project>/events")
 async def reset(project: str) -> Response:
     """Delete the project's log and begin a new epoch."""
@@ -245,13 +295,7 @@ class _Claim(msgspec.Struct, frozen=True):
 async def claim(project: str) -> Response:
     """Say that a run plays into the project: ``{holder, ttl_s}``; 409 names another run that does."""
     channel = _channel(project)
-    if request.mimetype != "application/json":
-        raise Problem(415, "unsupported-media-type", "Content-Type must be application/json.")
-    body: bytes = await request.get_data()  # type: ignore[assignment]  # str only if asked for
-    try:
-        wanted = msgspec.json.decode(body, type=_Claim)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise bad_request(f"Not a claim: {error}") from error
+    wanted = await _asked(_Claim, "a claim")
     if not 0 < wanted.ttl_s <= CLAIM_MAX_S or not 0 < len(wanted.holder) <= KEY_CHARACTERS:
         raise bad_request(f"ttl_s must be above 0 and at most {CLAIM_MAX_S}, holder 1 to {KEY_CHARACTERS} characters.")
     holder = await _hub().broker.claim(channel, wanted.holder, wanted.ttl_s)
