@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import math
+from contextlib import AsyncExitStack
 
 import msgspec
 import pytest
+from broker_contract import CHANNEL, asked, decide, happened, resolved
 from playback_clock import START, ticks
+from serving import running
 
 from syndarix_rt.broker import Publisher, RedisBroker
 from syndarix_rt.broker.protocol import project_channel
+from syndarix_rt.client import HttpPublisher
 from syndarix_rt.events import Event, EventId
 from syndarix_rt.playback import Player, RecordingWriter, read_recording, replay, write_recording
 from syndarix_rt.playback.importers import import_aidev
@@ -92,3 +96,37 @@ async def test_paced_events_arrive_in_the_log_in_order_while_commands_come(broke
     assert numbers == list(range(400))
     assert player.time is not None
     assert player.time > START
+
+
+@pytest.mark.parametrize("way", ["redis", "http"])
+async def test_a_runs_decisions_that_come_after_a_persons_are_left_out_and_counted(broker, way):
+    asks = [asked(n, f"a-{n}") for n in range(4)]
+    rest = [happened(10 + n / 1000) for n in range(3000)]
+    for at, approval in ((0, "a-1"), (999, "a-0"), (1000, "a-2"), (2999, "a-3")):
+        rest[at] = resolved(10 + at / 1000, approval)
+    events = [Event.decode(raw) for raw in asks + rest]
+    async with AsyncExitStack() as stack:
+        publisher = Publisher(broker, "apollo")
+        if way == "http":
+            server = await stack.enter_async_context(running(broker))
+            publisher = await stack.enter_async_context(HttpPublisher(server.url, "apollo"))
+            await publisher.claim("a run", 10)
+        player = Player(events, publisher.publish, speed=math.inf)
+        player.step(len(asks))
+        task = asyncio.create_task(player.run())
+        while player.state != "paused":
+            await asyncio.sleep(0)
+        for approval in ("a-1", "a-2", "a-3"):
+            await decide(broker, "rejected", approval)
+        player.resume()
+        await task
+    published = [event async for event in log_of(broker, "apollo")]
+    assert (player.published, player.left_out) == (3001, 3)
+    assert len(published) == 3001 + 3
+    assert player.position == (await broker.position(CHANNEL)).top
+    decisions = {event.data["approval_id"]: event.data["by"] for event in published if "decision" in event.data}
+    assert decisions == {"a-0": "human-1", "a-1": "Ana", "a-2": "Ana", "a-3": "Ana"}
+    own = [event.id for event in published if event.source != "/syndarix-rt/approvals"]
+    assert own == [
+        event.id for event in events if event.data.get("approval_id") == "a-0" or "decision" not in event.data
+    ]

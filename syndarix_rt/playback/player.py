@@ -24,6 +24,10 @@ at ``anchor_wall + (t - anchor_time) / speed``. The anchor is set anew at the fi
 (resume, another speed), at the place where the player stands then, so nothing jumps. A player that is late (a slow
 publisher, a busy machine) publishes as fast as it can until it is back on the line; it never raises and never skips.
 Bending the line also forgives what it is late by, since it stands at the event that it must publish next.
+
+**People.** The first decision about an approval wins. When a person has decided it, the run's own decision that comes
+after is left out and counted; what follows from that in the run is played all the same. A source that can go on from
+a person's decision should be told of it: then this happens only when both decide at the same moment.
 """
 
 from __future__ import annotations
@@ -37,6 +41,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
 from syndarix_rt.broker.protocol import MAX_BATCH_EVENTS, Published
+from syndarix_rt.errors import ApprovalDecided
 from syndarix_rt.events import Event, EventId
 
 __all__ = ["Player", "State"]
@@ -113,6 +118,7 @@ class Player:
         self._anchor_time: float | None = None  # simulated seconds since 1970; None before the first event
         self._newest_s: float | None = None  # simulated time of the newest event taken out of the buffer
         self._published = 0
+        self._left_out = 0
         self._position: EventId | None = None
         self._lag_s = 0.0
 
@@ -132,6 +138,11 @@ class Player:
     def published(self) -> int:
         """Events that were published."""
         return self._published
+
+    @property
+    def left_out(self) -> int:
+        """Decisions of the run that were not published because a person's came first."""
+        return self._left_out
 
     @property
     def position(self) -> EventId | None:
@@ -279,7 +290,7 @@ class Player:
         stepping = self._state == "stepping"
         if stepping:
             self._steps -= len(batch)
-        sending = asyncio.ensure_future(self._publish(batch))
+        sending = asyncio.ensure_future(self._publish_in_time(batch))
         try:
             await self._fill()
             await asyncio.wait({sending})  # unlike awaiting it, being cancelled here leaves the batch alone
@@ -288,13 +299,27 @@ class Player:
             raise
         finally:
             sending.cancel()  # of no effect when it is done
-            if sending.done() and not sending.cancelled() and sending.exception() is None:
-                reply = sending.result()
-                self._published += len(batch)
-                self._position = EventId(reply.epoch, reply.last)
+            if sending.done() and not sending.cancelled():
+                sending.exception()  # seen, also when what is raised here is that we are cancelled
         sending.result()  # raises what the publisher raised
         if stepping and not self._steps:
             self._move("stepped")
+
+    async def _publish_in_time(self, batch: Sequence[Event]) -> None:
+        """Publish what of a batch does not come after a person's decision, and count it."""
+        while batch:
+            try:
+                reply = await self._publish(batch)
+            except ApprovalDecided as error:
+                if not error.late:
+                    raise  # nothing would change
+                self._published += error.stored
+                self._left_out += len(error.late)
+                batch = [event for n, event in enumerate(batch) if n >= error.stored and n not in error.late]
+            else:
+                self._published += len(batch)
+                self._position = EventId(reply.epoch, reply.last)
+                return
 
     async def _wait(self) -> None:
         """Until the next event is due or a command comes."""
