@@ -313,11 +313,15 @@ def _gamma_table(shape: float) -> tuple[Floats, Floats]:
 
 def repeats(uniforms: Floats, share: float, most: int) -> npt.NDArray[np.int64]:
     """How often in a row something of probability ``share`` happens (geometric law); one number for each uniform."""
-    if share in (0, 1):
-        return np.full(len(uniforms), int(share) * most)
-    return np.minimum(np.log1p(-uniforms) / math.log(share), most).astype(np.int64)
+    counts = np.zeros(len(uniforms), np.int64)
+    happens = (uniforms >= 1 - share).nonzero()[0]  # few, mostly, so that the logarithms are cheap
+    for place in happens.tolist():
+        counts[place] = repeated(float(uniforms[place]), share, most)
+    return counts
 
 
 def repeated(uniform: float, share: float, most: int) -> int:
     """The same as :func:`repeats`, for one uniform."""
-    return int(repeats(np.array([uniform]), share, most)[0])
+    if share in (0, 1):
+        return int(share) * most
+    return int(min(math.log1p(-uniform) / math.log(share), most))
