@@ -27,6 +27,7 @@ text = README.read_text(encoding="utf-8")
 for command in COMMAND.findall(text):
     print("syndarix-rt", command, flush=True)  # noqa: T201 - a script that says what it does
     arguments = [sys.executable, "-m", "syndarix_rt", *shlex.split(command)]
-    if subprocess.run(arguments, check=False, cwd=HERE.parent, stdout=subprocess.DEVNULL).returncode:  # noqa: S603 - commands of our own README
-        sys.exit(1)  # it has said why
+    done = subprocess.run(arguments, check=False, cwd=HERE.parent, capture_output=True, text=True)  # noqa: S603 - commands of our own README
+    if done.returncode:
+        sys.exit(done.stderr)
 README.write_text(ROW.sub(with_sum, text), encoding="utf-8")
