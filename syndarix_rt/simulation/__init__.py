@@ -8,6 +8,7 @@
 * :mod:`~syndarix_rt.simulation.analysis.frames`: `events_frame`, `runs_frame`, `queues_frame`: for pandas
 * :mod:`~syndarix_rt.simulation.analysis.comparison`: `compare`: two streams, real or simulated, side by side
 * :mod:`~syndarix_rt.simulation.analysis.fit`: `fit`: a profile from a trace, with how well each law does
+* :mod:`~syndarix_rt.simulation.analysis.replay`: `replay`: a scenario's settings from a trace, value by value
 * :mod:`~syndarix_rt.simulation.analysis.sweep`: `sweep`: points and replications over processes, with intervals
 
 Inside: a :mod:`~syndarix_rt.simulation.world` for each project, in it the life of each
@@ -19,6 +20,7 @@ Inside: a :mod:`~syndarix_rt.simulation.world` for each project, in it the life 
 from syndarix_rt.simulation.analysis.comparison import Comparison, compare
 from syndarix_rt.simulation.analysis.fit import Fit, fit
 from syndarix_rt.simulation.analysis.frames import events_frame, queues_frame, runs_frame
+from syndarix_rt.simulation.analysis.replay import replay
 from syndarix_rt.simulation.analysis.sweep import sweep
 from syndarix_rt.simulation.commands import Command, Decide, Emit, Inject, Sent, SetAgents
 from syndarix_rt.simulation.profile import Profile, profiles
@@ -46,6 +48,7 @@ __all__ = [
     "presets",
     "profiles",
     "queues_frame",
+    "replay",
     "runs_frame",
     "sweep",
     "validate",

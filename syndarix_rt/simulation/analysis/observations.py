@@ -113,6 +113,17 @@ class Observations:
         observations.finish()
         return observations
 
+    def arrival_times(self, kind: str) -> Floats:
+        """When ``issues``, ``requests`` or ``prs`` arrived, of all projects together: seconds since 1970, ascending."""
+        times = [
+            time_s
+            for group in self._groups.values()
+            for name, those in group.arrivals.items()
+            if name.partition(" ")[0] == kind
+            for time_s in those
+        ]
+        return np.sort(np.array(times, float))
+
     def interarrivals(self, kind: str, unit_s: float) -> Floats:
         """Times between arrivals of ``issues``, ``requests`` or ``prs``, in units of so many seconds.
 
