@@ -244,6 +244,7 @@ _encoder = msgspec.json.Encoder()
 _decode_event = msgspec.json.Decoder(Event).decode
 _decode_json = msgspec.json.Decoder().decode
 _KNOWN = frozenset(Event.__struct_fields__) - {"extensions"}  # an attribute that is really called so is one of them
+_LIST = ord("[")  # a number is found in bytes in a tenth of the time
 _STRING = re.compile(rb'(?s)"(?:[^"\\]|\\.)*"')
 
 
@@ -256,7 +257,7 @@ def _check_encoded(raw: bytes) -> None:
     if len(raw) > MAX_EVENT_BYTES:
         raise EventError(f"the event is {len(raw)} bytes, more than {MAX_EVENT_BYTES}")
     # Of most events the data are flat; then looking for a list and for a third object is all, as counting takes longer.
-    nested = ord("[") in raw or raw.rfind(b"{", 0, raw.rfind(b"{")) > 0
+    nested = _LIST in raw or raw.rfind(b"{", 0, raw.rfind(b"{")) > 0
     if nested and raw.count(b"{") + raw.count(b"[") > MAX_DEPTH:
         depth = 0
         for bracket in re.findall(rb"[\[\]{}]", _STRING.sub(b"", raw)):

@@ -114,7 +114,7 @@ def is_surely_right(event: Event) -> bool:
             and type(event.extensions) is dict
             and not event.extensions
         )
-    except (KeyError, TypeError, ValueError, OverflowError, msgspec.ValidationError):
+    except (KeyError, TypeError, ValueError, msgspec.ValidationError):
         return False
 
 
