@@ -6,11 +6,13 @@ import ast
 import asyncio
 import inspect
 import re
+import subprocess
+import sys
 
 from serving import TIMEOUT_S, event, running
 from system_tools import ROOT
 
-NOTEBOOK, SIMULATION, CLIENT = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+NOTEBOOK, *SIMULATION, CLIENT = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
 
 
 async def run(source):
@@ -39,9 +41,12 @@ async def test_the_notebook_receives_what_it_plays(redis_url, monkeypatch):
         assert not names["run"].error
 
 
-async def test_the_simulation_is_what_its_comments_say(capsys):
-    await run(SIMULATION)
-    assert capsys.readouterr().out.endswith("10000 events, 0 violations\n")
+def test_the_simulation_its_sweep_and_its_steering_are_what_their_comments_say(tmp_path):
+    program = tmp_path / "program.py"  # of its own, since a sweep leaves workers for the next one
+    program.write_text("\n".join(SIMULATION), encoding="utf-8")
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=100, check=True)
+    assert "10000 events, 0 violations\n" in done.stdout
+    assert len(re.findall(r"^\d+ +[468] +queues\.agents\.developer\.wait_mean_s ", done.stdout, re.MULTILINE)) == 3
 
 
 async def test_the_client_prints_what_it_asked_for(capsys):
