@@ -60,10 +60,9 @@ def check_batch(entries: Sequence[bytes]) -> bytes:
         raise ValueError(f"a batch has 1 to {MAX_BATCH_EVENTS} entries, this one {len(entries)}")
     if size > MAX_BATCH_BYTES:
         raise ValueError(f"a batch has at most {MAX_BATCH_BYTES} bytes, this one {size}")
-    body = b"\n".join(entries)
-    if not all(entries) or body.count(b"\n") >= len(entries):
+    if not all(entries) or b"\n" in b"".join(entries):  # a tenth of the time of looking into each
         raise ValueError("an entry is one line, neither empty nor with a line end in it")
-    return body
+    return b"\n".join(entries)
 
 
 class Retention(msgspec.Struct, frozen=True):
