@@ -1,36 +1,44 @@
-"""The model against queueing theory: waits, loads and probabilities that have exact or well-known answers."""
+"""The model against queueing theory: waits, loads and probabilities that have exact or well-known answers.
+
+Theory is asked about the rates that the simulation happened to have, which must be those asked for, within four of
+their standard deviations. That takes away the luck of the inputs, half of the noise; what is left was measured over
+thirty seeds and stands beside each tolerance.
+"""
 
 import math
 from datetime import UTC, datetime
-from itertools import islice, pairwise
+from itertools import islice
 
 import numpy as np
 import pytest
 import simpy
 
-from syndarix_rt import Scenario, Simulation, validate
+from syndarix_rt import Scenario, Simulation
 from syndarix_rt.simulation.analysis.frames import queues_frame
-from syndarix_rt.simulation.analysis.theory import allen_cunneen, mg1, mmc, stationary_failure_share
+from syndarix_rt.simulation.analysis.theory import allen_cunneen, mg1, mmc
 from syndarix_rt.simulation.arrivals import Arrivals
 from syndarix_rt.simulation.laws import Constant, Exponential, Lognormal
 from syndarix_rt.simulation.pool import Pool
 from syndarix_rt.simulation.settings import Issues
 
 START = datetime(2026, 1, 5, 9, tzinfo=UTC)
-WARM_UP, JOBS, SEEDS = 2_000, 40_000, 5
+JOBS = 40_000
 
 
 def queue(servers, rate_per_h, service, seed):
-    """Jobs through the arrivals, the laws and the pool that the model is made of: waits and utilisation.
+    """Jobs through the arrivals, the laws and the pool that the model is made of.
 
     Service times are in hours.
+
+    Returns:
+        Waits in hours, arrivals per hour, services in hours, and utilisation.
     """
     env = simpy.Environment(initial_time=0)
     pool = Pool(env, "server", servers)
     arrivals_rng, service_rng = (np.random.default_rng([seed, purpose]) for purpose in (1, 2))
     arrivals = Arrivals(Issues(rate_per_h=rate_per_h, arrivals={"process": "poisson"}), arrivals_rng, START)
-    services_h = service.draws(service_rng, WARM_UP + JOBS)
-    waits_h = np.zeros(WARM_UP + JOBS)
+    services_h = service.draws(service_rng, JOBS)
+    waits_h = np.zeros(JOBS)
 
     def job(number):
         asked = env.now
@@ -40,39 +48,75 @@ def queue(servers, rate_per_h, service, seed):
         pool.release(member)
 
     def source():
-        for number in range(WARM_UP + JOBS):
+        for number in range(JOBS):
             yield env.timeout(arrivals.next_s(env.now * 3600) / 3600 - env.now)
             arrivals.arrived(env.now * 3600)
             env.process(job(number))
 
-    env.process(source())
+    coming = env.process(source())
+    env.run(coming)
+    arrived_per_h = JOBS / env.now
     env.run()
-    waits_h = waits_h[WARM_UP:]
-    return waits_h.mean(), (waits_h > 1e-9).mean(), services_h.sum() / env.now / servers
+    return waits_h, arrived_per_h, services_h, services_h.sum() / env.now / servers
 
 
-def mean_over_seeds(servers, rate_per_h, service):
-    return np.mean([queue(servers, rate_per_h, service, seed) for seed in range(SEEDS)], axis=0)
+def ratios(servers, rate_per_h, service, seeds, theory):
+    """P(wait), utilisation and Wq as measured over what theory says, the mean of so many seeds.
+
+    Args:
+        theory: takes arrivals per second and mean service in seconds.
+    """
+    found = []
+    for seed in range(seeds):
+        waits_h, arrived_per_h, services_h, utilisation = queue(servers, rate_per_h, service, seed)
+        assert arrived_per_h == pytest.approx(rate_per_h, rel=4 / math.sqrt(JOBS))
+        noise = services_h.std() / math.sqrt(JOBS)
+        assert services_h.mean() == pytest.approx(service.mean(), abs=4 * noise)
+        expected = theory(arrived_per_h / 3600, 3600 * services_h.mean())
+        delayed = (waits_h > 1e-9).mean()
+        found.append(
+            (
+                delayed / expected.delayed_share,
+                utilisation / expected.utilisation,
+                3600 * waits_h.mean() / expected.wait_mean_s,
+            )
+        )
+    return np.mean(found, axis=0)
 
 
-@pytest.mark.parametrize(("servers", "rate_per_h"), [(1, 0.7), (2, 1.5), (4, 3.2)])
-def test_poisson_arrivals_and_exponential_service_wait_as_erlang_c_says(servers, rate_per_h):
-    wait_h, delayed, utilisation = mean_over_seeds(servers, rate_per_h, Exponential(scale=1))
-    theory = mmc(rate_per_h / 3600, 3600, servers)
-    assert delayed == pytest.approx(theory.delayed_share, rel=0.01)
-    assert utilisation == pytest.approx(theory.utilisation, rel=0.01)
-    # From seed to seed Wq differs by 5 to 6 %, so the mean of five by 2.5 %.
-    assert wait_h * 3600 == pytest.approx(theory.wait_mean_s, rel=0.06)
+# Over seeds of 40,000 jobs, P(wait) varies by 0.35, 0.5 and 0.65 % with one, two and four servers, and Wq by 2.6, 3.5
+# and 4.6 %: so many seeds are taken that 1 % and 8 % are three to four standard deviations of the mean.
+@pytest.mark.parametrize(("servers", "rate_per_h", "seeds"), [(1, 0.7, 2), (2, 1.5, 3), (4, 3.2, 5)])
+def test_poisson_arrivals_and_exponential_service_wait_as_erlang_c_says(servers, rate_per_h, seeds):
+    delayed, utilisation, wait = ratios(
+        servers, rate_per_h, Exponential(scale=1), seeds, lambda per_s, service_s: mmc(per_s, service_s, servers)
+    )
+    assert delayed == pytest.approx(1, abs=0.01)
+    assert utilisation == pytest.approx(1, abs=0.002)
+    assert wait == pytest.approx(1, abs=0.08)
 
 
 @pytest.mark.parametrize("service", [Constant(value=1), Lognormal(median=math.exp(-0.18), sigma=0.6)])
 def test_poisson_arrivals_and_any_service_wait_as_pollaczek_and_khinchine_say(service):
-    wait_h, delayed, utilisation = mean_over_seeds(1, 0.7, service)
     cv2 = 0 if isinstance(service, Constant) else math.expm1(0.6**2)
-    theory = mg1(0.7 / 3600, 3600, cv2)
-    assert delayed == pytest.approx(0.7, rel=0.015)
-    assert utilisation == pytest.approx(0.7, rel=0.01)
-    assert wait_h * 3600 == pytest.approx(theory.wait_mean_s, rel=0.06)
+    delayed, utilisation, wait = ratios(1, 0.7, service, 2, lambda per_s, service_s: mg1(per_s, service_s, cv2))
+    assert delayed == pytest.approx(1, abs=0.01)
+    assert utilisation == pytest.approx(1, abs=0.002)
+    assert wait == pytest.approx(1, abs=0.08)
+
+
+def test_two_servers_of_lognormal_service_wait_about_as_allen_and_cunneen_say():
+    cv2 = math.expm1(0.54**2)
+    delayed, utilisation, wait = ratios(
+        2,
+        1.7,
+        Lognormal(median=math.exp(-(0.54**2) / 2), sigma=0.54),
+        3,
+        lambda per_s, service_s: allen_cunneen(per_s, service_s, 2, 1.0, cv2),
+    )
+    assert delayed == pytest.approx(1, abs=0.02)  # both are approximations here
+    assert utilisation == pytest.approx(1, abs=0.002)
+    assert wait == pytest.approx(1, abs=0.1)
 
 
 # ---- the whole model ----------------------------------------------------------------------------------------------
@@ -95,53 +139,47 @@ ONE_CALL = Scenario.preset("steady_sprint").replace(
         "pipelines.fail_after_failure_share": 0,
         "approvals.gated_share": 0,
         "changes.merge_h": {"law": "constant", "value": 0},
+        "pipelines.success_min": {"law": "constant", "value": 0.1},
     }
 )
 
 
+SEEN = ("agent_started", "agent_completed", "agent_error", "pipeline_started", "pipeline_completed", "sprint_started")
+
+
+def measured(scenario, queue_name, events):
+    """The row of a queue, from as many events of a simulation."""
+    seen = (event for event in islice(Simulation(scenario, 7), events) if event.type in SEEN)
+    return queues_frame(seen, scenario).set_index("queue").loc[queue_name]
+
+
 def test_the_developers_of_a_simulated_team_are_an_m_m_c_queue():
-    events = list(islice(Simulation(ONE_CALL, 7), 200_000))
-    assert validate(events).ok
-    row = queues_frame(events, ONE_CALL).query("queue == 'agents.developer'").iloc[0]
-    theory = mmc(32 / 3600, 360, 4)
+    row = measured(ONE_CALL, "agents.developer", 150_000)
+    jobs = row["arrivals"]
     assert row["servers"] == 4
-    assert row["utilisation"] == pytest.approx(theory.utilisation, rel=0.02)
-    assert row["delayed_share"] == pytest.approx(theory.delayed_share, rel=0.03)
-    assert row["wait_mean_s"] == pytest.approx(theory.wait_mean_s, rel=0.12)
-    assert row["number_mean"] == pytest.approx(row["number_little"], rel=0.01)
+    assert row["arrivals_per_h"] == pytest.approx(32, rel=4 / math.sqrt(jobs))
+    assert row["service_mean_s"] == pytest.approx(360, rel=4 / math.sqrt(jobs))
+    assert row["utilisation"] == pytest.approx(row["mmc_utilisation"], rel=0.002)
+    # Of 12,000 jobs, P(wait) varies by 1.2 % and Wq by 10 %.
+    assert row["delayed_share"] == pytest.approx(row["mmc_delayed_share"], rel=0.05)
+    assert row["wait_mean_s"] == pytest.approx(row["mmc_wait_mean_s"], rel=0.4)
+    assert row["number_mean"] == pytest.approx(row["number_little"], rel=0.001)
 
 
-def test_saturated_runners_wait_as_the_approximation_for_general_service_says():
-    scenario = Scenario.preset("ci_saturated")
-    events = [
-        event for event in islice(Simulation(scenario, 7), 700_000) if event.type.startswith(("pipeline", "sprint"))
-    ]
-    row = queues_frame(events, scenario).query("queue == 'runners'").iloc[0]
-    theory = allen_cunneen(21 / 3600, 4.883 * 60, 2, 1.0, math.expm1(0.54**2))
-    assert theory.utilisation == pytest.approx(0.85, abs=0.01)
-    assert row["utilisation"] == pytest.approx(theory.utilisation, rel=0.03)
-    assert row["delayed_share"] == pytest.approx(theory.delayed_share, rel=0.05)
-    assert row["wait_mean_s"] == pytest.approx(theory.wait_mean_s, rel=0.15)
-
-
-def test_failures_come_in_streaks_of_the_length_that_the_chain_says():
-    quick = {"law": "constant", "value": 0.1}
-    scenario = ONE_CALL.replace(
-        {
-            "pipelines.fail_after_success_share": 0.14,
-            "pipelines.fail_after_failure_share": 0.64,
-            "pipelines.success_min": quick,
-            "pipelines.failure_min": quick,
-            "pipelines.fix_share": 0,
-            "pipelines.runners": 1,
-        }
+def test_ci_saturated_waits_for_its_runners_as_erlang_c_and_the_variance_of_ci_say():
+    # How long the runs take decides nothing about when the pipelines of all of them ask for a runner.
+    scenario = Scenario.preset("ci_saturated").replace(
+        {"runs.calls": {"law": "constant", "value": 1}, "runs.tools_per_call": 0}
     )
-    outcomes = [
-        event.type == "pipeline_failed"
-        for event in islice(Simulation(scenario, 7), 150_000)
-        if event.type in ("pipeline_completed", "pipeline_failed")
-    ]
-    streaks = sum(failed and not before for before, failed in pairwise([False, *outcomes]))
-    share = sum(outcomes) / len(outcomes)
-    assert share == pytest.approx(stationary_failure_share(0.14, 0.64), rel=0.05)
-    assert sum(outcomes) / streaks == pytest.approx(1 / (1 - 0.64), rel=0.05)
+    service_s, cv2 = 60 * 4.221 * math.exp(0.54**2 / 2), math.expm1(0.54**2)
+    theory = mmc(21 / 3600, service_s, 2)
+    assert (theory.utilisation, theory.delayed_share) == pytest.approx((0.855, 0.79), abs=0.005)
+    assert cv2 == pytest.approx(0.34, abs=0.005)
+    row = measured(scenario, "runners", 100_000)
+    jobs = row["arrivals"]
+    assert row["arrivals_per_h"] == pytest.approx(21, rel=4 / math.sqrt(jobs))
+    assert row["service_mean_s"] == pytest.approx(service_s, rel=4 * math.sqrt(cv2 / jobs))
+    assert row["utilisation"] == pytest.approx(row["mmc_utilisation"], rel=0.002)
+    # Of 7,000 jobs, P(wait) varies by 0.8 % and Wq by 12 %.
+    assert row["delayed_share"] == pytest.approx(row["mmc_delayed_share"], rel=0.04)
+    assert row["wait_mean_s"] == pytest.approx(row["mmc_wait_mean_s"] * (1 + cv2) / 2, rel=0.4)
