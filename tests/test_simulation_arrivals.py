@@ -1,6 +1,7 @@
 """Arrivals: each process as theory has it, from the first moment on, at whatever rate the moment asks for."""
 
 import math
+from bisect import bisect_left
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -82,26 +83,28 @@ def test_poisson_gaps_are_exponential_and_counts_have_the_variance_of_their_mean
 
 
 @pytest.mark.parametrize("process", [*RENEWAL, BURSTS], ids=repr)
-@pytest.mark.parametrize("hours", [0.02, 1.0])
-def test_the_first_moments_expect_as_many_arrivals_as_any_others(process, hours):
-    counts = np.array([len(times_of(arrivals(process, seed, rate_per_h=10), 3600 * hours)) for seed in range(3_000)])
-    assert counts.mean() == pytest.approx(10 * hours, abs=4 * counts.std() / math.sqrt(len(counts)))
+def test_the_first_moments_expect_as_many_arrivals_as_any_others(process):
+    issues = Issues(arrivals=process, rate_per_h=10)
+    starts = [times_of(Arrivals(issues, np.random.default_rng(seed), MONDAY), 3600) for seed in range(3_000)]
+    for hours in (0.02, 1.0):
+        counts = np.array([bisect_left(times, 3600 * hours) for times in starts])
+        assert counts.mean() == pytest.approx(10 * hours, abs=4 * counts.std() / math.sqrt(len(counts)))
 
 
 def test_bursts_keep_the_mean_rate_and_have_the_dispersion_of_theory():
-    hours, window_h = 60_000, 50
-    times = np.array(times_of(arrivals(BURSTS, rate_per_h=10), 3600 * hours))
+    hours, window_h, per_h = 60_000, 50, 3  # the precision comes from the number of windows, not of arrivals
+    times = np.array(times_of(arrivals(BURSTS, rate_per_h=per_h), 3600 * hours))
     counts = np.bincount((times // (3600 * window_h)).astype(int), minlength=hours // window_h)
     # Two-state modulated Poisson process: rates and switching rates per hour.
-    calm = 10 * 3.5 / (3 + 20 * 0.5)
+    calm = per_h * 3.5 / (3 + 20 * 0.5)
     burst, ends, begins = 20 * calm, 1 / 0.5, 1 / 3
-    assert (calm * 3 + burst * 0.5) / 3.5 == pytest.approx(10)
+    assert (calm * 3 + burst * 0.5) / 3.5 == pytest.approx(per_h)
     covariance = begins * ends * (burst - calm) ** 2 / (begins + ends) ** 2
     speed = begins + ends
-    excess = 2 * covariance / speed * (1 - (1 - math.exp(-speed * window_h)) / (speed * window_h)) / 10
-    assert counts.mean() == pytest.approx(10 * window_h, rel=0.02)
+    excess = 2 * covariance / speed * (1 - (1 - math.exp(-speed * window_h)) / (speed * window_h)) / per_h
+    assert counts.mean() == pytest.approx(per_h * window_h, rel=0.03)
     assert counts.var() / counts.mean() == pytest.approx(1 + excess, rel=0.12)
-    assert excess > 10
+    assert excess > 8
 
 
 def test_bursts_as_fast_as_the_calm_are_poisson():
@@ -136,7 +139,7 @@ def test_another_rate_changes_the_times_but_not_the_luck(process):
 
 @pytest.mark.parametrize("process", [POISSON, WeibullArrivals(shape=0.47), BURSTS], ids=repr)
 def test_each_hour_of_the_week_gets_its_share(process):
-    weeks, rate_per_h = 150, 20
+    weeks, rate_per_h = 150, 5
     times = np.array(times_of(arrivals(process, rate_per_h=rate_per_h, calendar=WORK), weeks * 168 * 3600))
     counts = np.bincount((times // 3600 % 168).astype(int), minlength=168)
     expected = weeks * rate_per_h * np.array([factor_at(3600 * hour, WORK, ()) for hour in range(168)])
@@ -240,7 +243,7 @@ def test_no_rate_means_never(process):
 
 def test_more_bursts_between_two_arrivals_than_anybody_could_count_average_out():
     process = Mmpp2Arrivals(burst_factor=20, calm_h=1e-7, burst_h=1e-7)
-    assert times_of(arrivals(process), count=40) == pytest.approx(times_of(arrivals(POISSON), count=40), rel=0.01)
+    assert times_of(arrivals(process), count=12) == pytest.approx(times_of(arrivals(POISSON), count=12), rel=0.01)
     times = times_of(arrivals(BURSTS, rate_per_h=1e-8), count=3)
     assert len(times) == 3
     assert times[0] > 1e9

@@ -2,7 +2,7 @@
 
 Theory is asked about the rates that the simulation happened to have, which must be those asked for, within four of
 their standard deviations. That takes away the luck of the inputs, half of the noise; what is left was measured over
-thirty seeds and stands beside each tolerance.
+sixteen seeds and stands beside each tolerance.
 """
 
 import math
@@ -84,8 +84,8 @@ def ratios(servers, rate_per_h, service, seeds, theory):
     return np.mean(found, axis=0)
 
 
-# Over seeds of 40,000 jobs, P(wait) varies by 0.35, 0.5 and 0.65 % with one, two and four servers, and Wq by 2.6, 3.5
-# and 4.6 %: so many seeds are taken that 1 % and 8 % are three to four standard deviations of the mean.
+# Over seeds of 40,000 jobs, P(wait) varies by 0.3, 0.35 and 0.55 % with one, two and four servers, and Wq by 2, 3 and
+# 4.4 %: so many seeds are taken that 1 % and 8 % are four standard deviations of their mean.
 @pytest.mark.parametrize(("servers", "rate_per_h", "seeds"), [(1, 0.7, 2), (2, 1.5, 3), (4, 3.2, 5)])
 def test_poisson_arrivals_and_exponential_service_wait_as_erlang_c_says(servers, rate_per_h, seeds):
     delayed, utilisation, wait = ratios(
