@@ -114,6 +114,16 @@ def test_an_error_while_recording_keeps_what_there_is_under_another_name(tmp_pat
     assert list(read_recording(writer.partial)) == [event_at(0)]
 
 
+def test_an_error_of_the_source_of_events_passes_as_it_is_and_what_came_before_is_kept(tmp_path):
+    def broken():
+        yield from ticks(3)
+        raise OSError("the source is gone")
+
+    with pytest.raises(OSError, match="the source is gone"):
+        write_recording(tmp_path / "a.jsonl", broken())
+    assert (tmp_path / "a.jsonl.partial").read_bytes() == lines_of(ticks(3))
+
+
 def test_an_error_before_the_first_event_leaves_no_file(tmp_path):
     with pytest.raises(ZeroDivisionError), RecordingWriter(tmp_path / "a.jsonl"):
         raise ZeroDivisionError

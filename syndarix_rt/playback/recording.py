@@ -7,7 +7,6 @@ is never cut. Reading checks every event and says which line is wrong.
 from __future__ import annotations
 
 import gzip
-import math
 import os
 import time
 import zlib
@@ -49,8 +48,8 @@ class RecordingWriter:
         events: how many events were written.
 
     Raises:
-        RecordingError: from the constructor, :meth:`write` and :meth:`close`, if the file cannot be written, such as
-            when the disk is full.
+        RecordingError: from the constructor and from every method, if the file cannot be written, such as when the
+            disk is full.
     """
 
     def __init__(
@@ -77,18 +76,27 @@ class RecordingWriter:
 
     def write(self, event: Event) -> None:
         """Add one event: the bytes it came as, or its encoding if it was made here."""
-        raw = event.raw
-        if _LINE_END in raw:  # it came as JSON over several lines, so not out of a log of ours
-            raw = event.encode()
-        try:
-            self._file.write(raw + b"\n")
-            self.events += 1
-            now = self._monotonic()
-            if now - self._flushed_at >= self._flush_s:
-                self._flushed_at = now
+        self.write_all((event,))
+        now = self._monotonic()
+        if now - self._flushed_at >= self._flush_s:
+            self._flushed_at = now
+            try:
                 self._file.flush()
-        except OSError as error:
-            raise self._failed(error) from error
+            except OSError as error:
+                raise self._failed(error) from error
+
+    def write_all(self, events: Iterable[Event]) -> None:
+        """Add events that are there at once; they are handed on when the buffer is full."""
+        write = self._file.write
+        for event in events:
+            raw = event.raw
+            if _LINE_END in raw:  # it came as JSON over several lines, so not out of a log of ours
+                raw = event.encode()
+            try:
+                write(raw + b"\n")
+            except OSError as error:
+                raise self._failed(error) from error
+            self.events += 1
 
     def close(self) -> None:
         """Complete the recording under its own name; nothing if that is done already."""
@@ -133,9 +141,8 @@ def write_recording(path: str | os.PathLike[str], events: Iterable[Event]) -> in
     Raises:
         RecordingError: if the file cannot be written.
     """
-    with RecordingWriter(path, flush_s=math.inf) as writer:  # nobody reads it before it is whole
-        for event in events:
-            writer.write(event)
+    with RecordingWriter(path) as writer:
+        writer.write_all(events)
     return writer.events
 
 
