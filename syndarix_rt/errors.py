@@ -19,6 +19,7 @@ Each says what happened, where, and what to do. The tree:
 
     * :exc:`ProjectBusy`: another run plays into this project
 
+  * :exc:`RpcError`: a request to steer a run was refused; carries the JSON-RPC ``code`` and ``data``
   * :exc:`StreamError`: a server refused a request or a stream; carries the HTTP ``status``
   * :exc:`EmbeddedServerError`: no embedded Redis can be had or started
   * :exc:`MissingExtra` (also an ``ImportError``): an optional dependency is not installed
@@ -41,6 +42,7 @@ __all__ = [
     "ProjectBusy",
     "PublishConflict",
     "RecordingError",
+    "RpcError",
     "ScenarioError",
     "StreamError",
     "SyndarixError",
@@ -127,6 +129,20 @@ class ApprovalDecided(PublishConflict):
 
 class ProjectBusy(BrokerError):  # noqa: N818 - see PublishConflict
     """Another run plays into this project; replace it or append to it on purpose."""
+
+
+class RpcError(SyndarixError):
+    """A request to steer a run was refused, by the run or on the way to it.
+
+    Attributes:
+        code: JSON-RPC's or one of ours; `syndarix_rt.delivery.jsonrpc` has them.
+        data: more about it, as JSON; usually ``{"path": "$.params.speed"}`` or None.
+    """
+
+    def __init__(self, code: int, text: str, data: object = None) -> None:
+        super().__init__(text)
+        self.code = code
+        self.data = data
 
 
 class StreamError(SyndarixError):

@@ -12,11 +12,13 @@ import inspect
 import json
 import random
 from collections import defaultdict
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from syndarix_rt.broker import Batch, Retention
+from syndarix_rt.broker.protocol import follow
 from syndarix_rt.delivery import Approval, Position, judge
 from syndarix_rt.errors import ApprovalDecided, BrokerError, BrokerUnavailable, EventError, PublishConflict
 from syndarix_rt.events import Event, EventId
@@ -784,6 +786,68 @@ class BrokerContract:
             return await broker.claim(CHANNEL, "run-2", 60) == "run-2"
 
         await eventually(lapsed)
+
+    async def test_everybody_whose_claim_stands_is_a_claimant(self, broker):
+        assert await broker.claimants(CHANNEL) == []
+        for run in ("run-3", "run-1", "run-2"):
+            await broker.claim(CHANNEL, run, 60)
+        await broker.claim("project:{other}", "run-4", 60)
+        assert await broker.claimants(CHANNEL) == ["run-1", "run-2", "run-3"]
+        await broker.claim(CHANNEL, "run-2", 0.1)
+        await broker.release(CHANNEL, "run-3")
+        await broker.release(CHANNEL, "run-4")
+
+        async def lapsed():
+            return await broker.claimants(CHANNEL) == ["run-1"]
+
+        await eventually(lapsed)
+        assert await broker.claim(CHANNEL, "run-1", 0.1) == "run-1"
+
+        async def nobody():
+            return await broker.claimants(CHANNEL) == []
+
+        await eventually(nobody)
+
+    # ---- following from a cursor
+
+    async def test_following_begins_after_a_cursor_and_goes_on_with_what_comes(self, broker):
+        for first in (1, 751):
+            await broker.publish(CHANNEL, [b"%d" % n for n in range(first, first + 750)])
+        epoch = (await broker.position(CHANNEL)).epoch
+        seen = []
+
+        async def collect(count):
+            async with aclosing(follow(broker, CHANNEL, EventId(epoch, 3))) as updates:
+                async for update in updates:
+                    assert isinstance(update, Batch)
+                    assert update.epoch == epoch
+                    seen.extend(enumerate(update.entries, update.first))
+                    if len(seen) >= count:
+                        return
+
+        collecting = asyncio.create_task(collect(1_797))
+
+        async def caught_up():
+            return len(seen) >= 1_497
+
+        await eventually(caught_up)
+        for n in range(1_501, 1_801, 100):
+            await broker.publish(CHANNEL, [b"%d" % m for m in range(n, n + 100)])
+        await asyncio.wait_for(collecting, 20)
+        assert seen == [(n, b"%d" % n) for n in range(4, 1_801)]
+
+    async def test_following_tells_of_a_gap_where_the_cursor_is_of_another_history(self, broker):
+        await broker.publish(CHANNEL, [b"1", b"2"])
+        async with aclosing(follow(broker, CHANNEL, EventId("anotherone", 7))) as updates:
+            gap = await asyncio.wait_for(anext(updates), 20)
+            assert (gap.reason, gap.requested, gap.missed) == ("epoch", "anotherone.7", None)
+            assert (await asyncio.wait_for(anext(updates), 20)).entries == [b"1", b"2"]
+            before = await broker.position(CHANNEL)
+            await broker.reset(CHANNEL)
+            await broker.publish(CHANNEL, [b"3"])
+            gap = await asyncio.wait_for(anext(updates), 20)
+            assert (gap.reason, gap.requested) == ("epoch", str(before.top))
+            assert (await asyncio.wait_for(anext(updates), 20)).entries == [b"3"]
 
     async def test_projects_that_were_published_to_are_listed(self, broker):
         assert await broker.projects() == []

@@ -31,6 +31,7 @@ calls = st.lists(
         st.tuples(st.just("reset"), st.sampled_from(CHANNELS)),
         st.tuples(st.just("claim"), st.sampled_from(CHANNELS), st.sampled_from(["r", "s"])),
         st.tuples(st.just("release"), st.sampled_from(CHANNELS), st.sampled_from(["r", "s"])),
+        st.tuples(st.just("claimants"), st.sampled_from(CHANNELS)),
         st.tuples(st.just("projects")),
     ),
     min_size=1,
@@ -69,6 +70,8 @@ async def replay(broker, calls):
             results.append((place(page.position), page.first, page.entries))
         elif name == "claim":
             results.append(await broker.claim(*arguments, 60))
+        elif name == "claimants":
+            results.append(await broker.claimants(*arguments))
         elif name == "release":
             results.append(await broker.release(*arguments))
         else:

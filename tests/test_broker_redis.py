@@ -109,7 +109,7 @@ async def test_a_namespace_is_put_before_every_key_and_channel(open_broker, clie
         await one.claim(CHANNEL, "run", 60)
         assert await tail.entries(2) == [*numbered(1, 1), asked(1)]
         keys = {key.decode() for key in await client.keys() if key.startswith(b"lab:")}
-        kinds = ("log", "meta", "seq", "approvals", "claim")
+        kinds = ("log", "meta", "seq", "approvals", "claim", "claims")
         assert keys == {f"lab:srt:{kind}:{CHANNEL}" for kind in kinds} | {"lab:srt:projects"}
         assert (await plain.position(CHANNEL)).last == (await other.position(CHANNEL)).last == silent.position.last == 0
     assert await one.projects() == ["apollo"]

@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "delivery": ["events.*"],
     "simulation": ["events.*"],
     "broker": ["events.*", "delivery.*"],
-    "playback": ["events.*", "simulation.*", "broker.protocol"],
+    "playback": ["events.*", "delivery.*", "simulation.*", "broker.protocol"],
     "server": ["events.*", "delivery.*", "broker.protocol"],
     "client": ["events.*", "delivery.*"],
     "notebook": [

@@ -143,3 +143,31 @@ async def test_the_claim_goes_when_playing_fails(broker):
             raise ZeroDivisionError
     async with claim(Publisher(broker, "apollo"), "second", on_lost=refuse):
         pass
+
+
+async def test_every_run_that_plays_into_a_project_is_known_for_as_long_as_it_does(broker, clock):
+    async with claim(Publisher(broker, "apollo"), "first", on_lost=refuse, sleep=clock.sleep):
+        with pytest.raises(ProjectBusy):
+            async with claim(Publisher(broker, "apollo"), "refused", on_lost=refuse):
+                pytest.fail("entered")
+        assert await broker.claimants(APOLLO) == ["first"]
+        async with claim(Publisher(broker, "apollo"), "second", append=True, on_lost=refuse, sleep=clock.sleep):
+            await clock.advance(60)
+            assert await broker.claimants(APOLLO) == ["first", "second"]
+        assert await broker.claimants(APOLLO) == ["first"]
+    assert await broker.claimants(APOLLO) == []
+
+
+async def test_a_run_that_plays_beside_another_holds_the_project_after_it(broker, clock):
+    lost = []
+    first = claim(Publisher(broker, "apollo"), "first", on_lost=refuse, sleep=clock.sleep)
+    await first.__aenter__()
+    async with claim(Publisher(broker, "apollo"), "second", append=True, on_lost=lost.append, sleep=clock.sleep):
+        await clock.advance(60)
+        await first.__aexit__(None, None, None)
+        await clock.advance(3)
+        assert await broker.claim(APOLLO, "third", 10) == "second"
+        await broker.release(APOLLO, "second")
+        assert await broker.claim(APOLLO, "third", 10) == "third"
+        await clock.advance(3)
+        assert [str(error) for error in lost] == ["third took over project 'apollo' from second"]

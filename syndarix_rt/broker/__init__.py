@@ -22,6 +22,7 @@ from syndarix_rt.broker.protocol import (
     Published,
     Retention,
     TailUpdate,
+    control_channel,
     project_channel,
     project_of,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "RedisBroker",
     "Retention",
     "TailUpdate",
+    "control_channel",
     "project_channel",
     "project_of",
 ]

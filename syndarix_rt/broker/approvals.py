@@ -33,7 +33,7 @@ import msgspec
 from msgspec import Meta
 
 from syndarix_rt.broker.protocol import project_of
-from syndarix_rt.delivery.approvals import Approval, Decision, Verdict
+from syndarix_rt.delivery.approvals import DECISION_SOURCE, Approval, Decision, Verdict
 from syndarix_rt.errors import ApprovalDecided
 from syndarix_rt.events import Event
 from syndarix_rt.events.payloads import ApprovalRequired, ApprovalResolved
@@ -59,9 +59,6 @@ KEEP_KNOWN = 3072
 
 SEARCH_ENTRIES = 10_000
 """How far back in the log the latest event of a simulation is looked for: a few milliseconds, once for a decision."""
-
-SOURCE = "/syndarix-rt/approvals"
-"""The ``source`` of a person's decision."""
 
 State = Literal["pending", "resolved", "decided"]
 
@@ -205,7 +202,7 @@ class Draft(NamedTuple):
             project=project_of(channel) or "",
             id=f"decision-{secrets.token_hex(8)}",
             time=at,
-            source=SOURCE,
+            source=DECISION_SOURCE,
             subject=approval_id,
             cause=asked.event,
             simulation=asked.simulation,

@@ -168,6 +168,7 @@ class MemoryBroker:
         self._clock = clock
         self._channels: dict[str, _Channel] = {}
         self._claims: dict[str, tuple[str, float]] = {}
+        self._claimants: dict[str, dict[str, float]] = {}
         self._projects: set[str] = set()
         self._closed = False
 
@@ -290,6 +291,7 @@ class MemoryBroker:
     async def claim(self, channel: str, holder: str, ttl_s: float) -> str:
         """See `Broker.claim`."""
         now_s = self._clock()
+        self._claimants.setdefault(channel, {})[holder] = now_s + ttl_s
         held_by, until_s = self._claims.get(channel, ("", 0.0))
         if held_by and held_by != holder and now_s < until_s:
             return held_by
@@ -298,8 +300,17 @@ class MemoryBroker:
 
     async def release(self, channel: str, holder: str) -> None:
         """See `Broker.release`."""
+        self._claimants.get(channel, {}).pop(holder, None)
         if self._claims.get(channel, ("", 0.0))[0] == holder:
             del self._claims[channel]
+
+    async def claimants(self, channel: str) -> list[str]:
+        """See `Broker.claimants`."""
+        now_s = self._clock()
+        claims = self._claimants.get(channel, {})
+        for lapsed in [holder for holder, until_s in claims.items() if until_s <= now_s]:
+            del claims[lapsed]
+        return sorted(claims)
 
     async def ping(self) -> None:
         """See `Broker.ping`."""

@@ -7,7 +7,10 @@ an epoch. `tests/broker_contract.py` is the same suite for every implementation.
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, suppress
 from datetime import datetime
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -15,8 +18,9 @@ import msgspec
 
 from syndarix_rt.delivery.approvals import Approval, Decision, Verdict
 from syndarix_rt.delivery.batch import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, Published
-from syndarix_rt.delivery.resume import Position
-from syndarix_rt.events import is_project_name
+from syndarix_rt.delivery.resume import Gap, Position, judge
+from syndarix_rt.errors import BrokerUnavailable
+from syndarix_rt.events import EventId, is_project_name
 
 __all__ = [
     "MAX_BATCH_BYTES",
@@ -28,10 +32,21 @@ __all__ = [
     "Retention",
     "TailUpdate",
     "check_batch",
+    "control_channel",
+    "follow",
+    "is_run_name",
     "project_channel",
     "project_of",
 ]
 
+
+PAGE_ENTRIES = 1_000
+"""Entries that are read at once to catch up: one batch."""
+
+AGAIN_S = 0.5
+"""How long to wait before asking a broker again that did not answer."""
+
+_RUN = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 MAX_AGE_S = 10 * 365 * 24 * 3600.0
 """Longest age of a log: 10 years, far from where Redis refuses an expiry."""
@@ -47,6 +62,18 @@ def project_channel(project: str) -> str:
 def project_of(channel: str) -> str | None:
     """The project of a project channel; None for any other channel."""
     return channel[9:-1] if channel.startswith("project:{") and channel.endswith("}") else None
+
+
+def is_run_name(name: str) -> bool:
+    """Whether ``name`` may name a run: 1 to 128 of letters, digits, ``_`` and ``-``."""
+    return _RUN.fullmatch(name) is not None
+
+
+def control_channel(run: str) -> str:
+    """The channel on which a run is steered, and answers: ``control:{demo_small-7-1f03ab}``."""
+    if not is_run_name(run):
+        raise ValueError(f"not a run's name: {run!r} (1 to 128 of letters, digits, '_' and '-')")
+    return f"control:{{{run}}}"
 
 
 def check_batch(entries: Sequence[bytes]) -> bytes:
@@ -240,7 +267,11 @@ class Broker(Protocol):
         ...
 
     async def release(self, channel: str, holder: str) -> None:
-        """End a claim; nothing if someone else holds it."""
+        """End a claim, also one that waits for another's to end."""
+        ...
+
+    async def claimants(self, channel: str) -> list[str]:
+        """Everybody whose claim has not lapsed, the holder and those beside it, sorted."""
         ...
 
     async def ping(self) -> None:
@@ -250,3 +281,38 @@ class Broker(Protocol):
     async def aclose(self) -> None:
         """Give back connections; tails end, and everything else raises `BrokerError` from then on."""
         ...
+
+
+async def follow(broker: Broker, channel: str, cursor: EventId) -> AsyncGenerator[Batch | Gap]:
+    """What stands after a cursor and what comes, each entry once and in order; `Gap` where some are lost for good.
+
+    While the broker is away it waits. ``aclose()`` it (`contextlib.aclosing`) to stop at once.
+    """
+    async with aclosing(broker.tail(channel)) as tail:
+        async for update in tail:
+            if isinstance(update, Batch):
+                if update.epoch != cursor.epoch:
+                    continue  # a page has told of a newer one, and the tail will
+                new = Batch(update.epoch, cursor.offset + 1, update.entries[cursor.offset + 1 - update.first :])
+                if new.entries:  # else a page had them already
+                    cursor = EventId(new.epoch, new.last)
+                    yield new
+            elif update is not None:
+                last = update.last
+                position = update
+                while True:
+                    after, gap = judge(cursor, position, live=True)
+                    cursor = EventId(position.epoch, after)
+                    if gap is not None:
+                        yield gap
+                    if cursor.offset >= last or position.epoch != update.epoch:  # the tail tells of a newer epoch
+                        break
+                    page = None
+                    with suppress(BrokerUnavailable):
+                        page = await broker.read(channel, cursor.offset, PAGE_ENTRIES)
+                        position = page.position
+                    if page and page.entries and position.epoch == cursor.epoch and page.first == cursor.offset + 1:
+                        cursor = EventId(cursor.epoch, page.last)
+                        yield Batch(cursor.epoch, page.first, page.entries)
+                    else:
+                        await asyncio.sleep(AGAIN_S)

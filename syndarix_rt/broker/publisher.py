@@ -98,7 +98,7 @@ class Publisher:
         return await self._broker.claim(self._channel, holder, ttl_s)
 
     async def release(self, holder: str) -> None:
-        """End a claim; nothing if someone else holds it."""
+        """End a claim, also one that waits for another's to end."""
         await self._broker.release(self._channel, holder)
 
     async def reset(self) -> Position:

@@ -2,8 +2,8 @@
 
 Keys of a channel, all under its hash tag: ``srt:log:<channel>`` (the log, a stream), ``srt:meta:<channel>`` (epoch and
 last offset), ``srt:seq:<channel>`` (what producers sent last), ``srt:approvals:<channel>`` (which wait, how others were
-decided), ``srt:claim:<channel>`` (who plays into it). The Pub/Sub channel is named like the channel. The project names
-are in ``srt:projects``.
+decided), ``srt:claim:<channel>`` (which run holds it), ``srt:claims:<channel>`` (which play into it). The Pub/Sub
+channel is named like the channel. The project names are in ``srt:projects``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from syndarix_rt.broker.protocol import (
 )
 from syndarix_rt.broker.reader import Announcement, Reader, Top
 from syndarix_rt.broker.retry import pauses
-from syndarix_rt.broker.scripts import CLAIM, DECIDE, PUBLISH, READ, RELEASE, RESET
+from syndarix_rt.broker.scripts import CLAIM, CLAIMANTS, DECIDE, PUBLISH, READ, RELEASE, RESET
 from syndarix_rt.broker.subscriptions import Subscriptions
 from syndarix_rt.delivery.approvals import Approval, Decision, Verdict
 from syndarix_rt.delivery.resume import Position
@@ -184,12 +184,17 @@ class RedisBroker:
 
     async def claim(self, channel: str, holder: str, ttl_s: float) -> str:
         """See `Broker.claim`."""
-        held = await self._endpoint.run(CLAIM, [self._key("claim", channel)], [holder, _ms(ttl_s)])
+        held = await self._endpoint.run(CLAIM, self._claims(channel), [holder, _ms(ttl_s)])
         return str(held.decode())
 
     async def release(self, channel: str, holder: str) -> None:
         """See `Broker.release`."""
-        await self._endpoint.run(RELEASE, [self._key("claim", channel)], [holder])
+        await self._endpoint.run(RELEASE, self._claims(channel), [holder])
+
+    async def claimants(self, channel: str) -> list[str]:
+        """See `Broker.claimants`."""
+        found = await self._endpoint.run(CLAIMANTS, [self._key("claims", channel)], [])
+        return sorted(name.decode() for name in found)
 
     async def ping(self) -> None:
         """See `Broker.ping`."""
@@ -202,6 +207,9 @@ class RedisBroker:
 
     def _key(self, kind: str, channel: str = "") -> str:
         return f"{self._namespace}srt:{kind}:{channel}" if channel else f"{self._namespace}srt:{kind}"
+
+    def _claims(self, channel: str) -> list[str]:
+        return [self._key("claim", channel), self._key("claims", channel)]
 
     async def _append(self, script: Any, channel: str, *args: str | bytes | int) -> Any:
         """Run a script that goes on with ``append.lua``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import sha1
 from importlib.resources import files
 
-__all__ = ["CLAIM", "DECIDE", "PUBLISH", "READ", "RELEASE", "RESET", "Script"]
+__all__ = ["CLAIM", "CLAIMANTS", "DECIDE", "PUBLISH", "READ", "RELEASE", "RESET", "Script"]
 
 _LUA = files("syndarix_rt.broker") / "lua"
 _LOG = (_LUA / "log.lua").read_text("utf-8")
@@ -40,4 +40,5 @@ DECIDE = Script.of_a_log("append", "decide")
 READ = Script.of_a_log("read")
 RESET = Script.of_a_log("reset")
 CLAIM = Script.alone("claim")
+CLAIMANTS = Script.alone("claimants")
 RELEASE = Script.alone("release")

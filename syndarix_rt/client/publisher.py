@@ -147,7 +147,7 @@ class HttpPublisher:
         return answer.holder
 
     async def release(self, holder: str) -> None:
-        """End a claim; nothing if someone else holds it."""
+        """End a claim, also one that waits for another's to end."""
         claimed = quote(holder, safe="")
         if claimed == self._run:
             self._run = ""

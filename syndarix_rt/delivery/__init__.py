@@ -7,6 +7,8 @@
 * :mod:`~syndarix_rt.delivery.backoff`: delays between reconnects
 * :mod:`~syndarix_rt.delivery.batch`: what is published at once; `Published`
 * :mod:`~syndarix_rt.delivery.approvals`: `Approval`, `Decision`
+* :mod:`~syndarix_rt.delivery.jsonrpc`: JSON-RPC 2.0
+* :mod:`~syndarix_rt.delivery.steering`: what goes over a run's control channel; `RunState`
 * :mod:`~syndarix_rt.delivery.ledger`: what one subscriber received, as evidence
 """
 
@@ -17,6 +19,7 @@ from syndarix_rt.delivery.filters import TypeFilter
 from syndarix_rt.delivery.ledger import Ledger
 from syndarix_rt.delivery.log import Cursor, Log, Piece, Span
 from syndarix_rt.delivery.resume import Gap, Position, Resumption, judge
+from syndarix_rt.delivery.steering import RunState
 
 __all__ = [
     "MAX_BATCH_BYTES",
@@ -31,6 +34,7 @@ __all__ = [
     "Position",
     "Published",
     "Resumption",
+    "RunState",
     "Span",
     "TypeFilter",
     "backoff",

@@ -7,7 +7,10 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["Approval", "Decision", "Verdict"]
+__all__ = ["DECISION_SOURCE", "Approval", "Decision", "Verdict"]
+
+DECISION_SOURCE = "/syndarix-rt/approvals"
+"""The ``source`` of a person's decision; a simulation's own have the simulation's."""
 
 Verdict = Literal["approved", "rejected"]
 

@@ -34,7 +34,7 @@ class Claimable(Protocol):
         ...
 
     async def release(self, holder: str) -> None:
-        """End a claim; nothing if someone else holds it."""
+        """End a claim, also one that waits for another's to end."""
         ...
 
     async def reset(self) -> object:
@@ -87,28 +87,28 @@ async def claim(
         holder = await publisher.claim(run, ttl_s)
         await sleep(refresh_s + _STOPPING_S)  # else its last batches would land in the new epoch
     if holder != run and not append:
+        await publisher.release(run)
         raise ProjectBusy(
             f"{holder} plays into project {project!r}; stop it, wait {ttl_s:g} s if it was killed, "
             "or play with replace=True (--replace: a new epoch) or append=True (--append: beside it)"
         )
     if replace:
         await publisher.reset()
-    if holder != run:
-        yield
-        return
 
-    async def keep() -> None:
+    async def keep(*, held: bool) -> None:
         while True:
             await sleep(refresh_s)
             try:
                 holder = await publisher.claim(run, ttl_s)
             except SyndarixError:  # the next refresh tells whether somebody took it meanwhile
                 continue
-            if holder != run:
+            if holder == run:
+                held = True
+            elif held:
                 on_lost(ProjectBusy(f"{holder} took over project {project!r} from {run}"))
                 return
 
-    keeper = asyncio.create_task(keep())
+    keeper = asyncio.create_task(keep(held=holder == run))
     try:
         yield
     finally:

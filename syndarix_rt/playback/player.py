@@ -7,10 +7,12 @@ state         on           becomes
 ============  ===========  ============================================================
 ``playing``   ``pause``    ``paused``
 ``playing``   ``step``     ``stepping``
+``playing``   ``break``    ``paused`` (the event of a breakpoint is published, and none after it)
 ``paused``    ``resume``   ``playing``
 ``paused``    ``step``     ``stepping``
 ``stepping``  ``stepped``  ``paused`` (exactly the events asked for are published)
 ``stepping``  ``pause``    ``paused``
+``stepping``  ``break``    ``paused``
 ``stepping``  ``resume``   ``playing``
 any of these  ``end``      ``ended`` (no more events, or stopped)
 any of these  ``cancel``   ``cancelled`` (the task that runs it was)
@@ -38,26 +40,28 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from syndarix_rt.broker.protocol import MAX_BATCH_EVENTS, Published
 from syndarix_rt.errors import ApprovalDecided
 from syndarix_rt.events import Event, EventId
 
-__all__ = ["Player", "State"]
+__all__ = ["Player", "State", "Watcher"]
 
 State = Literal["playing", "paused", "stepping", "ended", "cancelled", "failed"]
-_Cause = Literal["pause", "resume", "step", "stepped", "end", "cancel", "fail"]
+_Cause = Literal["pause", "resume", "step", "stepped", "break", "end", "cancel", "fail"]
 
 _RUNNING: tuple[State, ...] = ("playing", "paused", "stepping")
 
 _TRANSITIONS: dict[tuple[State, _Cause], State] = {
     ("playing", "pause"): "paused",
     ("playing", "step"): "stepping",
+    ("playing", "break"): "paused",
     ("paused", "resume"): "playing",
     ("paused", "step"): "stepping",
     ("stepping", "stepped"): "paused",
     ("stepping", "pause"): "paused",
+    ("stepping", "break"): "paused",
     ("stepping", "resume"): "playing",
     **{(state, "end"): "ended" for state in _RUNNING},
     **{(state, "cancel"): "cancelled" for state in _RUNNING},
@@ -72,6 +76,22 @@ _EARLY_S = 0.001
 
 _LAST_BATCH_S = 5.0
 """A cancelled player waits so long for the reply to the batch in flight, to know whether it counts."""
+
+
+class Watcher(Protocol):
+    """Who looks on while a player plays."""
+
+    def breaks(self, event: Event) -> bool:
+        """Whether to pause once this event is published; asked before."""
+        ...
+
+    def published(self, events: Sequence[Event]) -> None:
+        """These are published."""
+        ...
+
+    def changed(self) -> None:
+        """The state or the speed is another, or a paused player has got the reply to its last batch."""
+        ...
 
 
 class Player:
@@ -89,6 +109,9 @@ class Player:
         speed: simulated seconds per wall second; ``math.inf`` plays as fast as the publisher takes it.
         monotonic: the wall clock, seconds.
         sleep: waits that many seconds of that clock.
+
+    Attributes:
+        watcher: looks on; None: nobody does.
     """
 
     def __init__(
@@ -106,6 +129,7 @@ class Player:
         self._monotonic = monotonic
         self._sleep = sleep
 
+        self.watcher: Watcher | None = None
         self._state: State = "playing"
         self._changed = asyncio.Event()
         self._started = False
@@ -113,6 +137,9 @@ class Player:
         self._exhausted = False
         self._error: Exception | None = None  # raised by the source, or given to stop()
         self._steps = 0  # events still to be published while stepping
+        self._breaks = False  # at the end of the batch in flight
+        self._in_flight = False
+        self._settled = asyncio.Event()  # set for a moment, for those who wait
 
         self._anchor_wall = 0.0
         self._anchor_time: float | None = None  # simulated seconds since 1970; None before the first event
@@ -128,6 +155,11 @@ class Player:
     def state(self) -> State:
         """Where it stands in the table above."""
         return self._state
+
+    @property
+    def stands(self) -> bool:
+        """Whether it is paused and nothing is in flight."""
+        return self._state == "paused" and not self._in_flight
 
     @property
     def speed(self) -> float:
@@ -194,6 +226,7 @@ class Player:
         self._bend()
         self._speed = checked
         self._changed.set()
+        self._tell()
 
     def stop(self, error: Exception | None = None) -> None:
         """End after the batch in flight; with an ``error``, ``run()`` raises it."""
@@ -202,6 +235,11 @@ class Player:
             self._exhausted = True
             self._buffer.clear()
             self._changed.set()
+
+    async def settled(self) -> None:
+        """Return once the last command has had its effect: steps are taken, a paused player has nothing in flight."""
+        while self._state == "stepping" or (self._state == "paused" and self._in_flight):
+            await self._settled.wait()
 
     async def run(self) -> None:
         """Play until the events end, or ``stop()``.
@@ -281,6 +319,9 @@ class Player:
                 self._lag_s = max(0.0, late_s)
             event, self._newest_s = buffer.popleft()
             batch.append(event)
+            if self.watcher is not None and self.watcher.breaks(event):
+                self._breaks = True
+                break
         if batch and not self._paces():
             self._anchor_time = self._newest_s
         return batch
@@ -291,6 +332,7 @@ class Player:
         if stepping:
             self._steps -= len(batch)
         sending = asyncio.ensure_future(self._publish_in_time(batch))
+        self._in_flight = True
         try:
             await self._fill()
             await asyncio.wait({sending})  # unlike awaiting it, being cancelled here leaves the batch alone
@@ -298,12 +340,19 @@ class Player:
             await asyncio.wait({sending}, timeout=_LAST_BATCH_S)
             raise
         finally:
+            self._in_flight = False
             sending.cancel()  # of no effect when it is done
             if sending.done() and not sending.cancelled():
                 sending.exception()  # seen, also when what is raised here is that we are cancelled
         sending.result()  # raises what the publisher raised
-        if stepping and not self._steps:
+        if self._breaks:
+            self._breaks = False
+            self._bend()
+            self._move("break")
+        elif stepping and not self._steps:
             self._move("stepped")
+        if self._state == "paused":
+            self._tell()
 
     async def _publish_in_time(self, batch: Sequence[Event]) -> None:
         """Publish what of a batch does not come after a person's decision, and count it."""
@@ -315,10 +364,12 @@ class Player:
                     raise  # nothing would change
                 self._published += error.stored
                 self._left_out += len(error.late)
+                self._tell_published(batch[: error.stored])
                 batch = [event for n, event in enumerate(batch) if n >= error.stored and n not in error.late]
             else:
                 self._published += len(batch)
                 self._position = EventId(reply.epoch, reply.last)
+                self._tell_published(batch)
                 return
 
     async def _wait(self) -> None:
@@ -366,8 +417,21 @@ class Player:
 
     def _move(self, cause: _Cause) -> None:
         """Change the state by the table, and let ``run()`` look again."""
-        self._state = _TRANSITIONS.get((self._state, cause), self._state)
+        before, self._state = self._state, _TRANSITIONS.get((self._state, cause), self._state)
         self._changed.set()
+        if self._state != before:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Wake those who wait for an effect, and tell who looks on."""
+        self._settled.set()
+        self._settled.clear()
+        if self.watcher is not None:
+            self.watcher.changed()
+
+    def _tell_published(self, events: Sequence[Event]) -> None:
+        if self.watcher is not None and events:
+            self.watcher.published(events)
 
 
 class _Waiting(NamedTuple):
