@@ -40,11 +40,6 @@ def preset(name, changes=None):
     return Scenario.preset(name).replace(changes or {})
 
 
-def steady_sprint_like(name):
-    """The scenario steady_sprint with the luck of another one, which comes from the project's name."""
-    return preset("steady_sprint", {"projects.steady_sprint.random_key": name})
-
-
 def simulate(scenario, hours, seed=7):
     return list(Simulation(scenario.replace(horizon_h=hours), seed))
 
@@ -453,7 +448,7 @@ def test_provider_brownout_makes_runs_long_and_is_the_only_reason_of_errors():
 
 
 def test_error_cascade_retries_much_and_makes_merges_dear():
-    scenarios = preset("error_cascade"), steady_sprint_like("error_cascade")
+    scenarios = preset("error_cascade"), preset("steady_sprint")
     cascade, steady = ([metrics(scenario, 80, seed) for seed in (7, 8)] for scenario in scenarios)
 
     def share(seen, part, whole):
@@ -469,7 +464,7 @@ def test_error_cascade_retries_much_and_makes_merges_dear():
 
 def test_long_context_compacts_and_costs_twice_as_much():
     compacted, cost_usd, issues = {}, {}, {}
-    for scenario in (preset("long_context"), steady_sprint_like("long_context")):
+    for scenario in (preset("long_context"), preset("steady_sprint")):
         name = scenario.name
         events = simulate(scenario, 60)
         developers = [event.data for event in events if event.data.get("role") == "developer"]

@@ -30,6 +30,21 @@ def test_presets_are_listed_with_what_to_look_for():
     assert all(20 < len(line) < 130 and "\n" not in line for line in listed.values())
 
 
+def test_a_scenario_that_extends_another_has_its_luck(tmp_path):
+    (tmp_path / "mine.toml").write_text('extends = "bursty_arrivals"\nissues.rate_per_h = 1', encoding="utf-8")
+    for scenario in (Scenario.preset("bursty_arrivals"), Scenario.load(tmp_path / "mine.toml")):
+        assert (
+            scenario.projects[0].random_key
+            == "steady_sprint"
+            == Scenario.preset("steady_sprint").projects[0].random_key
+        )
+        assert Scenario.from_toml(scenario.to_toml(), name=scenario.name) == scenario
+    with pytest.raises(ScenarioError, match=r"^random_key: belongs into each of the \[\[projects\]\]$"):
+        Scenario.from_toml('random_key = "x"\n[[projects]]\nname = "apollo"')
+    several = Scenario.from_toml('extends = "bursty_arrivals"\n[[projects]]\nname = "apollo"')
+    assert several.projects[0].random_key == "apollo"
+
+
 @pytest.mark.parametrize("name", presets())
 def test_a_preset_plays_into_any_project(name):
     scenario = Scenario.preset(name)

@@ -14,7 +14,8 @@ keys beside ``[[projects]]`` hold for every project, and a project's own table o
 
 A file without ``[[projects]]`` has one project, named like the scenario, which is named like the file unless it has a
 ``name``. Units stand in the names of the keys. Two keys say what holds where the file says nothing: ``profile``, a
-profile of this package or a file of constants, and ``extends``, a preset or another file.
+profile of this package or a file of constants, and ``extends``, a preset or another file. A file has the luck of the
+one that it extends (its ``random_key``), so that the two can be compared issue by issue.
 """
 
 from __future__ import annotations
@@ -226,7 +227,11 @@ class _File(NamedTuple):
             raise ScenarioError(f"goes round in a circle: {' -> '.join((*line, above))}", "extends")
         inherited = parent.complete(line)
         parent.scenario()  # so that an error in it names its file
-        inherited.pop("name", None)
+        inherited_name = inherited.pop("name", parent.name)
+        if "projects" in document:
+            inherited.pop("random_key", None)
+        elif "projects" not in inherited:
+            inherited.setdefault("random_key", _project_name(inherited_name))
         if "projects" in inherited and "projects" not in document:
             settings = {key: value for key, value in document.items() if key in _DEFAULTS}
             inherited["projects"] = [merge(project, settings) for project in inherited["projects"]]
@@ -258,7 +263,12 @@ def _scenario(document: Table, name: str) -> Scenario:
     # What holds for every project is checked by itself first, so that an error names the key as it was written.
     settings = merge(defaults, {key: value for key, value in document.items() if key in _DEFAULTS})
     build({"name": "all"} | settings, Project)
-    projects = own.pop("projects", [{"name": _project_name(str(own["name"]))}])
+    only = {"name": _project_name(str(own["name"]))}
+    if "random_key" in document:
+        if "projects" in own:
+            raise ScenarioError("belongs into each of the [[projects]]", "random_key")
+        only["random_key"] = document["random_key"]
+    projects = own.pop("projects", [only])
     if not isinstance(projects, list) or not all(isinstance(project, dict) for project in projects):
         raise ScenarioError("must be tables, as in [[projects]]", "projects")
     own["projects"] = tuple(
@@ -289,4 +299,4 @@ _PRESETS = resources.files("syndarix_rt.simulation") / "presets"
 _DEFAULTS = {
     key: value for key, value in msgspec.to_builtins(Project(name="any")).items() if key not in ("name", "random_key")
 }
-_FILE_KEYS = [*Scenario.__struct_fields__, "extends", *_DEFAULTS]
+_FILE_KEYS = [*Scenario.__struct_fields__, "extends", "random_key", *_DEFAULTS]
