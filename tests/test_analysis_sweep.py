@@ -252,6 +252,8 @@ def test_a_cell_shows_the_frame():
         ({"over": {"agents.developers": []}}, "agents.developers: has no values"),
         ({"over": {"agents.developers": [2, 3, 2]}}, "agents.developers: 2 comes twice"),
         ({"replications": 0}, "replications: must be a whole number from 1, not 0"),
+        ({"replications": 2.5}, "replications: must be a whole number from 1, not 2.5"),
+        ({"replications": "3"}, "replications: must be a whole number from 1, not '3'"),
         ({"jobs": 0}, "jobs: must be a whole number from 1, not 0"),
         ({"seed": -1}, "seed: must be a whole number from 0, not -1"),
         ({"events": 0}, "events: must be a whole number from 1, not 0"),

@@ -333,6 +333,19 @@ def test_an_injected_event_is_in_the_stream_and_a_bad_one_changes_nothing():
     assert (note.data, note.simulation) == ({"text": "here"}, simulation.id)
 
 
+def test_a_refused_command_at_a_later_time_spoils_nothing_that_comes_after_it():
+    simulation = Simulation(DEMO, 7)
+    events = list(islice(simulation, 50))
+    soon = timedelta(milliseconds=1)  # before the next event
+    for wrong in (Decide(approval_id="none", decision="approved", by="ada"), Emit(type="Wrong", data={})):
+        with pytest.raises((CommandError, EventError)):
+            simulation.send(wrong, events[-1].time + soon)
+        simulation.send(Emit(type="note_made", data={}), events[-1].time)
+        events += islice(simulation, 50)
+    assert validate(events).ok
+    assert raw(islice(Simulation(DEMO, 7, commands=simulation.commands), len(events))) == raw(events)
+
+
 def test_with_several_projects_a_command_says_to_which():
     scenario = Scenario(name="two", projects=DEMO.for_project("apollo").projects + DEMO.for_project("hermes").projects)
     simulation = Simulation(scenario, 7)

@@ -105,7 +105,7 @@ class Simulation(Iterator[Event]):
                 that, and what is later than the next event as the time of the next event.
 
         Raises:
-            CommandError: if the command makes no sense now; the simulation is as it was.
+            CommandError: if the command makes no sense; nothing has happened then, but it may be later.
             EventError: if an event to be emitted breaks the rules.
         """
         at_us = self._now_us if time is None else (time - self.start) // timedelta(microseconds=1)
@@ -126,8 +126,8 @@ class Simulation(Iterator[Event]):
         _, index, world = self._worlds[place]
         if world.env.now < at_us:
             world.env.run(until=at_us)  # Nothing happens until then, so that only moves its time.
+        self._now_us = at_us  # also if the world refuses: its time has passed
         world.obey(command)
-        self._now_us = at_us
         self._sent.append(Sent(after=self._taken, at_us=at_us, command=command))
         self._worlds[place] = (world.env.peek(), index, world)
         heapq.heapify(self._worlds)

@@ -191,7 +191,7 @@ def _label(key: str, value: Any) -> Any:
 def _seeds(seed: int, replications: int) -> list[int]:
     if not isinstance(seed, int) or seed < 0:
         raise ScenarioError(f"must be a whole number from 0, not {seed!r}", "seed")
-    if replications < 1:
+    if not isinstance(replications, int) or replications < 1:
         raise SyndarixError(f"replications: must be a whole number from 1, not {replications!r}")
     spawned = np.random.SeedSequence(seed).spawn(replications)
     # 53 bits: whole in a float, so no table, spreadsheet or JSON reader changes them.
