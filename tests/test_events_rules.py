@@ -21,7 +21,7 @@ catalogue_types = st.sampled_from(list(CATALOGUE))
 ODD = [
     *("", "a", "a" * 64, "a" * 65, "a" * 128, "a" * 129, "/" * 512, "/" * 513, "1.0", "application/json"),
     *("a\n", "\na", "a b", "a.b", "a/b", "é", "\u212a", "a\x00", "run-1", "agent_started", "lunch_served"),
-    *(0, 1, -1, True, False, 1.0, float(10**15), 10**400, -0.5, None, [], {}, ["a"], {"a": "b"}),
+    *(0, 1, -1, True, False, 1.0, float(10**15), 10**400, -0.5, None, [], {}, ["a"], {"a": "b"}, {"Foo": "x"}),
 ]
 texts_of_time = st.sampled_from(
     [
