@@ -97,7 +97,7 @@ def aggregate(frame):
 
 
 def shown(dashboard):
-    table = dashboard.snapshot()["event_rate"].stack()
+    table = dashboard.frame("events").stack()
     return Counter({(name, second): count for (second, name), count in table.items() if count > 0})
 
 
@@ -269,7 +269,7 @@ async def test_after_closing_everything_received_is_still_there(redis_url):
     assert len(bench.frame()) == bench.ledger().events > 3
     assert run.done
     assert isinstance(dashboard, Dashboard)
-    assert not dashboard.snapshot()["event_rate"].empty
+    assert not dashboard.frame("events").empty
     with pytest.raises(RuntimeError, match="closed"):
         await bench.publish("my_note", {})
     assert not our_children()

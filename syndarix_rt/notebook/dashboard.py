@@ -3,54 +3,84 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import html
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets
+from IPython.display import DisplayHandle, display
 
-from syndarix_rt.client import StreamState
+from syndarix_rt.client import Api
+from syndarix_rt.errors import SyndarixError
+from syndarix_rt.notebook.approvals import ApprovalsWidget
 from syndarix_rt.notebook.background import Background
 from syndarix_rt.notebook.chart_widget import ChartWidget
+from syndarix_rt.notebook.connection import ConnectionWidget, connection
 from syndarix_rt.notebook.feed import Feed
-from syndarix_rt.notebook.metrics import EVENT_SERIES
+from syndarix_rt.notebook.log_widget import LogWidget
+from syndarix_rt.notebook.panel_widget import PanelWidget
+from syndarix_rt.notebook.panels.catalogue import CHARTS, Axis, make_chart
+from syndarix_rt.notebook.panels.inbox import ApprovalInbox
+from syndarix_rt.notebook.panels.log import EventLog
+from syndarix_rt.notebook.panels.timeline import Panel, Timeline
+from syndarix_rt.notebook.still import draw_chart, draw_page
+from syndarix_rt.notebook.words import plural
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Dashboard"]
+__all__ = ["PANELS", "Dashboard"]
+
+PANELS = (*CHARTS, "approvals", "connection", "log")
+"""Names of all panels, in the order in which they are shown."""
 
 MAX_FPS = 10.0
 """Faster than this nobody reads a chart, and a slow browser would fall behind."""
 
-MAX_WINDOW_S = 600.0
-"""What an `EventRate` keeps."""
+WINDOW_S = {False: 60.0, True: 7200.0}
+"""Without and with simulated time: a bar a second is then wide enough to be read; at 60 simulated seconds a second, two
+minutes of watching."""
+
+MAX_WINDOW_S = 30 * 86_400.0
+"""A bin of an hour would not be seen on a longer axis."""
 
 STATUS_S = 0.5
 """Time between two changes of the connection line: as fast as numbers can be read."""
 
-_STATES = {
-    StreamState.OPEN: ("live", "#009E73"),
-    StreamState.CONNECTING: ("connecting", "#E69F00"),
-    StreamState.WAITING: ("reconnecting", "#E69F00"),
-    StreamState.CLOSED: ("disconnected", "#D55E00"),
-}
+CATCH_UP_S = 2.0
+"""A cell waits so long for what was received before; what is left comes while it is watched."""
+
+ASK_S = 2.0
+"""Time between two questions to the server what waits for a decision, if the first gets no answer."""
+
+_COLORS = {"good": "#009E73", "warn": "#E69F00", "bad": "#D55E00", "muted": "#7F8792"}
+
+_WIDE = ("log",)
+"""Panels as wide as the dashboard."""
 
 
 class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
-    """A live view of a project: the connection, and the event rate by type.
+    """A live view of a project: a line about the connection, and panels, each of which can be displayed by itself.
 
-    ``Workbench.dashboard`` makes one. It needs no browser: without one, `snapshot` tells what would be seen.
+    ::
+
+        dashboard = bench.dashboard("apollo")
+        dashboard["agents"]
+
+    ``Workbench.dashboard`` makes one. It needs no browser: `frame` and `snapshot` tell what would be seen.
 
     Args:
         feed: where its data come from.
         background: the thread that the feed lives on.
+        panels: names of `PANELS`, in the order in which they are shown; None: all.
+        simulated: show events at their simulated time, rather than at that of their publication.
         simulation: show only this simulation's events.
         fps: redraws a second, at most 10.
-        window_s: how much time a chart shows.
+        window_s: how much time a chart shows, on its axis; None: 60 s of publication, or two simulated hours.
         note: a word about what plays, for the connection line.
     """
 
@@ -61,59 +91,96 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
         feed: Feed,
         background: Background,
         *,
+        panels: Sequence[str] | None = None,
+        simulated: bool = False,
         simulation: str | None = None,
         fps: float = 4.0,  # a redraw costs the browser some milliseconds, and four a second look live
-        window_s: float = 60.0,  # a bar a second is then wide enough to be read
+        window_s: float | None = None,
         note: Callable[[], str] = str,
     ) -> None:
-        if not 0 < fps <= MAX_FPS:
-            raise ValueError(f"fps must be above 0 and at most {MAX_FPS:g}, not {fps!r}")
-        if not 0 < window_s <= MAX_WINDOW_S:
-            raise ValueError(f"window_s must be above 0 and at most {MAX_WINDOW_S:g}, not {window_s!r}")
+        window_s = WINDOW_S[simulated] if window_s is None else window_s
+        names = _checked(PANELS if panels is None else panels, fps, window_s)
         self.project = feed.project
         self._feed = feed
         self._background = background
         self._period_s = 1 / fps
         self._note = note
-        self._rate = background.run(_on_thread(lambda: feed.rate(simulation)))
+        self._simulation = simulation
+        self._axis = Axis(simulated, window_s)
+        self._charts = {name: make_chart(name, self._axis) for name in names if name in CHARTS}
+        self._inbox = ApprovalInbox()
+        self._asked_s = 0.0
+        self._tasks: set[asyncio.Task[None]] = set()
+        log = EventLog()
+        models: list[Panel] = [chart.model for chart in self._charts.values()]
+        models += [model for name, model in (("approvals", self._inbox), ("log", log)) if name in names]
+        self._timeline = Timeline(models, simulated=simulated, simulation=simulation)
+        self._panels = {name: self._make(name, log) for name in names}
         self._status = ipywidgets.HTML()
         self._status_due_s = 0.0
-        self._chart = ChartWidget(
-            self._rate,
-            {
-                "kind": "bars",
-                "title": f"Events by type: {feed.project}",
-                "unit": "events/s",
-                "series": EVENT_SERIES,
-                "windowS": window_s,
-                "empty": "No event yet",
-            },
-        )
-        super().__init__([self._status, self._chart])
+        self._handle: DisplayHandle | None = None
+        for name, panel in self._panels.items():
+            panel.layout.grid_column = "1 / -1" if name in _WIDE or len(names) == 1 else "auto"
+            panel.layout.min_width = "0"
+        grid = ipywidgets.GridBox(list(self._panels.values()))
+        grid.layout.grid_template_columns = "repeat(auto-fit, minmax(min(100%, 440px), 1fr))"
+        grid.layout.grid_gap = "10px"
+        grid.add_class("srt-grid")
+        super().__init__([self._status, grid])
+        self.add_class("srt-dashboard")
         self._show_status(time.time())
+        self._attaching = background.submit(feed.attach(self._timeline))
+        with contextlib.suppress(TimeoutError):
+            self._attaching.result(CATCH_UP_S)
         self._pumping = background.submit(self._pump())
 
-    def snapshot(self) -> dict[str, pd.DataFrame]:
-        """What each chart shows, as frames: rows by time (UTC), a column for each series that has a value."""
+    def __getitem__(self, name: str) -> ipywidgets.DOMWidget:
+        """One panel, which can be displayed by itself."""
+        if name not in self._panels:
+            raise KeyError(f"there is no panel {name!r}; there are {', '.join(self._panels)}")
+        return self._panels[name]
+
+    def frame(self, name: str) -> pd.DataFrame:
+        """What a chart shows: rows by time (UTC), with a column for each series that has a value.
+
+        Of ``agents``: one row for each time from which on an agent is in a state; the last known ones are still so.
+        """
         import pandas as pd  # noqa: PLC0415 - see Store.frame
 
-        table = self._background.run(_on_thread(self._rate.rows)) if self._pumping else self._rate.rows()
+        if name not in self._charts:
+            raise KeyError(f"there is no chart {name!r}; there are {', '.join(self._charts)}")
+        chart = self._charts[name]
+        table, lanes = self._on_its_thread(lambda: (chart.model.rows(), list(getattr(chart.model, "lanes", ()))))
         index = pd.to_datetime(table[:, 0], unit="s", utc=True).as_unit("us").rename("time")
-        frame = pd.DataFrame(table[:, 1:], index=index, columns=self._rate.names)
-        return {"event_rate": frame.loc[:, (frame > 0).any()]}
+        series = [line["name"] for line in chart.options["series"]]
+        if chart.options["kind"] == "lanes":
+            states = [series[int(state)] if state >= 0 else None for state in table[:, 2]]
+            return pd.DataFrame({"agent": [lanes[int(lane)] for lane in table[:, 1]], "state": states}, index=index)
+        frame = pd.DataFrame(table[:, 1:], index=index, columns=series)
+        return frame.loc[:, (frame.abs() > 0).any()]
+
+    def snapshot(self) -> Still:
+        """A still picture of the charts, which is shown without a browser, too."""
+        still: Still = self._on_its_thread(self._still)
+        return still
 
     def stop(self) -> None:
-        """End the live view; what it shows stays, greyed out."""
+        """End the live view; a still picture takes its place."""
         if self._pumping is not None:
+            self._attaching.cancel()
             self._pumping.cancel()
             self._pumping = None
             text = f"Ended {datetime.now().astimezone():%H:%M:%S}"
-            self._background.run(_on_thread(lambda: self._end(text)))
+            still = self._on_its_thread(lambda: self._end(text), always=True)
+            if self._handle is not None:
+                # Without the type of a widget, which would be shown instead, and is gone with the kernel.
+                self._handle.update(still.bundle(), raw=True)  # type: ignore[no-untyped-call] # as all of IPython
 
     def close(self) -> None:
         """End it, and remove it from wherever it is shown."""
         self.stop()
-        for widget in self.children:
+        grid = self.children[1] if self.children else None
+        for widget in (*self.children, *(grid.children if grid else ())):
             for part in (widget.layout, getattr(widget, "style", None)):
                 if part is not None:
                     part.close()
@@ -121,49 +188,154 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
         self.layout.close()
         super().close()
 
+    # ---- on the background's thread -------------------------------------------------------------------------------
+
     async def _pump(self) -> None:
         while True:
             now_s = time.time()
             self._feed.advance(now_s)
-            self._chart.push(now_s)
+            self._push(now_s)
             if now_s >= self._status_due_s:
                 self._show_status(now_s)
+            if "approvals" in self._panels and self._inbox.uncertain and now_s >= self._asked_s + ASK_S:
+                self._asked_s = now_s
+                self._start(self._ask_what_waits())
             await asyncio.sleep(self._period_s)
 
-    def _end(self, text: str) -> None:
+    def _push(self, now_s: float) -> None:
+        axis_s = self._timeline.now_s(now_s)
+        for panel in self._panels.values():
+            panel.push(axis_s if isinstance(panel, ChartWidget) else now_s)
+
+    def _end(self, text: str) -> Still:
+        self._feed.detach(self._timeline)
+        for task in self._tasks:
+            task.cancel()
         now_s = time.time()
-        self._chart.end(now_s, text)
+        for panel in self._panels.values():
+            panel.end(self._timeline.now_s(now_s) if isinstance(panel, ChartWidget) else now_s, text)
         self._show_status(now_s, text)
+        return self._still(text)
+
+    def _still(self, ended: str = "") -> Still:
+        now_s = time.time()
+        axis_s = self._timeline.now_s(now_s)
+        pictures = {name: draw_chart(chart, axis_s) for name, chart in self._charts.items()}
+        when = ended or f"As of {datetime.fromtimestamp(now_s).astimezone():%H:%M:%S}"
+        return Still(pictures, self.project, f"{when} · {' · '.join(self._facts())}")
+
+    async def _ask_what_waits(self) -> None:
+        inbox = self._inbox
+        inbox.ask()
+        try:
+            async with Api(self._feed.url) as api:
+                approvals = await api.approvals(self.project)
+        except SyndarixError:
+            inbox.uncertain = True  # asked again
+        else:
+            inbox.correct(approvals, self._simulation)
+
+    async def _decide(self, approval_id: str, decision: Any) -> None:
+        try:
+            async with Api(self._feed.url) as api:
+                await api.decide(self.project, approval_id, decision, by="notebook")
+        except SyndarixError as error:
+            self._inbox.decide(approval_id, "", str(error))
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # ---- parts ----------------------------------------------------------------------------------------------------
+
+    def _make(self, name: str, log: EventLog) -> ChartWidget | PanelWidget:
+        if name in self._charts:
+            chart = self._charts[name]
+            return ChartWidget(chart.model, chart.options)
+        if name == "approvals":
+            return ApprovalsWidget(self._inbox, self._on_decision, lambda: self._timeline.event_time)
+        if name == "log":
+            return LogWidget(log, simulated=self._axis.simulated)
+        return ConnectionWidget(self._feed)
+
+    def _on_decision(self, approval_id: str, decision: str) -> None:
+        """A button was pressed; on whatever thread the kernel likes."""
+
+        async def decide() -> None:
+            self._inbox.decide(approval_id, decision)
+            self._start(self._decide(approval_id, decision))
+
+        self._background.submit(decide())
+
+    def _on_its_thread(self, work: Callable[[], Any], *, always: bool = False) -> Any:
+        """Run what must not run beside the feed."""
+        return self._background.run(_call(work)) if always or self._pumping else work()
 
     def _show_status(self, now_s: float, ended: str = "") -> None:
         self._status_due_s = now_s + STATUS_S
-        feed, ledger = self._feed, self._feed.ledger
-        word, color = (ended, "#7F8792") if ended else _STATES[feed.state]
-        position = feed.position
-        parts: list[str] = [
-            f"{word}: {feed.reason}" if feed.reason and not ended else word,
+        about = connection(self._feed, ended)
+        word = f"{about['word']}: {about['reason']}" if about["reason"] else about["word"]
+        note = self._note()
+        text = html.escape(" · ".join([word, *self._facts(), *([note] if note else [])]))
+        self._status.value = f'<span style="color:{_COLORS[about["level"]]}">●</span> {text}'
+
+    def _facts(self) -> list[str]:
+        ledger, position = self._feed.ledger, self._feed.position
+        delay_ms = ledger.latency_ms(0.5)
+        return [
             f"{ledger.events:,} events received",
             f"position {position.offset:,}" if position else "no position yet",
-            _plural(len(ledger.gaps), "gap"),
-            _plural(max(0, ledger.connections - 1), "reconnect"),
+            plural(len(ledger.gaps), "gap"),
+            plural(max(0, ledger.connections - 1), "reconnect"),
+            *([] if delay_ms is None else [f"median delay ≤ {delay_ms:g} ms"]),
         ]
-        delay_ms = ledger.latency_ms(0.5)
-        if delay_ms is not None:
-            parts.append(f"median delay ≤ {delay_ms:g} ms")
-        note = self._note()
-        if note:
-            parts.append(note)
-        text = html.escape(" · ".join(parts))
-        self._status.value = f'<span style="color:{color}">●</span> {text}'
+
+    def _ipython_display_(self) -> None:
+        """Show it in a cell, as IPython asks for, in a way that a still picture can take its place."""
+        bundle = self._repr_mimebundle_()
+        self._handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call] # as all of IPython
 
     def __repr__(self) -> str:
         return f"<Dashboard of {self.project!r}: {'live' if self._pumping else 'ended'}>"
 
 
-async def _on_thread(work: Callable[[], Any]) -> Any:
-    """For what must not run beside the feed."""
+class Still:
+    """A still picture of a dashboard.
+
+    Attributes:
+        pictures: an SVG for each chart, by name.
+        svg: all of them, as one.
+    """
+
+    def __init__(self, pictures: dict[str, str], project: str, line: str) -> None:
+        self.pictures = pictures
+        self.svg = draw_page(list(pictures.values()), f"Project {project}", line)
+        self._text = f"Dashboard of {project!r}: {line}"
+
+    def bundle(self) -> dict[str, str]:
+        """It by MIME type, as notebooks keep it."""
+        return {"image/svg+xml": self.svg, "text/plain": self._text}
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return self.bundle()
+
+    def __repr__(self) -> str:
+        return f"<Still of {len(self.pictures)} charts>"
+
+
+async def _call(work: Callable[[], Any]) -> Any:
     return work()
 
 
-def _plural(count: int, word: str) -> str:
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
+def _checked(panels: Sequence[str], fps: float, window_s: float) -> list[str]:
+    if not 0 < fps <= MAX_FPS:
+        raise ValueError(f"fps must be above 0 and at most {MAX_FPS:g}, not {fps!r}")
+    if not 0 < window_s <= MAX_WINDOW_S:
+        raise ValueError(f"window_s must be above 0 and at most {MAX_WINDOW_S:g}, not {window_s!r}")
+    names = [panels] if isinstance(panels, str) else list(panels)
+    unknown = [name for name in names if name not in PANELS]
+    if unknown or not names or len(set(names)) < len(names):
+        what = f"no panel is called {unknown[0]!r}" if unknown else "name each panel once, and at least one"
+        raise ValueError(f"{what}; there are {', '.join(PANELS)}")
+    return names

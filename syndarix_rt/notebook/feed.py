@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -15,10 +15,10 @@ from syndarix_rt.client import Api, EventStream, StreamState
 from syndarix_rt.delivery import Gap, Ledger
 from syndarix_rt.errors import SyndarixError
 from syndarix_rt.events import Event, EventId
-from syndarix_rt.notebook.metrics import EVENT_SERIES, EventRate
+from syndarix_rt.notebook.panels.timeline import Timeline
 from syndarix_rt.notebook.store import CAPACITY, Received, Store
 
-__all__ = ["Feed"]
+__all__ = ["Feed", "Loss"]
 
 GIVE_WAY_EVERY = 200
 """Events between two turns of other tasks: some milliseconds, so a pump is never late by a frame."""
@@ -26,16 +26,36 @@ GIVE_WAY_EVERY = 200
 SETTLE_POLL_S = 0.01
 
 
-class _Counted(msgspec.Struct):
-    """What a rate needs of an event that was checked when it came: a thirtieth of the time of decoding all of it."""
+class _Seen(msgspec.Struct):
+    """What panels need of an event that was checked when it came: a fraction of the time of decoding all of it."""
 
+    id: str
     type: str
     time: datetime
+    data: dict[str, Any]
     recordedtime: datetime | None = None
     simulation: str | None = None
+    subject: str | None = None
+    cause: str | None = None
+    raw: bytes = b""
 
 
-_decode_counted = msgspec.json.Decoder(_Counted).decode
+_decode_seen = msgspec.json.Decoder(_Seen).decode
+
+
+class Loss(NamedTuple):
+    """A declared loss."""
+
+    gap: Gap
+    after: int
+    """How many events had been received."""
+    now_s: float
+    """When it was declared, seconds since 1970."""
+
+    @property
+    def label(self) -> str:
+        """A word for it."""
+        return "gap: unknown" if self.gap.missed is None else f"gap: {self.gap.missed:,} missed"
 
 
 class Feed:
@@ -49,8 +69,9 @@ class Feed:
         clock: wall time, seconds since 1970.
 
     Attributes:
+        url: the server's, with its key.
         store: what was received.
-        gaps: how many losses were declared.
+        losses: what the stream declared as missing, in the order it came.
     """
 
     def __init__(
@@ -65,9 +86,10 @@ class Feed:
         self.project = project
         self.store = Store(capacity)
         self._clock = clock
-        self._url = url
+        self.url = url
         self._stream = EventStream(url, project, replay=replay)
-        self._rates: dict[str | None, EventRate] = {}  # by simulation; None: all events
+        self._timelines: list[Timeline] = []
+        self.losses: list[Loss] = []
         self._task: asyncio.Task[None] | None = None
         self._failure = ""
 
@@ -93,19 +115,31 @@ class Feed:
         """What was received, as evidence; it goes on counting."""
         return self._stream.ledger
 
-    def rate(self, simulation: str | None = None) -> EventRate:
-        """The event rate by type, of all events or of one simulation's; the same object each time."""
-        rate = self._rates.get(simulation)
-        if rate is None:
-            rate = self._rates[simulation] = EventRate([line["name"] for line in EVENT_SERIES])
-            whole = self._rates.get(None)
-            if whole is not None:
-                rate.gaps = list(whole.gaps)
-            for item in self.store.items():
-                event = _decode_counted(item.raw)
-                if simulation in (None, event.simulation):
-                    rate.add(event.type, _published_s(event, item.received_s))
-        return rate
+    # ---- who counts -----------------------------------------------------------------------------------------------
+
+    async def attach(self, timeline: Timeline) -> None:
+        """Show a timeline everything that is kept, then whatever comes. Others have their turn meanwhile."""
+        shown = told = 0  # events, and losses
+        while items := self.store.since(shown):
+            shown = max(shown, self.store.received - len(items))
+            for item in items:
+                while told < len(self.losses) and self.losses[told].after <= shown:
+                    timeline.gap(self.losses[told].now_s, self.losses[told].label)
+                    told += 1
+                event = _decode_seen(item.raw)
+                event.raw = item.raw
+                timeline.add(event, item.position.offset, item.received_s)
+                shown += 1
+                if shown % GIVE_WAY_EVERY == 0:
+                    await asyncio.sleep(0)
+        for loss in self.losses[told:]:
+            timeline.gap(loss.now_s, loss.label)
+        self._timelines.append(timeline)
+
+    def detach(self, timeline: Timeline) -> None:
+        """Show it nothing any more."""
+        if timeline in self._timelines:
+            self._timelines.remove(timeline)
 
     # ---- life -----------------------------------------------------------------------------------------------------
 
@@ -115,7 +149,6 @@ class Feed:
         Raises:
             StreamError: the server refuses.
         """
-        self.rate()
         await self._stream.__aenter__()
         if self._stream.state is StreamState.CLOSED:
             try:
@@ -132,16 +165,16 @@ class Feed:
                 await self._task
 
     def advance(self, now_s: float) -> None:
-        """Let time go on in the rates, as far as the stream proves it."""
+        """Let time go on, as far as the stream proves it."""
         if self.state is StreamState.OPEN:
-            for rate in self._rates.values():
-                rate.advance(now_s)
+            for timeline in self._timelines:
+                timeline.advance(now_s)
 
     async def settle(self, timeout_s: float) -> bool:
         """Wait until everything is here that the server has now; False if that takes too long."""
         with contextlib.suppress(TimeoutError, SyndarixError):
             async with asyncio.timeout(timeout_s):
-                async with Api(self._url) as api:
+                async with Api(self.url) as api:
                     top = await api.position(self.project)
                 while self.state is not StreamState.CLOSED:
                     here = self.position
@@ -170,17 +203,11 @@ class Feed:
         assert event.position is not None
         now_s = self._clock()
         self.store.add(Received(event.position, now_s, event.raw))
-        published_s = _published_s(event, now_s)
-        for simulation, rate in self._rates.items():
-            if simulation in (None, event.simulation):
-                rate.add(event.type, published_s)
+        for timeline in self._timelines:
+            timeline.add(event, event.position.offset, now_s)
 
     def _lose(self, gap: Gap) -> None:
-        label = "gap: unknown" if gap.missed is None else f"gap: {gap.missed:,} missed"
-        for rate in self._rates.values():
-            rate.gap(self._clock(), label)
-
-
-def _published_s(event: Event | _Counted, received_s: float) -> float:
-    """When it was published; never after it came, whatever the publisher's clock says."""
-    return min((event.recordedtime or event.time).timestamp(), received_s)
+        loss = Loss(gap, self.store.received, self._clock())
+        self.losses.append(loss)
+        for timeline in self._timelines:
+            timeline.gap(loss.now_s, loss.label)

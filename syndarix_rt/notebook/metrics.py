@@ -1,4 +1,4 @@
-"""What charts draw, counted as events come: pure, without widgets, pandas or a clock.
+"""Values in bins of time, counted as events come: pure, without widgets, pandas or a clock.
 
 ``web/rates.js`` counts by the same rules for the web page.
 """
@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["EVENT_SERIES", "EventRate", "Span"]
+from syndarix_rt.notebook.panels.sighting import Sighting
+
+__all__ = ["EVENT_SERIES", "Binned", "EventRate", "Levels", "Span", "Sums"]
 
 EVENT_SERIES: list[dict[str, Any]] = json.loads((files("syndarix_rt") / "web" / "types.json").read_bytes())
 """The series of a chart by type: name, category and colour, from the baseline up. The last takes all custom types."""
@@ -31,14 +33,14 @@ class Span(NamedTuple):
     label: str
 
 
-class EventRate:
-    """Events per second by type, in bins of publication time.
+class Binned:
+    """Rows of values, one for each bin of time, the newest ``bins`` of them.
 
-    A bin without events is zero only where the stream proves it: between events that follow each other without a gap,
-    and up to now while the stream is open. Elsewhere there is no row, or one of NaN.
+    There is a row only where the stream proves what happened: between events that follow each other without a gap, and
+    up to now while the stream is open. Elsewhere there is none, or one of NaN.
 
     Args:
-        names: the series; the last one takes every type that is none of the others.
+        width: values in a row.
         bin_s: what a bin covers, seconds. 1: the rate is a count, and a burst still shows.
         bins: how many are kept.
 
@@ -47,34 +49,27 @@ class EventRate:
         version: grows with every change.
     """
 
-    def __init__(self, names: Sequence[str], *, bin_s: float = 1.0, bins: int = 602) -> None:
-        self.names = list(names)
+    def __init__(self, width: int, *, bin_s: float = 1.0, bins: int = 602) -> None:
         self.bin_s = bin_s
         self.gaps: list[Span] = []
         self.version = 0
+        self._width = width
         self._bins = bins
-        self._index = {name: column for column, name in enumerate(names)}
         self._rows: dict[int, list[float]] = {}
+        self._lost: set[int] = set()
+        """Bins whose row was known before a gap was declared."""
         self._versions: dict[int, int] = {}
         self._first = self._last = 0  # numbers of the oldest and of the newest bin, once there are rows
         self._proven_s: float | None = None  # time of the newest event
         self._gap_waits = False  # the newest gap ends where the next event is
 
-    def add(self, event_type: str, time_s: float) -> None:
-        """Count an event that was published at ``time_s``, seconds since 1970."""
+    def prove(self, time_s: float) -> None:
+        """An event of this time came: what the stream has not brought up to there has not happened."""
         if self._gap_waits:
             self._end_gap(time_s)
-        bin_ = math.floor(time_s / self.bin_s)
-        self._cover(bin_)
+        self._cover(math.floor(time_s / self.bin_s))
         if self._proven_s is None or time_s > self._proven_s:
             self._proven_s = time_s
-        row = self._rows.get(bin_)
-        if row is None:
-            return  # older than what is kept
-        if math.isnan(row[0]):  # publishers' clocks may differ by a little
-            row[:] = [0.0] * len(row)
-        row[self._index.get(event_type, len(row) - 1)] += 1 / self.bin_s
-        self._touch(bin_)
 
     def advance(self, now_s: float) -> None:
         """The stream is open at ``now_s``: what it has not brought has not happened."""
@@ -90,16 +85,35 @@ class EventRate:
         for bin_, row in self._rows.items():
             if self._is_unknown(bin_):
                 row[:] = [math.nan] * len(row)
+                self._lost.add(bin_)
                 self._touch(bin_)
 
+    def begin(self) -> None:
+        """The log begins anew with the next event: whatever there was before it, it is no more."""
+
+    def clear(self) -> None:
+        """Forget everything, as time itself begins anew."""
+        self.version += 1
+        self.gaps.clear()
+        self._rows.clear()
+        self._lost.clear()
+        self._versions.clear()
+        self._proven_s = None
+        self._gap_waits = False
+        self.begin()
+
     def rows(self, since: int = 0) -> NDArray[np.float64]:
-        """Rows that changed after a version, oldest first: the bin's time, then a rate for each series."""
+        """Rows that changed after a version, oldest first: the bin's time, then its values."""
         changed = sorted(bin_ for bin_, version in self._versions.items() if version > since)
-        table = np.empty((len(changed), 1 + len(self.names)))
+        table = np.empty((len(changed), 1 + self._width))
         for line, bin_ in zip(table, changed, strict=True):
             line[0] = bin_ * self.bin_s
             line[1:] = self._rows[bin_]
         return table
+
+    def _blank(self) -> list[float]:
+        """The values of a bin in which nothing happened."""
+        return [0.0] * self._width
 
     def _end_gap(self, time_s: float) -> None:
         self._gap_waits = False
@@ -121,20 +135,27 @@ class EventRate:
         for gone in range(self._first, min(first, self._first + self._bins)):
             self._rows.pop(gone, None)
             self._versions.pop(gone, None)
+            self._lost.discard(gone)
         self._first = first
         if bin_ >= first and bin_ not in self._rows:
-            self._zero(bin_)
+            self._put_blank(bin_)
         self._fill()
 
     def _fill(self) -> None:
-        """Zeros for all bins between the first and the last that nothing is known against."""
+        """Blank rows for all bins between the first and the last that nothing is known against."""
         for bin_ in range(self._first, self._last + 1):
-            row = self._rows.get(bin_)
-            if (row is None or math.isnan(row[0])) and not self._is_unknown(bin_):
-                self._zero(bin_)
+            if (bin_ not in self._rows or bin_ in self._lost) and not self._is_unknown(bin_):
+                self._put_blank(bin_)
 
-    def _zero(self, bin_: int) -> None:
-        self._rows[bin_] = [0.0] * len(self.names)
+    def _known_row(self, bin_: int) -> list[float] | None:
+        """The row of a bin in which something happened; None if it is older than what is kept."""
+        if bin_ in self._lost:  # publishers' clocks may differ by a little
+            self._put_blank(bin_)
+        return self._rows.get(bin_)
+
+    def _put_blank(self, bin_: int) -> None:
+        self._rows[bin_] = self._blank()
+        self._lost.discard(bin_)
         self._touch(bin_)
 
     def _touch(self, bin_: int) -> None:
@@ -143,4 +164,85 @@ class EventRate:
 
     def _is_unknown(self, bin_: int) -> bool:
         start_s, end_s = bin_ * self.bin_s, (bin_ + 1) * self.bin_s
-        return any(gap.start_s <= start_s and end_s <= gap.end_s for gap in self.gaps)
+        return any(gap.start_s < start_s and end_s <= gap.end_s for gap in self.gaps)  # at its start was an event
+
+
+class Sums(Binned):
+    """What happened in each bin, as a rate per ``unit_s`` seconds; zero where nothing did."""
+
+    def __init__(self, width: int, *, bin_s: float = 1.0, bins: int = 602, unit_s: float = 1.0) -> None:
+        super().__init__(width, bin_s=bin_s, bins=bins)
+        self._share = unit_s / bin_s
+
+    def count(self, time_s: float, amounts: Sequence[tuple[int, float]]) -> None:
+        """Add to columns, at a time in seconds since 1970."""
+        self.prove(time_s)
+        bin_ = math.floor(time_s / self.bin_s)
+        row = self._known_row(bin_)
+        if row is not None:
+            for column, amount in amounts:
+                row[column] += amount * self._share
+            self._touch(bin_)
+
+
+class Levels(Binned):
+    """How many there are, at the end of each bin; an event that comes late counts from the newest one on.
+
+    Args:
+        width: values in a row.
+        spikes: so many of them, the last ones, are no levels: they count what happened in the bin.
+        bin_s: see `Binned`.
+        bins: see `Binned`.
+    """
+
+    def __init__(self, width: int, *, spikes: int = 0, bin_s: float = 1.0, bins: int = 602) -> None:
+        super().__init__(width, bin_s=bin_s, bins=bins)
+        self._spikes = spikes
+        self._levels = [0.0] * (width - spikes)
+
+    def set(self, time_s: float, levels: Sequence[float], spike: int | None = None) -> None:
+        """From a time on these are the levels; ``spike`` counts one more in its column."""
+        if self._proven_s is not None:
+            time_s = max(time_s, self._proven_s)
+        self.prove(time_s)
+        self._levels = list(levels)
+        bin_ = math.floor(time_s / self.bin_s)
+        row = self._known_row(bin_)
+        if row is None:
+            return
+        if spike is not None:
+            row[spike] += 1
+        for later in range(bin_, self._last + 1):
+            row = self._rows.get(later)
+            if row is not None and later not in self._lost:
+                row[: len(self._levels)] = self._levels
+                self._touch(later)
+
+    def _blank(self) -> list[float]:
+        return self._levels + [0.0] * self._spikes
+
+
+class EventRate(Sums):
+    """Events by type.
+
+    Args:
+        names: the series; the last one takes every type that is none of the others.
+        bin_s: see `Binned`.
+        bins: see `Binned`.
+        unit_s: what the rate is per, seconds.
+    """
+
+    types = None
+
+    def __init__(self, names: Sequence[str], *, bin_s: float = 1.0, bins: int = 602, unit_s: float = 1.0) -> None:
+        super().__init__(len(names), bin_s=bin_s, bins=bins, unit_s=unit_s)
+        self.names = list(names)
+        self._index = {name: column for column, name in enumerate(names)}
+
+    def add(self, event_type: str, time_s: float) -> None:
+        """Count an event of a type, at a time in seconds since 1970."""
+        self.count(time_s, ((self._index.get(event_type, self._width - 1), 1),))
+
+    def see(self, event: Sighting, time_s: float) -> None:
+        """Count an event."""
+        self.add(event.type, time_s)

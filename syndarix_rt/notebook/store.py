@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -62,10 +63,20 @@ class Store:
             self.dropped += len(self._items) == self._items.maxlen
             self._items.append(item)
 
-    def items(self) -> list[Received]:
-        """Everything that is kept, in the order it came."""
+    def __len__(self) -> int:
+        """Events that are kept."""
+        return len(self._items)
+
+    @property
+    def received(self) -> int:
+        """Events that were ever added."""
         with self._lock:
-            return list(self._items)
+            return self.dropped + len(self._items)
+
+    def since(self, number: int) -> list[Received]:
+        """What is kept, in the order it came, without the first ``number`` that were ever added."""
+        with self._lock:
+            return list(islice(self._items, max(number - self.dropped, 0), None))
 
     def frame(self, simulation: str | None = None) -> pd.DataFrame:
         """One row an event, in the order it came.

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from copy import deepcopy
 from datetime import UTC, datetime
@@ -238,22 +238,30 @@ class Workbench:
         self,
         project: str | None = None,
         *,
+        panels: Sequence[str] | None = None,
+        axis: Literal["wall", "simulated"] = "wall",
         simulation: str | None = None,
         fps: float = 4.0,
-        window_s: float = 60.0,
+        window_s: float | None = None,
         replay: int | Literal["all"] = 0,
     ) -> Dashboard:
         """A live view of a project; the last one of that project is closed.
 
         Args:
             project: whose events.
-            simulation: only those of this simulation.
+            panels: names of `syndarix_rt.notebook.dashboard.PANELS`; None: all.
+            axis: time is that of publication (``wall``), or simulated time.
+            simulation: only events of this simulation; without it, simulated time is that of the newest one.
             fps: redraws a second, at most 10.
-            window_s: how much time a chart shows, at most 600.
+            window_s: how much time a chart shows, on its axis; None: 60 s, or two simulated hours.
             replay: as in `frame`.
         """
         feed = self._parts.feed(project or self.project, replay)
-        return self._parts.show(feed, simulation=simulation, fps=fps, window_s=window_s)
+        if axis not in ("wall", "simulated"):
+            raise ValueError(f"axis is 'wall' or 'simulated', not {axis!r}")
+        return self._parts.show(
+            feed, panels=panels, simulated=axis == "simulated", simulation=simulation, fps=fps, window_s=window_s
+        )
 
     # ---- life -----------------------------------------------------------------------------------------------------
 

@@ -75,7 +75,7 @@ export class EventRate {
   /** Whether a bin lies wholly within a gap. */
   unknown(bin) {
     const [from, to] = [bin * this.binS, (bin + 1) * this.binS];
-    return this.gaps.some((gap) => gap.from <= from && to <= gap.to);
+    return this.gaps.some((gap) => gap.from < from && to <= gap.to); // at its start was an event
   }
 
   /** Let the rows reach to a bin. */

@@ -1,0 +1,101 @@
+"""`ConnectionWidget`: how the stream stands, and the evidence of what came."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from syndarix_rt.client import StreamState
+from syndarix_rt.notebook.feed import Feed
+from syndarix_rt.notebook.panel_widget import PanelWidget, module
+
+__all__ = ["STATES", "ConnectionWidget", "connection"]
+
+EVERY_S = 0.5
+"""Time between two changes: as fast as numbers can be read."""
+
+MAX_GAPS = 5
+"""Gaps that are told one by one, the newest first."""
+
+STATES = {
+    StreamState.OPEN: ("live", "good"),
+    StreamState.CONNECTING: ("connecting", "warn"),
+    StreamState.WAITING: ("reconnecting", "warn"),
+    StreamState.CLOSED: ("disconnected", "bad"),
+}
+"""A word for each state, and how good it is."""
+
+_REASONS = {
+    "trimmed": "the server kept less than was missed",
+    "slow": "this notebook was too slow",
+    "epoch": "the log began anew",
+}
+
+
+def connection(feed: Feed, ended: str = "") -> dict[str, Any]:
+    """All about the stream, in words: ``word, level, advice``, ``figures`` (name, value, level) and ``gaps``."""
+    ledger, position = feed.ledger, feed.position
+    word, level = (ended, "muted") if ended else STATES[feed.state]
+    delay_ms, late_ms = ledger.latency_ms(0.5), ledger.latency_ms(0.95)
+    reconnects = max(0, ledger.connections - 1)
+    figures = [
+        ("events received", f"{ledger.events:,}", ""),
+        ("median delay", "not yet" if delay_ms is None else f"≤ {delay_ms:g} ms", ""),
+        ("95 % within", "not yet" if late_ms is None else f"{late_ms:g} ms", ""),
+        ("reconnects", f"{reconnects:,}", ""),
+        ("gaps", f"{len(ledger.gaps):,}", "warn" if ledger.gaps else "good"),
+        ("undeclared holes", f"{len(ledger.holes):,}", "bad" if ledger.holes else "good"),
+        ("duplicates", f"{ledger.duplicates:,}", "bad" if ledger.duplicates else "good"),
+        ("kept here", f"{len(feed.store):,}", ""),
+    ]
+    if feed.store.dropped:
+        figures.append(("forgotten here", f"{feed.store.dropped:,}", "warn"))
+    if ledger.unreadable:
+        figures.append(("unreadable", f"{ledger.unreadable:,}", "bad"))
+    return {
+        "word": word,
+        "level": level,
+        "reason": "" if ended else feed.reason,
+        "advice": "" if ended else _advice(feed),
+        "position": f"{position.epoch}.{position.offset:,}" if position else "no position yet",
+        "figures": figures,
+        "gaps": [
+            f"{datetime.fromtimestamp(loss.now_s).astimezone():%H:%M:%S} "
+            f"{'an unknown number' if loss.gap.missed is None else f'{loss.gap.missed:,} events'} missed: "
+            f"{_REASONS[loss.gap.reason]}"
+            for loss in feed.losses[: -MAX_GAPS - 1 : -1]
+        ],
+    }
+
+
+def _advice(feed: Feed) -> str:
+    match feed.state:
+        case StreamState.WAITING:
+            return "It tries again by itself and goes on where it was; nothing is lost while the server keeps it."
+        case StreamState.CLOSED:
+            return "It does not try again. Run the cell that starts the workbench once more, then this one."
+        case _:
+            return ""
+
+
+class ConnectionWidget(PanelWidget):
+    """Shows `connection`."""
+
+    _esm = module("connection")
+
+    def __init__(self, feed: Feed) -> None:
+        super().__init__({"title": "Connection"})
+        self._feed = feed
+        self._due_s = 0.0
+        self._told: dict[str, Any] = {}
+
+    def news(self, now_s: float, *, whole: bool) -> dict[str, Any] | None:
+        """All of it, twice a second at most."""
+        if not whole and now_s < self._due_s:
+            return None
+        self._due_s = now_s + EVERY_S
+        content = connection(self._feed, self._ended)
+        if content == self._told and not whole:
+            return None
+        self._told = content
+        return content

@@ -1,0 +1,335 @@
+"""Still pictures of charts, drawn as SVG without a browser: for saved notebooks, GitHub, nbconvert and nbclient.
+
+They show what ``web/chart.js`` shows at the end of its window, by the same rules: what is not known is not drawn.
+The paper is white, so that they can be read on a dark page, too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, tzinfo
+from typing import NamedTuple
+from xml.sax.saxutils import escape
+
+import numpy as np
+from numpy.typing import NDArray
+
+from syndarix_rt.notebook.panels.agents import AgentLanes
+from syndarix_rt.notebook.panels.catalogue import Chart
+
+__all__ = ["draw_chart", "draw_page"]
+
+WIDTH = 620
+_PLOT_PX = 170
+_LANE_PX = 17
+_LEFT, _LANES_LEFT, _RIGHT, _TOP = 58, 104, 14, 52
+_LEGEND_PX = 17
+_CHARACTER_PX = 6.2
+"""Mean width of a character at 11 px, generously; nothing here can measure a text."""
+
+_INK, _MUTED, _LINE, _GRID, _GAP = "#1f2933", "#5b6672", "#b6bfc9", "#e8ebef", "#d55e00"
+_SANS = "system-ui,-apple-system,Segoe UI,Helvetica,Arial,sans-serif"
+_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
+_DAY_S = 86_400
+_UNITS = ((1e9, 1e9, " G"), (1e6, 1e6, " M"), (1e4, 1e3, " k"))
+
+
+class _Frame(NamedTuple):
+    """Where on the picture is what."""
+
+    from_s: float
+    to_s: float
+    top: float
+    """The value at the upper edge."""
+    height: float
+    left: float = _LEFT
+
+    def x(self, time_s: float) -> float:
+        share = (time_s - self.from_s) / (self.to_s - self.from_s)
+        return self.left + min(max(share, 0.0), 1.0) * (WIDTH - self.left - _RIGHT)
+
+    def y(self, value: float) -> float:
+        return _TOP + self.height * (1 - value / self.top)
+
+    @property
+    def bottom(self) -> float:
+        return _TOP + self.height
+
+
+def draw_chart(chart: Chart, now_s: float) -> str:
+    """A chart as one ``<svg>`` element.
+
+    Args:
+        chart: what it shows.
+        now_s: where its window ends, on its axis; NaN: it has seen nothing.
+    """
+    options, model = chart.options, chart.model
+    table = model.rows()
+    lanes = model.lanes[: _lane_count(table)] if isinstance(model, AgentLanes) else None
+    bin_s = 0.0 if lanes is not None else model.bin_s
+    to_s = (math.floor(now_s / bin_s) + 1) * bin_s if bin_s and not math.isnan(now_s) else now_s
+    from_s = to_s - options["windowS"]
+    span_s = getattr(model, "span_s", None)
+    if span_s is not None:
+        from_s = span_s[0] // bin_s * bin_s
+        to_s = span_s[1] or max(to_s, from_s + bin_s)
+    if lanes is None:
+        table = table[(table[:, 0] >= from_s) & (table[:, 0] < to_s)] if len(table) else table
+    stacked = options["kind"] in ("bars", "areas")
+    top, step = _scale(table[:, 1:], stacked=stacked) if lanes is None and len(table) else (1.0, 1.0)
+    height = _PLOT_PX if lanes is None else max(_LANE_PX * len(lanes), 2 * _LANE_PX)
+    frame = _Frame(from_s, to_s, top, height, _LEFT if lanes is None else _LANES_LEFT)
+    seen = _seen(chart, table)
+    parts: list[str] = []
+    if not seen or math.isnan(now_s):
+        parts.append(_text(WIDTH / 2, _TOP + height / 2, options["empty"], "middle", size=13, color=_MUTED))
+    else:
+        parts += [*_time_axis(frame, simulated=options.get("clock") == "simulated")]
+        if lanes is None:
+            parts += [*_value_axis(frame, step), *_DRAW[options["kind"]](chart, table, frame)]
+        else:
+            parts += [*_lane_names(frame, lanes), *_draw_lanes(chart, frame)]
+        parts += [*_gaps(chart, frame)]
+    legend, legend_px = _legend(chart, seen, frame.bottom + 34)
+    whole = frame.bottom + 34 + legend_px
+    head = [
+        f'<rect width="{WIDTH}" height="{whole:g}" rx="8" fill="#ffffff" stroke="{_GRID}"/>',
+        _text(14, 22, options["title"], color=_INK, size=13, weight=600),
+        _text(14, 40, options["unit"]),
+    ]
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="srt-still" width="{WIDTH}" height="{whole:g}" '
+        f'viewBox="0 0 {WIDTH} {whole:g}" role="img" font-family="{_SANS}" font-size="11">'
+        f"<title>{escape(options['title'])}</title><desc>{escape(_described(chart, table, seen))}</desc>"
+        f"{''.join(head)}{''.join(parts)}{''.join(legend)}</svg>"
+    )
+
+
+def draw_page(pictures: Sequence[str], heading: str, line: str) -> str:
+    """Several pictures of `draw_chart` below a heading, in two columns, as one ``<svg>`` element."""
+    columns = 1 if len(pictures) == 1 else 2
+    gap, top = 12, 54
+    bottoms = [float(top)] * columns
+    placed = []
+    for picture in pictures:
+        column = bottoms.index(min(bottoms))
+        x, y = column * (WIDTH + gap), bottoms[column]
+        placed.append(picture.replace("<svg ", f'<svg x="{x}" y="{y:g}" ', 1))
+        bottoms[column] += float(picture.split('height="', 1)[1].split('"', 1)[0]) + gap
+    width, height = columns * (WIDTH + gap) - gap, max(bottoms) - gap if pictures else top
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height:g}" viewBox="0 0 {width} {height:g}" '
+        f'style="max-width:100%;height:auto" font-family="{_SANS}" font-size="11">'
+        f'<rect width="{width}" height="{top - 12}" rx="8" fill="#ffffff" stroke="{_GRID}"/>'
+        f"{_text(14, 18, heading, color=_INK, size=13, weight=600)}{_text(14, 34, line)}{''.join(placed)}</svg>"
+    )
+
+
+# ---- what is drawn ----------------------------------------------------------------------------------------------
+
+
+def _draw_bars(chart: Chart, table: NDArray[np.float64], frame: _Frame) -> Iterator[str]:
+    bin_s = chart.model.bin_s
+    bases = np.zeros(len(table))
+    for column, line in enumerate(chart.options["series"], 1):
+        boxes = []
+        for row, base in zip(table, bases, strict=True):
+            value = row[column]
+            if value > 0:
+                left, right = frame.x(row[0]), frame.x(row[0] + bin_s)
+                low, high = frame.y(base), frame.y(base + value)
+                boxes.append(f"M{left:.1f} {low:.1f}V{high:.1f}H{max(right - 0.5, left + 0.5):.1f}V{low:.1f}Z")
+        bases += np.nan_to_num(table[:, column])
+        if boxes:
+            yield f'<path class="srt-series" fill="{line["color"]}" d="{"".join(boxes)}"/>'
+
+
+def _draw_areas(chart: Chart, table: NDArray[np.float64], frame: _Frame) -> Iterator[str]:
+    bin_s = chart.model.bin_s
+    bases = np.zeros(len(table))
+    for column, line in enumerate(chart.options["series"], 1):
+        outlines = []
+        for run in _runs(chart, table, column):
+            xs = [frame.x(table[i, 0] + share * bin_s) for i in run for share in (0, 1)]
+            tops = [frame.y(bases[i] + table[i, column]) for i in run for _ in range(2)]
+            lows = [frame.y(bases[i]) for i in run for _ in range(2)]
+            there = zip([*xs, *reversed(xs)], [*tops, *reversed(lows)], strict=True)
+            outlines.append("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in there) + "Z")
+        if np.nansum(table[:, column]) > 0:
+            yield f'<path class="srt-series" fill="{line["color"]}" fill-opacity="0.85" d="{"".join(outlines)}"/>'
+        bases += np.nan_to_num(table[:, column])
+
+
+def _draw_lines(chart: Chart, table: NDArray[np.float64], frame: _Frame) -> Iterator[str]:
+    bin_s = chart.model.bin_s
+    for column, line in enumerate(chart.options["series"], 1):
+        strokes = []
+        for run in _runs(chart, table, column):
+            points = [
+                (frame.x(table[i, 0] + share * bin_s), frame.y(table[i, column])) for i in run for share in (0, 1)
+            ]
+            strokes.append("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points))
+        if np.nansum(table[:, column]) > 0:
+            look = f'fill="none" stroke="{line["color"]}" stroke-width="2"'
+            dash = ' stroke-dasharray="5 4"' if line.get("dash") else ""
+            yield f'<path class="srt-series" {look}{dash} d="{"".join(strokes)}"/>'
+
+
+_DRAW = {"bars": _draw_bars, "areas": _draw_areas, "lines": _draw_lines}
+
+
+def _draw_lanes(chart: Chart, frame: _Frame) -> Iterator[str]:
+    assert isinstance(chart.model, AgentLanes)
+    boxes: dict[int, list[str]] = {}
+    for lane, start_s, end_s, state in chart.model.spans():
+        left, right = frame.x(start_s), frame.x(frame.to_s if end_s is None else end_s)
+        if right > left:
+            size = (_LANE_PX - 4) * chart.options["series"][state].get("size", 1)
+            low = _TOP + (lane + 1) * _LANE_PX - 2
+            boxes.setdefault(state, []).append(f"M{left:.1f} {low}V{low - size:g}H{right:.1f}V{low}Z")
+    for state in sorted(boxes):
+        color = chart.options["series"][state]["color"]
+        yield f'<path class="srt-series" fill="{color}" d="{"".join(boxes[state])}"/>'
+
+
+def _runs(chart: Chart, table: NDArray[np.float64], column: int) -> Iterator[list[int]]:
+    """Rows that a line may join: each known, next to the one before, and no gap between."""
+    run: list[int] = []
+    for i, row in enumerate(table):
+        broken = i and (
+            row[0] - table[i - 1, 0] > 1.5 * chart.model.bin_s
+            or any(gap.start_s < row[0] + chart.model.bin_s and gap.end_s > table[i - 1, 0] for gap in chart.model.gaps)
+        )
+        if run and (broken or math.isnan(row[column])):
+            yield run
+            run = []
+        if not math.isnan(row[column]):
+            run.append(i)
+    if run:
+        yield run
+
+
+# ---- around it --------------------------------------------------------------------------------------------------
+
+
+def _value_axis(frame: _Frame, step: float) -> Iterator[str]:
+    for tick in range(round(frame.top / step) + 1):
+        y = frame.y(tick * step)
+        yield f'<path d="M{frame.left:g} {y:.1f}H{WIDTH - _RIGHT}" stroke="{_LINE if tick == 0 else _GRID}"/>'
+        yield _text(frame.left - 7, y + 4, _short(tick * step), "end")
+
+
+def _time_axis(frame: _Frame, *, simulated: bool) -> Iterator[str]:
+    zone: tzinfo = UTC if simulated else datetime.fromtimestamp(frame.to_s).astimezone().tzinfo or UTC
+    window_s = frame.to_s - frame.from_s
+    step = next((step for step in _STEPS_S if window_s / step <= 6), math.ceil(window_s / 6 / _DAY_S) * _DAY_S)  # noqa: PLR2004 - labels have room
+    shift_s = (datetime.fromtimestamp(frame.to_s, zone).utcoffset() or UTC.utcoffset(None)).total_seconds()
+    name = "simulated time, UTC" if simulated else f"{datetime.fromtimestamp(frame.to_s, zone):UTC%z}"
+    yield _text(WIDTH - _RIGHT, frame.bottom + 16, name, "end")
+    limit = WIDTH - _RIGHT - _CHARACTER_PX * len(name) - 24
+    time_s = math.ceil((frame.from_s + shift_s) / step) * step - shift_s
+    while time_s <= frame.to_s:
+        x = frame.x(time_s)
+        time = datetime.fromtimestamp(time_s, zone)
+        whole_day = (time_s + shift_s) % _DAY_S == 0
+        label = f"{time:%m-%d}" if whole_day and step >= 60 else f"{time:%H:%M}" if step >= 60 else f"{time:%H:%M:%S}"  # noqa: PLR2004 - a minute
+        yield f'<path d="M{x:.1f} {frame.bottom:g}v4" stroke="{_LINE}"/>'
+        if x < limit:
+            yield _text(x, frame.bottom + 16, label, "middle")
+        time_s += step
+
+
+def _lane_names(frame: _Frame, names: Sequence[str]) -> Iterator[str]:
+    longest = int((frame.left - 14) / _CHARACTER_PX)
+    for lane, name in enumerate(names):
+        y = _TOP + (lane + 1) * _LANE_PX
+        shown = name if len(name) <= longest else f"{name[: longest - 4]}…{name[-3:]}"
+        yield f'<path d="M{frame.left:g} {y}H{WIDTH - _RIGHT}" stroke="{_GRID}"/>'
+        yield _text(14, y - 5, shown, color=_INK)
+    yield f'<path d="M{frame.left:g} {frame.bottom:g}H{WIDTH - _RIGHT}" stroke="{_LINE}"/>'
+
+
+def _gaps(chart: Chart, frame: _Frame) -> Iterator[str]:
+    for gap in chart.model.gaps:
+        if gap.end_s < frame.from_s or gap.start_s > frame.to_s:
+            continue
+        left = frame.x(gap.start_s)
+        width = max(frame.x(gap.end_s) - left, 3.0)
+        yield (
+            f'<rect class="srt-gap" x="{left:.1f}" y="{_TOP}" width="{width:.1f}" height="{frame.height:g}" '
+            f'fill="{_GAP}" fill-opacity="0.12" stroke="{_GAP}" stroke-opacity="0.5" stroke-dasharray="3 3">'
+            f"<title>{escape(gap.label)}</title></rect>"
+        )
+        label = next((text for text in (gap.label, "gap") if len(text) * _CHARACTER_PX < width), "")
+        if label:
+            yield _text(left + width / 2, _TOP + 14, label, "middle", color=_GAP)
+
+
+def _legend(chart: Chart, seen: Sequence[int], y: float) -> tuple[list[str], float]:
+    """Those that were seen; and how high that is."""
+    parts: list[str] = []
+    x, first_y = 14.0, y
+    for column in seen:
+        line = chart.options["series"][column]
+        width = 16 + _CHARACTER_PX * len(line["name"]) + 12
+        if x + width > WIDTH - _RIGHT and x > 14:  # noqa: PLR2004 - the left edge
+            x, y = 14.0, y + _LEGEND_PX
+        parts.append(f'<rect x="{x:g}" y="{y - 9:g}" width="10" height="10" rx="2" fill="{line["color"]}"/>')
+        parts.append(_text(x + 15, y, line["name"]))
+        x += width
+    return parts, y - first_y + 14
+
+
+def _seen(chart: Chart, table: NDArray[np.float64]) -> list[int]:
+    """Series that have a value, or states that somebody was in."""
+    if isinstance(chart.model, AgentLanes):
+        return sorted({int(state) for state in table[:, 2] if state >= 0})
+    return [column for column in range(table.shape[1] - 1) if np.nansum(np.abs(table[:, column + 1])) > 0]
+
+
+def _lane_count(table: NDArray[np.float64]) -> int:
+    return int(table[:, 1].max()) + 1 if len(table) else 0
+
+
+def _scale(values: NDArray[np.float64], *, stacked: bool) -> tuple[float, float]:
+    """The value at the upper edge, and the step between two ticks."""
+    known = np.nan_to_num(values)
+    highest = float((known.sum(axis=1) if stacked else known.max(axis=1)).max()) or 1.0
+    rough = highest / 5
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
+    return math.ceil(highest / step - 1e-9) * step, step
+
+
+def _described(chart: Chart, table: NDArray[np.float64], seen: Sequence[int]) -> str:
+    options = chart.options
+    if not seen:
+        return f"{options['empty']}."
+    names = ", ".join(options["series"][column]["name"] for column in seen)
+    gaps = len(chart.model.gaps)
+    holes = f" {gaps} {'gap' if gaps == 1 else 'gaps'} in the data." if gaps else ""
+    if isinstance(chart.model, AgentLanes):
+        return f"States of {_lane_count(table)} agents: {names}.{holes}"
+    last = ", ".join(f"{options['series'][column]['name']} {_short(table[-1, column + 1])}" for column in seen)
+    return f"{options['unit']} by {names}. Last: {last}.{holes}"
+
+
+def _short(value: float) -> str:
+    if math.isnan(value):
+        return "unknown"
+    for limit, unit, sign in _UNITS:
+        if abs(value) >= limit:
+            return f"{value / unit:.4g}{sign}"
+    return f"{value:.4g}"
+
+
+def _text(
+    x: float, y: float, text: str, anchor: str = "start", *, size: int = 11, color: str = _MUTED, weight: int = 400
+) -> str:
+    if not text:
+        return ""
+    bold = f' font-weight="{weight}"' if weight != 400 else ""  # noqa: PLR2004 - normal
+    larger = f' font-size="{size}"' if size != 11 else ""  # noqa: PLR2004 - that of the picture
+    place = f' text-anchor="{anchor}"' if anchor != "start" else ""
+    return f'<text x="{x:.4g}" y="{y:.4g}" fill="{color}"{place}{larger}{bold}>{escape(text)}</text>'
