@@ -81,6 +81,7 @@ def test_another_seed_differs_by_chance_another_scenario_by_what_was_changed():
 def test_the_table_reads_from_what_differs_most_to_what_is_left_out():
     comparison = compare(stream(), slow_pipelines(), names=("fast", "slow"))
     text = str(comparison)
+    assert repr(comparison) == text  # as in a cell
     lines = text.splitlines()
     assert lines[0].startswith(f"fast and slow differ most in {comparison.samples[0].name}: up to ")
     table = lines[2 : lines.index("", 2)]

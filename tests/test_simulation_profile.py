@@ -290,3 +290,7 @@ def test_an_unknown_profile_in_a_scenario_is_told_the_nearest():
         Scenario.from_toml("profile = 'devon'")
     with pytest.raises(ScenarioError, match="profile: expected text: a name or a file"):
         Scenario.from_toml("profile = 3")
+
+
+def test_a_profile_is_shown_in_one_short_line():
+    assert repr(Profile.load("codex")) == f"<Profile 'codex' of {len(Profile.load('codex').constants)} constants>"

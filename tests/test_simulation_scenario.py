@@ -449,3 +449,8 @@ name = "b"
 model = "x"
 """
     )
+
+
+def test_a_scenario_is_shown_in_one_short_line():
+    assert repr(Scenario.preset("idle")) == "<Scenario 'idle' of project 'idle'>"
+    assert repr(Scenario.preset("multi_tenant")) == "<Scenario 'multi_tenant' of 50 projects>"

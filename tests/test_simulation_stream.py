@@ -64,6 +64,12 @@ def test_the_same_seed_gives_the_same_bytes_in_every_process():
         assert there.stdout.strip() == here
 
 
+def test_a_simulation_says_what_it_is_and_how_far_it_is():
+    simulation = Simulation(DEMO, 7)
+    list(islice(simulation, 3))
+    assert repr(simulation) == "<Simulation of 'demo_small', seed 7, 3 events taken>"
+
+
 def test_another_seed_gives_another_story():
     assert {line for line in lines(DEMO, 1) if b"issue_created" in line}.isdisjoint(lines(DEMO, 2))
     assert Simulation(DEMO, 1).id != Simulation(DEMO, 2).id

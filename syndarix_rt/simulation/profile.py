@@ -139,6 +139,10 @@ class Profile(Section, frozen=True):
         tables = (nested(path_parts(constant.key), plain(constant.value, constant.key)) for constant in own)
         return reduce(merge, tables, _packaged(self.extends).settings() if self.extends else {})
 
+    def __repr__(self) -> str:
+        """One line, for cells and messages; :meth:`explain` tells all."""
+        return f"<{type(self).__name__} {self.name!r} of {len(self.constants)} constants>"
+
     def __getitem__(self, key: str) -> Constant:
         """The constant of this profile or what it extends.
 

@@ -61,7 +61,7 @@ class Provider:
 
         Args:
             now_s: simulated time, never less than before; whole microseconds.
-            tokens: what the call takes from the limit on tokens: prompt and output.
+            tokens: what the call takes from the limit on tokens: prompt, without what is cached, and output.
 
         Returns:
             0 if the call is let in; else the seconds after which it would be, if no other call came first

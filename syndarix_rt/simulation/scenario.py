@@ -153,6 +153,11 @@ class Scenario(Section, frozen=True):
             **scenario, projects=tuple(build(table, Project, paths[name]) for name, table in tables.items())
         )
 
+    def __repr__(self) -> str:
+        """One line, for cells and messages; :meth:`to_toml` tells all."""
+        first, count = self.projects[0].name, len(self.projects)
+        return f"<Scenario {self.name!r} of {f'{count} projects' if count > 1 else f'project {first!r}'}>"
+
     def for_project(self, name: str) -> Scenario:
         """This scenario with its only project renamed; what happens in it stays the same.
 

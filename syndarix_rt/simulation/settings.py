@@ -186,7 +186,7 @@ class Provider(Section, frozen=True):
     """The LLM provider that all agents of the project share: its limits (token buckets) and errors."""
 
     tokens_per_min: Limit | None = None
-    """Limit on prompt and output tokens; None for no limit."""
+    """Limit on prompt and output tokens, those from the cache left out; None for no limit."""
     requests_per_min: Limit | None = None
     """Limit on LLM calls; None for no limit."""
     burst: Annotated[float, Meta(gt=0, le=1e6)] = _constant("provider.burst")

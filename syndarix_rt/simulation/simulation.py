@@ -80,6 +80,9 @@ class Simulation(Iterator[Event]):
         self._sent: list[Sent] = []
         self._to_send = deque(commands)
 
+    def __repr__(self) -> str:
+        return f"<Simulation of {self.scenario.name!r}, seed {self.seed}, {self._taken} events taken>"
+
     @property
     def commands(self) -> tuple[Sent, ...]:
         """What was sent, in order: with it, another simulation makes the same bytes again."""

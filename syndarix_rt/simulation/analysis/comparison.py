@@ -81,7 +81,7 @@ class ComparedSamples(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """What two streams have in common, and where they differ; ``print`` it for a table."""
+    """What two streams have in common, and where they differ; shown as a table."""
 
     names: tuple[str, str]
     metrics: tuple[ComparedMetric, ...]
@@ -124,6 +124,9 @@ class Comparison(NamedTuple):
         if self.left_out:
             blocks += ["", f"Left out, since one of them does not tell: {', '.join(self.left_out)}"]
         return "\n".join(blocks)
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def _summary(self) -> str:
         a, b = self.names
