@@ -444,7 +444,7 @@ def test_provider_brownout_makes_runs_long_and_is_the_only_reason_of_errors():
     assert calls[True, "error"] / tries == pytest.approx(0.1, abs=4 * math.sqrt(0.09 / tries))
     # Of calls, one in a hundred fails twice, and with it the run.
     assert calls[True, "error", 2] / tries == pytest.approx(0.01, abs=4 * math.sqrt(0.01 / tries))
-    assert ended["rate_limited"] / ended.total() > 0.05
+    assert ended["llm_failure"] / ended.total() > 0.05
 
 
 def test_error_cascade_retries_much_and_makes_merges_dear():

@@ -94,7 +94,7 @@ class AgentActivity(_Agent, kw_only=True):
     cost_usd: Dollars | None = None
     status: Literal["ok", "error"] = "ok"
     error: Text | None = None
-    """Why it failed, such as ``rate_limited`` or ``timeout``."""
+    """Why it failed, such as ``rate_limited``, ``overloaded``, ``server_error`` or ``timeout``."""
     attempt: Annotated[int, Meta(ge=1)] | None = None
     """1 for the first try of a call, then counting its retries."""
     backoff_s: Seconds | None = None
@@ -105,7 +105,8 @@ class AgentEnd(_Agent, kw_only=True):
     """``agent_completed`` and ``agent_error``: a run ends, with its totals (sums over its activities)."""
 
     end_reason: Text
-    """``completed``, ``max_iters``, ``rate_limited``, ``tool_failure`` or ``cancelled``; real agents have others."""
+    """``completed``, ``max_iters``, ``rate_limited``, ``llm_failure``, ``tool_failure`` or ``cancelled``; real agents
+    have others."""
     llm_calls: Count | None = None
     tool_calls: Count | None = None
     input_tokens: Count | None = None

@@ -41,7 +41,7 @@ _FATAL_TOOL_SHARE = 0.5  # [P]; of fatal errors: a tool fails, not the provider
 _LONGEST_US = 1e15
 """31 years; what is longer is as good as that."""
 
-_REFUSED_US = 500_000  # [P]: a provider answers 429 at once
+_REFUSED_US = 500_000  # [P]: a provider refuses at once
 
 
 class RunPlan(NamedTuple):
@@ -199,9 +199,9 @@ class AgentRun:
             if refused or not provider.calm:
                 # What is read from the cache does not count towards a provider's limit on tokens.
                 tokens = context_tokens - cached_tokens + append_tokens + output_tokens
-                attempt = yield from self._refusals(plan, call, tokens, fatal=refused)
-                if not attempt:
-                    return "rate_limited"
+                attempt, given_up = yield from self._refusals(plan, call, tokens, fatal=refused)
+                if given_up:
+                    return given_up
                 llm_us = round(llm_us * provider.latency_factor)  # noqa: PLW2901 - as long as it really takes
             yield llm_us
             self._answered(llm_us, context_tokens, append_tokens, cached_tokens, output_tokens, attempt)
@@ -232,10 +232,10 @@ class AgentRun:
             self.life.propose(self)
         return "completed"
 
-    def _refusals(self, plan: RunPlan, call: int, tokens: int, *, fatal: bool) -> Generator[int, None, int]:
-        """Tries of an LLM call that the provider refuses; the result is the number of the try let in, 0 if none was.
+    def _refusals(self, plan: RunPlan, call: int, tokens: int, *, fatal: bool) -> Generator[int, None, tuple[int, str]]:
+        """Tries of an LLM call that the provider refuses: by its limits, with its share of errors, or if ``fatal``.
 
-        A try is refused by the provider's limits, or with its share of errors, or, if ``fatal``, in any case.
+        The result is the number of the last try and, if that was refused too, the reason of the run's end.
         """
         provider, retries_max = self._world.provider, self._settings.retries_max
         # The same luck means more failures in a row at a larger share, so scenarios stay comparable call by call.
@@ -244,7 +244,7 @@ class AgentRun:
         for attempt in range(1, retries_max + 2):
             refused: dict[str, Any] = {}
             if fatal:
-                refused["error"] = "rate_limited"
+                refused["error"] = "server_error"
             elif retry_after_s := provider.admit(self._world.env.now / 1e6, tokens):
                 refused["error"] = "rate_limited"
                 refused["retry_after_s"] = retry_after_s = math.ceil(retry_after_s * 1e6) / 1e6
@@ -253,10 +253,10 @@ class AgentRun:
                 refused["error"] = "overloaded"
                 overloads -= 1
             else:
-                return attempt
+                return attempt, ""
             yield from self._failure({**self._chat, **refused}, _REFUSED_US, attempt, backoff_s)
             backoff_s *= 2
-        return 0
+        return attempt, "rate_limited" if "retry_after_s" in refused else "llm_failure"
 
     def _tool_failures(self, tool: dict[str, Any], duration_us: int, count: int) -> _Waits:
         """Tries of a tool call that fail."""

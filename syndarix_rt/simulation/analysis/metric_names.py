@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["COUNTS", "END_REASONS", "QUEUE_METRICS", "SAMPLES", "sample_metrics"]
 
-END_REASONS = ("completed", "max_iters", "rate_limited", "tool_failure", "cancelled")
+END_REASONS = ("completed", "max_iters", "rate_limited", "llm_failure", "tool_failure", "cancelled")
 """Of simulated runs; real ones have others."""
 
 COUNTS = (

@@ -251,7 +251,7 @@ class Observations:
             self._count(
                 "runs.fatal_error_share",
                 not completed and data["end_reason"] != "max_iters",
-                run.llm_calls + (data["end_reason"] == "rate_limited"),
+                run.llm_calls + (data["end_reason"] in ("rate_limited", "llm_failure")),
             )
         if data.get("cost_usd"):
             self.samples["trace.runs.cost_usd"].append(data["cost_usd"])
