@@ -211,7 +211,7 @@ async def test_a_run_that_replaces_begins_an_epoch_which_is_a_declared_gap(bench
     assert frame["data.n"].tolist() == [1, 0, 1]
     assert frame["epoch"].nunique() == 2
     assert [gap.reason for gap in ledger.gaps] == ["epoch"]
-    await awaited(lambda: "1 gap" in dashboard.children[0].value, "the line says so")
+    await awaited(lambda: "1 gap" in dashboard.status, "the line says so")
 
 
 async def test_a_reset_begins_an_epoch_straight_and_over_http(bench):

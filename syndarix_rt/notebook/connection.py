@@ -1,15 +1,17 @@
-"""`ConnectionWidget`: how the stream stands, and the evidence of what came."""
+"""`StatusWidget` and `ConnectionWidget`: how the stream stands, and the evidence of what came."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 from syndarix_rt.client import StreamState
 from syndarix_rt.notebook.feed import Feed
 from syndarix_rt.notebook.panel_widget import PanelWidget, module
+from syndarix_rt.notebook.words import plural
 
-__all__ = ["STATES", "ConnectionWidget", "connection"]
+__all__ = ["ConnectionWidget", "StatusWidget", "connection", "facts"]
 
 EVERY_S = 0.5
 """Time between two changes: as fast as numbers can be read."""
@@ -17,7 +19,7 @@ EVERY_S = 0.5
 MAX_GAPS = 5
 """Gaps that are told one by one, the newest first."""
 
-STATES = {
+_STATES = {
     StreamState.OPEN: ("live", "good"),
     StreamState.CONNECTING: ("connecting", "warn"),
     StreamState.WAITING: ("reconnecting", "warn"),
@@ -35,7 +37,7 @@ _REASONS = {
 def connection(feed: Feed, ended: str = "") -> dict[str, Any]:
     """All about the stream, in words: ``word, level, advice``, ``figures`` (name, value, level) and ``gaps``."""
     ledger, position = feed.ledger, feed.position
-    word, level = (ended, "muted") if ended else STATES[feed.state]
+    word, level = (ended, "muted") if ended else _STATES[feed.state]
     delay_ms, late_ms = ledger.latency_ms(0.5), ledger.latency_ms(0.95)
     reconnects = max(0, ledger.connections - 1)
     figures = [
@@ -68,6 +70,19 @@ def connection(feed: Feed, ended: str = "") -> dict[str, Any]:
     }
 
 
+def facts(feed: Feed) -> list[str]:
+    """The most telling figures, in words."""
+    ledger, position = feed.ledger, feed.position
+    delay_ms = ledger.latency_ms(0.5)
+    return [
+        f"{ledger.events:,} events received",
+        f"position {position.offset:,}" if position else "no position yet",
+        plural(len(ledger.gaps), "gap"),
+        plural(max(0, ledger.connections - 1), "reconnect"),
+        *([] if delay_ms is None else [f"median delay ≤ {delay_ms:g} ms"]),
+    ]
+
+
 def _advice(feed: Feed) -> str:
     match feed.state:
         case StreamState.WAITING:
@@ -76,6 +91,42 @@ def _advice(feed: Feed) -> str:
             return "It does not try again. Run the cell that starts the workbench once more, then this one."
         case _:
             return ""
+
+
+class StatusWidget(PanelWidget):
+    """One line: how the stream stands, and what else is to be said.
+
+    Args:
+        feed: whose stream.
+        note: a word about what plays.
+    """
+
+    _esm = module("status")
+
+    def __init__(self, feed: Feed, note: Callable[[], str]) -> None:
+        super().__init__({"title": "Status"})
+        self._feed = feed
+        self._note = note
+        self._due_s = 0.0
+        self._told = ("", "")
+
+    @property
+    def line(self) -> str:
+        """What it says now."""
+        about, note = connection(self._feed, self._ended), self._note()
+        word = f"{about['word']}: {about['reason']}" if about["reason"] else about["word"]
+        return " · ".join([word, *facts(self._feed), *([note] if note else [])])
+
+    def news(self, now_s: float, *, whole: bool) -> dict[str, Any] | None:
+        """The line, twice a second at most."""
+        if not whole and now_s < self._due_s:
+            return None
+        self._due_s = now_s + EVERY_S
+        level = "muted" if self._ended else _STATES[self._feed.state][1]
+        if (level, self.line) == self._told and not whole:
+            return None
+        self._told = level, self.line
+        return {"level": level, "line": self.line}
 
 
 class ConnectionWidget(PanelWidget):

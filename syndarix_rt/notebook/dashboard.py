@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import html
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -19,7 +18,7 @@ from syndarix_rt.errors import SyndarixError
 from syndarix_rt.notebook.approvals import ApprovalsWidget
 from syndarix_rt.notebook.background import Background
 from syndarix_rt.notebook.chart_widget import ChartWidget
-from syndarix_rt.notebook.connection import ConnectionWidget, connection
+from syndarix_rt.notebook.connection import ConnectionWidget, StatusWidget, facts
 from syndarix_rt.notebook.feed import Feed
 from syndarix_rt.notebook.log_widget import LogWidget
 from syndarix_rt.notebook.panel_widget import PanelWidget
@@ -28,7 +27,6 @@ from syndarix_rt.notebook.panels.inbox import ApprovalInbox
 from syndarix_rt.notebook.panels.log import EventLog
 from syndarix_rt.notebook.panels.timeline import Panel, Timeline
 from syndarix_rt.notebook.still import draw_chart, draw_page
-from syndarix_rt.notebook.words import plural
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,16 +46,11 @@ minutes of watching."""
 MAX_WINDOW_S = 30 * 86_400.0
 """A bin of an hour would not be seen on a longer axis."""
 
-STATUS_S = 0.5
-"""Time between two changes of the connection line: as fast as numbers can be read."""
-
 CATCH_UP_S = 2.0
 """A cell waits so long for what was received before; what is left comes while it is watched."""
 
 ASK_S = 2.0
 """Time between two questions to the server what waits for a decision, if the first gets no answer."""
-
-_COLORS = {"good": "#009E73", "warn": "#E69F00", "bad": "#D55E00", "muted": "#7F8792"}
 
 _WIDE = ("log",)
 """Panels as wide as the dashboard."""
@@ -104,7 +97,6 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
         self._feed = feed
         self._background = background
         self._period_s = 1 / fps
-        self._note = note
         self._simulation = simulation
         self._axis = Axis(simulated, window_s)
         self._charts = {name: make_chart(name, self._axis) for name in names if name in CHARTS}
@@ -116,11 +108,11 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
         models += [model for name, model in (("approvals", self._inbox), ("log", log)) if name in names]
         self._timeline = Timeline(models, simulated=simulated, simulation=simulation)
         self._panels = {name: self._make(name, log) for name in names}
-        self._status = ipywidgets.HTML()
-        self._status_due_s = 0.0
+        self._status = StatusWidget(feed, note)
         self._handle: DisplayHandle | None = None
         for name, panel in self._panels.items():
-            panel.layout.grid_column = "1 / -1" if name in _WIDE or len(names) == 1 else "auto"
+            if name in _WIDE or len(names) == 1:
+                panel.add_class("srt-wide")
             panel.layout.min_width = "0"
         grid = ipywidgets.GridBox(list(self._panels.values()))
         grid.layout.grid_template_columns = "repeat(auto-fit, minmax(min(100%, 440px), 1fr))"
@@ -128,7 +120,6 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
         grid.add_class("srt-grid")
         super().__init__([self._status, grid])
         self.add_class("srt-dashboard")
-        self._show_status(time.time())
         self._attaching = background.submit(feed.attach(self._timeline))
         with contextlib.suppress(TimeoutError):
             self._attaching.result(CATCH_UP_S)
@@ -139,6 +130,11 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
         if name not in self._panels:
             raise KeyError(f"there is no panel {name!r}; there are {', '.join(self._panels)}")
         return self._panels[name]
+
+    @property
+    def status(self) -> str:
+        """The line about the connection."""
+        return self._status.line
 
     def frame(self, name: str) -> pd.DataFrame:
         """What a chart shows: rows by time (UTC), with a column for each series that has a value.
@@ -191,19 +187,23 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
     # ---- on the background's thread -------------------------------------------------------------------------------
 
     async def _pump(self) -> None:
-        while True:
-            now_s = time.time()
-            self._feed.advance(now_s)
-            self._push(now_s)
-            if now_s >= self._status_due_s:
-                self._show_status(now_s)
-            if "approvals" in self._panels and self._inbox.uncertain and now_s >= self._asked_s + ASK_S:
-                self._asked_s = now_s
-                self._start(self._ask_what_waits())
-            await asyncio.sleep(self._period_s)
+        try:
+            while True:
+                now_s = time.time()
+                self._feed.advance(now_s)
+                self._push(now_s)
+                if "approvals" in self._panels and self._inbox.uncertain and now_s >= self._asked_s + ASK_S:
+                    self._asked_s = now_s
+                    self._start(self._ask_what_waits())
+                await asyncio.sleep(self._period_s)
+        except Exception as error:
+            # Whatever it is: what stands still must not look live.
+            self._end(f"Stopped by a fault ({type(error).__name__}: {error}); run this cell again")
+            raise
 
     def _push(self, now_s: float) -> None:
         axis_s = self._timeline.now_s(now_s)
+        self._status.push(now_s)
         for panel in self._panels.values():
             panel.push(axis_s if isinstance(panel, ChartWidget) else now_s)
 
@@ -214,7 +214,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
         now_s = time.time()
         for panel in self._panels.values():
             panel.end(self._timeline.now_s(now_s) if isinstance(panel, ChartWidget) else now_s, text)
-        self._show_status(now_s, text)
+        self._status.end(now_s, text)
         return self._still(text)
 
     def _still(self, ended: str = "") -> Still:
@@ -222,7 +222,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
         axis_s = self._timeline.now_s(now_s)
         pictures = {name: draw_chart(chart, axis_s) for name, chart in self._charts.items()}
         when = ended or f"As of {datetime.fromtimestamp(now_s).astimezone():%H:%M:%S}"
-        return Still(pictures, self.project, f"{when} · {' · '.join(self._facts())}")
+        return Still(pictures, self.project, f"{when} · {' · '.join(facts(self._feed))}")
 
     async def _ask_what_waits(self) -> None:
         inbox = self._inbox
@@ -271,25 +271,6 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
     def _on_its_thread(self, work: Callable[[], Any], *, always: bool = False) -> Any:
         """Run what must not run beside the feed."""
         return self._background.run(_call(work)) if always or self._pumping else work()
-
-    def _show_status(self, now_s: float, ended: str = "") -> None:
-        self._status_due_s = now_s + STATUS_S
-        about = connection(self._feed, ended)
-        word = f"{about['word']}: {about['reason']}" if about["reason"] else about["word"]
-        note = self._note()
-        text = html.escape(" · ".join([word, *self._facts(), *([note] if note else [])]))
-        self._status.value = f'<span style="color:{_COLORS[about["level"]]}">●</span> {text}'
-
-    def _facts(self) -> list[str]:
-        ledger, position = self._feed.ledger, self._feed.position
-        delay_ms = ledger.latency_ms(0.5)
-        return [
-            f"{ledger.events:,} events received",
-            f"position {position.offset:,}" if position else "no position yet",
-            plural(len(ledger.gaps), "gap"),
-            plural(max(0, ledger.connections - 1), "reconnect"),
-            *([] if delay_ms is None else [f"median delay ≤ {delay_ms:g} ms"]),
-        ]
 
     def _ipython_display_(self) -> None:
         """Show it in a cell, as IPython asks for, in a way that a still picture can take its place."""

@@ -199,7 +199,7 @@ def _runs(chart: Chart, table: NDArray[np.float64], column: int) -> Iterator[lis
     for i, row in enumerate(table):
         broken = i and (
             row[0] - table[i - 1, 0] > 1.5 * chart.model.bin_s
-            or any(gap.start_s < row[0] + chart.model.bin_s and gap.end_s > table[i - 1, 0] for gap in chart.model.gaps)
+            or any(gap.start_s < row[0] < gap.end_s for gap in chart.model.gaps)
         )
         if run and (broken or math.isnan(row[column])):
             yield run
