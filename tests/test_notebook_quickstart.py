@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
+from base64 import b64decode
+from xml.etree import ElementTree as ET
 
 import msgspec
 import nbformat
 import pytest
 from lab import open_notebook
 from nbclient import NotebookClient
+from nbconvert import HTMLExporter
 from system_tools import ROOT
+
+from syndarix_rt.notebook.panels.catalogue import CHARTS
 
 NOTEBOOK = ROOT / "notebooks" / "01_quickstart.ipynb"
 PLAY, WATCH, CHECK = 1, 2, 3
@@ -43,6 +49,12 @@ def execute(tmp_path, change=lambda notebook: notebook):
     return client.execute()
 
 
+def pictures(svg):
+    """How many charts a still picture holds."""
+    found = [node for node in ET.fromstring(svg).iter() if node.get("class") == "srt-still"]
+    return sum(any(path.get("class") == "srt-series" for path in chart.iter()) for chart in found)
+
+
 def printed(cell):
     return "".join(output.text for output in cell.outputs if output.output_type == "stream")
 
@@ -58,9 +70,18 @@ def test_it_is_stored_without_outputs_and_widget_state():
 def test_it_runs_to_its_end_without_a_browser(tmp_path):
     cells = execute(tmp_path).cells
     assert printed(cells[PLAY]) == ""
-    assert cells[WATCH].outputs[0].data["text/plain"] == "<Dashboard of 'notebook': live>"
+    (still,) = [output.data for output in cells[WATCH].outputs]
+    assert still["text/plain"].startswith("Dashboard of 'notebook': Ended")
+    assert "application/vnd.jupyter.widget-view+json" not in still
+    assert pictures(still["image/svg+xml"]) == len(CHARTS)
     assert "0 gaps, 0 undeclared holes, 0 duplicates, 0 reconnects" in printed(cells[CHECK])
     assert "my_note" in cells[CHECK].outputs[-1].data["text/plain"]
+
+
+def test_exported_without_a_kernel_it_shows_a_picture_of_each_chart(tmp_path):
+    page, _ = HTMLExporter().from_notebook_node(execute(tmp_path, shortened))
+    (svg,) = re.findall(r'<img[^>]+src="data:image/svg\+xml;base64,([^"]+)"', page)
+    assert pictures(b64decode(svg)) >= 4  # in a second not everything begins
 
 
 def test_without_redis_and_uvloop_it_runs_too_and_says_what_that_means(tmp_path, monkeypatch):
@@ -139,7 +160,7 @@ async def test_in_jupyterlab_the_chart_draws_exactly_what_the_frame_has(browser,
         chart = Chart(notebook.page)
         await notebook.run(PLAY)
         await notebook.run(WATCH)
-        await notebook.page.locator(".srt-chart").wait_for()
+        await notebook.page.locator(".srt-chart").first.wait_for()
 
         # A cell that blocks does not freeze it.
         blocking = await notebook.append("import time\nbefore = time.time()\ntime.sleep(2.5)\nprint(before)")
@@ -147,7 +168,7 @@ async def test_in_jupyterlab_the_chart_draws_exactly_what_the_frame_has(browser,
         assert max(second for _, second in await chart.drawn()) >= before + 1
 
         # Dropped messages heal.
-        drop = await notebook.append("bench._parts._dashboards['notebook']._chart._sequence += 5")
+        drop = await notebook.append("bench._parts._dashboards['notebook']['events']._sequence += 5")
         await notebook.run(drop)
         total = await chart.total()
         async with asyncio.timeout(DEADLINE_S):
@@ -169,13 +190,12 @@ async def test_in_jupyterlab_the_chart_draws_exactly_what_the_frame_has(browser,
         await subscriber.wait()
         assert b"that was the first run" in seen
 
-        # After the end it stays, also when the page is loaded again.
-        aggregate = await notebook.run(await notebook.append(AGGREGATE.replace("{frame}", "frame")))
-        await chart.until_it_shows(aggregate)
-        assert await notebook.page.locator(".srt-chart.srt-ended").count() == 1
+        # After the end a picture takes its place, also when the page is loaded again.
+        still = notebook.page.locator(".jp-OutputArea img[src^='data:image/svg']")
+        await still.wait_for()
+        assert await notebook.page.locator(".srt-chart").count() == 0
         await notebook.reload()
-        await notebook.page.locator(".srt-chart.srt-ended").wait_for()
-        await chart.until_it_shows(aggregate)
+        await still.wait_for()
 
         assert notebook.console == []
         assert notebook.hosts == {"127.0.0.1"}
