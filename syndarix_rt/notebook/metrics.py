@@ -122,7 +122,7 @@ class Binned:
             self.gaps[-1] = gap._replace(end_s=max(time_s, gap.start_s))
             self.version += 1
             if self._rows:
-                self._fill()
+                self._fill(range(self._first, self._last + 1))
 
     def _cover(self, bin_: int) -> None:
         """Let the rows reach to a bin."""
@@ -130,6 +130,7 @@ class Binned:
             self._first = self._last = bin_
         elif bin_ in self._rows or bin_ < self._first == self._last - self._bins + 1:  # there, or too old to be kept
             return
+        fresh = range(self._last + 1, bin_) if bin_ > self._last else range(bin_ + 1, self._first)
         self._last = max(self._last, bin_)
         first = max(min(self._first, bin_), self._last - self._bins + 1)
         for gone in range(self._first, min(first, self._first + self._bins)):
@@ -139,11 +140,11 @@ class Binned:
         self._first = first
         if bin_ >= first and bin_ not in self._rows:
             self._put_blank(bin_)
-        self._fill()
+        self._fill(range(max(fresh.start, first), fresh.stop))
 
-    def _fill(self) -> None:
-        """Blank rows for all bins between the first and the last that nothing is known against."""
-        for bin_ in range(self._first, self._last + 1):
+    def _fill(self, bins: range) -> None:
+        """Blank rows for those bins that nothing is known against."""
+        for bin_ in bins:
             if (bin_ not in self._rows or bin_ in self._lost) and not self._is_unknown(bin_):
                 self._put_blank(bin_)
 
