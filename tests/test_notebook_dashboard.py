@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import time
 import xml.etree.ElementTree as ET
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -13,9 +14,12 @@ import pytest
 
 from syndarix_rt.client import StreamState
 from syndarix_rt.delivery import Gap, Ledger
+from syndarix_rt.errors import SyndarixError
 from syndarix_rt.events import Event, EventId
 from syndarix_rt.notebook.approvals import ApprovalsWidget
+from syndarix_rt.notebook.background import Background
 from syndarix_rt.notebook.connection import ConnectionWidget, StatusWidget
+from syndarix_rt.notebook.control import Controls, ControlWidget
 from syndarix_rt.notebook.dashboard import PANELS, Still
 from syndarix_rt.notebook.feed import Loss
 from syndarix_rt.notebook.log_widget import LogWidget
@@ -384,5 +388,83 @@ async def test_in_a_browser_the_connection_shows_its_figures(page):
     assert await page.evaluate("window.receive") is None
 
 
+class FakeRun:
+    """A run that is steered, and says with what."""
+
+    project, done, status = "apollo", False, "demo_small plays"
+
+    def __init__(self):
+        self.told = []
+
+    def stop(self):
+        self.told.append(("stop",))
+
+    def pause(self):
+        self.told.append(("pause",))
+
+    async def inject(self, fault):
+        self.told.append(("inject", type(fault).__name__, fault.minutes))
+
+    def step(self, events):
+        raise SyndarixError(f"cannot step by {events}")
+
+
+@pytest.fixture
+def steered():
+    """A run, what was played, and a widget that steers."""
+    background = Background("syndarix-rt test")
+    run, played = FakeRun(), []
+    controls = Controls(lambda *what: played.append(what), lambda: run, background)
+    yield run, played, recording(ControlWidget)(controls)
+    background.close()
+
+
+def until_done(widget):
+    deadline = time.monotonic() + 10
+    while widget._doing and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+def test_buttons_begin_and_steer_a_run_and_say_what_went_wrong(steered):
+    run, played, widget = steered
+    for message in (
+        {"op": "pause"},
+        {"op": "inject", "value": "ci_outage"},
+        {"op": "inject", "value": "no_such_fault"},
+        {"op": "play", "value": "idle", "speed": "max"},
+        {"op": "play", "value": "idle", "speed": ""},
+        {"op": "play", "value": "/etc/passwd"},
+        {"op": "set_speed", "value": "60"},  # which this run cannot
+        {"op": "step", "value": 5},
+    ):
+        widget.view(**message)
+        until_done(widget)
+        if message["op"] == "set_speed":
+            assert widget._error == "this run cannot be steered; begin one here"
+    assert run.told == [("pause",), ("inject", "CiOutage", 30), ("stop",), ("stop",)]
+    assert played == [("idle", math.inf), ("idle", None)]
+    widget.push(0)
+    (told,) = widget.taken()
+    assert (told["error"], told["doing"]) == ("cannot step by 5", "")
+    assert told["abilities"] == ["pause", "step", "inject"]
+
+
+@pytest.mark.browser
+async def test_in_a_browser_there_are_buttons_for_what_the_run_can_do(page, steered):
+    _, _, widget = steered
+    widget.push(0)
+    await shown(page, widget)
+    assert await page.locator(".srt-live button:visible").all_inner_texts() == [
+        *["Pause", "Step 1", "Step 100"],
+        *["Inject ci outage", "Inject provider brownout", "Inject incident storm"],
+    ]
+    await page.get_by_label("scenario", exact=True).select_option("ci_outage")
+    await page.get_by_label("speed", exact=True).select_option("600")
+    await page.get_by_role("button", name="Play anew").click()
+    assert await page.evaluate("sent.at(-1)") == {"op": "play", "value": "ci_outage", "speed": "600"}
+    await page.get_by_role("button", name="Inject incident storm").click()
+    assert await page.evaluate("sent.at(-1)") == {"op": "inject", "value": "incident_storm"}
+
+
 def test_every_panel_has_a_name():
-    assert len(set(PANELS)) == len(PANELS) == len(CHARTS) + 3
+    assert len(set(PANELS)) == len(PANELS) == len(CHARTS) + 4

@@ -2,10 +2,15 @@
 
 * :mod:`~syndarix_rt.notebook.workbench`: `Workbench`, the one object that a notebook needs
 * :mod:`~syndarix_rt.notebook.dashboard`: `Dashboard`, what is watched
-* :mod:`~syndarix_rt.notebook.chart_widget`: `ChartWidget`, ``web/chart.js`` in a notebook
+* :mod:`~syndarix_rt.notebook.panels`: what panels show, counted as events come
+* :mod:`~syndarix_rt.notebook.chart_widget`: `ChartWidget`, the charts of ``web/`` in a notebook
+* :mod:`~syndarix_rt.notebook.panel_widget`: `PanelWidget`, the base of panels that are no charts
+* :mod:`~syndarix_rt.notebook.connection`, ``approvals``, ``log_widget``, ``control``: these panels
+* :mod:`~syndarix_rt.notebook.still`: still pictures of charts, drawn without a browser
+* :mod:`~syndarix_rt.notebook.words`: numbers in words
 * :mod:`~syndarix_rt.notebook.feed`: one project's stream, kept and counted as it comes
 * :mod:`~syndarix_rt.notebook.store`: what was received, as a pandas frame
-* :mod:`~syndarix_rt.notebook.metrics`: what charts draw, counted as it comes
+* :mod:`~syndarix_rt.notebook.metrics`: values in bins of time, counted as they come
 * :mod:`~syndarix_rt.notebook.runs`: what plays into a project
 * :mod:`~syndarix_rt.notebook.outlet`: how a notebook's own events get into the log
 * :mod:`~syndarix_rt.notebook.children`: child processes that never outlive the kernel

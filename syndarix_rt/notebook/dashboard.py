@@ -19,6 +19,7 @@ from syndarix_rt.notebook.approvals import ApprovalsWidget
 from syndarix_rt.notebook.background import Background
 from syndarix_rt.notebook.chart_widget import ChartWidget
 from syndarix_rt.notebook.connection import ConnectionWidget, StatusWidget, facts
+from syndarix_rt.notebook.control import Controls, ControlWidget
 from syndarix_rt.notebook.feed import Feed
 from syndarix_rt.notebook.log_widget import LogWidget
 from syndarix_rt.notebook.panel_widget import PanelWidget
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PANELS", "Dashboard"]
 
-PANELS = (*CHARTS, "approvals", "connection", "log")
+PANELS = ("control", *CHARTS, "approvals", "connection", "log")
 """Names of all panels, in the order in which they are shown."""
 
 MAX_FPS = 10.0
@@ -52,7 +53,7 @@ CATCH_UP_S = 2.0
 ASK_S = 2.0
 """Time between two questions to the server what waits for a decision, if the first gets no answer."""
 
-_WIDE = ("log",)
+_WIDE = ("control", "log")
 """Panels as wide as the dashboard."""
 
 
@@ -69,12 +70,12 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
     Args:
         feed: where its data come from.
         background: the thread that the feed lives on.
+        controls: what the buttons of the run panel do.
         panels: names of `PANELS`, in the order in which they are shown; None: all.
         simulated: show events at their simulated time, rather than at that of their publication.
         simulation: show only this simulation's events.
         fps: redraws a second, at most 10.
         window_s: how much time a chart shows, on its axis; None: 60 s of publication, or two simulated hours.
-        note: a word about what plays, for the connection line.
     """
 
     _pumping: Future[None] | None = None  # ipywidgets closes what failed in its constructor, too
@@ -83,13 +84,13 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
         self,
         feed: Feed,
         background: Background,
+        controls: Controls,
         *,
         panels: Sequence[str] | None = None,
         simulated: bool = False,
         simulation: str | None = None,
         fps: float = 4.0,  # a redraw costs the browser some milliseconds, and four a second look live
         window_s: float | None = None,
-        note: Callable[[], str] = str,
     ) -> None:
         window_s = WINDOW_S[simulated] if window_s is None else window_s
         names = _checked(PANELS if panels is None else panels, fps, window_s)
@@ -107,8 +108,8 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
         models: list[Panel] = [chart.model for chart in self._charts.values()]
         models += [model for name, model in (("approvals", self._inbox), ("log", log)) if name in names]
         self._timeline = Timeline(models, simulated=simulated, simulation=simulation)
-        self._panels = {name: self._make(name, log) for name in names}
-        self._status = StatusWidget(feed, note)
+        self._panels = {name: self._make(name, log, controls) for name in names}
+        self._status = StatusWidget(feed, lambda: run.status if (run := controls.current()) else "")
         self._handle: DisplayHandle | None = None
         for name, panel in self._panels.items():
             if name in _WIDE or len(names) == 1:
@@ -249,10 +250,12 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
 
     # ---- parts ----------------------------------------------------------------------------------------------------
 
-    def _make(self, name: str, log: EventLog) -> ChartWidget | PanelWidget:
+    def _make(self, name: str, log: EventLog, controls: Controls) -> ChartWidget | PanelWidget:
         if name in self._charts:
             chart = self._charts[name]
             return ChartWidget(chart.model, chart.options)
+        if name == "control":
+            return ControlWidget(controls)
         if name == "approvals":
             return ApprovalsWidget(self._inbox, self._on_decision, lambda: self._timeline.event_time)
         if name == "log":

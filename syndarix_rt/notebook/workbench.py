@@ -22,6 +22,7 @@ from syndarix_rt.errors import StreamError, SyndarixError
 from syndarix_rt.events import Event, is_project_name
 from syndarix_rt.notebook.background import Background
 from syndarix_rt.notebook.children import Child
+from syndarix_rt.notebook.control import Controls
 from syndarix_rt.notebook.dashboard import Dashboard
 from syndarix_rt.notebook.feed import Feed
 from syndarix_rt.notebook.outlet import Outlet
@@ -314,13 +315,16 @@ class _Parts:
         """A dashboard over the feed, instead of the last one."""
         if feed.project in self._dashboards:
             self._dashboards.pop(feed.project).close()
-        runs = self._runs
+        runs, project = self._runs, feed.project
 
-        def note() -> str:
-            return next((run.status for run in reversed(runs) if run.project == feed.project), "")
+        def current() -> Run | None:
+            return next((run for run in reversed(runs) if run.project == project), None)
 
-        dashboard = Dashboard(feed, self.background, note=note, **options)
-        self._dashboards[feed.project] = dashboard
+        def play(name: str, speed: float | None) -> Run:
+            return self.play_preset(name, Scenario.preset(name), project, speed, 1, replace=True, append=False)
+
+        dashboard = Dashboard(feed, self.background, Controls(play, current, self.background), **options)
+        self._dashboards[project] = dashboard
         return dashboard
 
     def play_preset(
