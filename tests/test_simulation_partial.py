@@ -68,6 +68,7 @@ UNDECIDABLE = {
     "p1_a_pipeline_never_started",
     "h2_an_approval_is_about_nothing",
     "h3_an_approval_is_resolved_unasked",
+    "t2_an_issue_is_planned_that_is_not_open",
     "t2_an_open_issue_is_not_counted",  # it may not have been heard of since the cut
 }
 """These could be true of a stream that began earlier."""
@@ -262,6 +263,23 @@ def test_a_runner_that_was_busy_before_the_cut_is_free_after_the_end_that_was_se
     started = real(2, "pipeline_started", pipeline_id="y", runner="runner-1")
     assert named([real(1, "pipeline_failed", **about, reason="infra"), started]) == []
     assert named([started, real(3, "pipeline_started", pipeline_id="z", runner="runner-1")]) == ["P3"]
+
+
+def test_what_began_before_may_have_taken_as_long_as_it_says():
+    about = {"approval_id": "a", "decision": "approved"}
+    ends = [
+        real(1, "agent_completed", **END, duration_s=1e6),
+        real(2, "pipeline_failed", pipeline_id="x", duration_s=1e6),
+        real(3, "approval_resolved", **about, waited_s=1e6),
+    ]
+    assert named(ends) == []
+    begun = [
+        real(4, "agent_started", **WHO),
+        real(5, "pipeline_started", pipeline_id="x"),
+        real(6, "approval_required", approval_id="a"),
+    ]
+    assert named([*begun, *ends]) == ["A8", "P1", "H3"]
+    assert named([real(1, "approval_resolved", **about, waited_s=1.0, queued_s=9.0)]) == ["H3"]
 
 
 def test_time_does_not_go_back():

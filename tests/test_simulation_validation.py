@@ -108,6 +108,37 @@ def test_a_real_agent_may_call_in_parallel():
     ).ok
 
 
+def test_a_real_run_may_count_only_what_it_was_busy_but_not_more_than_the_time_it_had():
+    def took(duration_s):
+        end = real(2, "agent_completed", 1, **WHO, end_reason="completed", duration_s=duration_s)
+        return [violation.invariant for violation in validate([real(1, "agent_started", **WHO), end]).violations]
+
+    assert took(20.0) == took(62.0) == []  # times and duration rounded to whole seconds differ by two at most
+    assert took(62.1) == ["A8"]
+
+
+def test_a_real_approval_waited_from_the_question_to_the_decision():
+    def waited(waited_s, **data):
+        resolved = real(2, "approval_resolved", 1, approval_id="a", decision="approved", waited_s=waited_s, **data)
+        asked = real(1, "approval_required", approval_id="a")
+        return [violation.invariant for violation in validate([asked, resolved]).violations]
+
+    assert waited(58.0) == waited(62.0) == waited(60.0, queued_s=31.0, busy_s=31.0) == []
+    assert waited(57.9) == waited(62.1) == waited(60.0, queued_s=40.0, busy_s=40.0) == ["H3"]
+
+
+def test_a_real_branch_may_be_forced_back_and_its_reporter_may_repeat_what_holds():
+    pushed = [real(n, "commit_pushed", branch="b", commit=commit) for n, commit in enumerate("aba", start=2)]
+    trace = [real(1, "branch_created", branch="b"), *pushed]
+    assert validate(trace).ok
+    again = real(9, "commit_pushed", branch="b", commit="a")
+    assert [violation.invariant for violation in validate([*trace, again]).violations] == ["C1"]
+    planned = real(5, "sprint_started", sprint_id="s", issues_planned=7)
+    opened = real(6, "issue_created", issue_id="i")
+    updates = [real(n, "issue_updated", issue_id="i", state="blocked") for n in (7, 8)]
+    assert validate([planned, opened, *updates]).ok
+
+
 def test_a_reopened_issue_may_be_closed_again():
     assert validate(
         [
@@ -231,6 +262,11 @@ def i2_a_run_ends_an_hour_too_early(m):
     m.change(end, time=m.events[end].time - timedelta(hours=1))
 
 
+def i2_a_pipeline_starts_an_hour_too_early(m):
+    start = m.find("pipeline_started")
+    m.change(start, {"queued_s": None}, time=m.events[start].time - timedelta(hours=1))
+
+
 def i3_a_line_cannot_be_read(m):
     leaf = m.leaf()
     m.events[leaf] = m.events[leaf].encode().replace(b'"issue_id"', b'"issue"')
@@ -334,6 +370,19 @@ def a8_the_calls_of_a_run_take_longer_than_the_run(m):
     m.spoilt = m.events[end].id
 
 
+def a8_a_run_says_that_it_took_longer_than_it_did(m):
+    later(m, "agent_completed", "duration_s", 0.002)
+
+
+def a8_a_run_says_that_it_took_less_than_it_did(m):
+    later(m, "agent_error", "duration_s", -0.002)
+
+
+def later(m, kind, key, by_s):
+    end = m.find(kind)
+    m.change(end, {key: m.events[end].data[key] + by_s})
+
+
 def s1_an_issue_is_created_twice(m):
     m.copy(m.find("issue_created"))
 
@@ -345,6 +394,10 @@ def s1_an_issue_was_never_created(m):
 def s2_a_closed_issue_is_updated(m):
     close = m.find("issue_closed")
     m.insert(close, "issue_updated", {"issue_id": m.events[close].data["issue_id"], "state": "blocked"})
+
+
+def s2_an_update_comes_twice(m):
+    m.copy(m.find("issue_updated", state="in_progress"))
 
 
 def s3_an_issue_is_closed_twice(m):
@@ -370,6 +423,17 @@ def c1_a_commit_goes_to_no_branch(m):
 
 def c1_a_branch_is_created_twice(m):
     m.copy(m.find("branch_created"))
+
+
+def c1_a_commit_is_pushed_twice(m):
+    m.copy(m.find("commit_pushed"))
+
+
+def c1_an_older_commit_is_pushed_again(m):
+    newer = m.find("commit_pushed")
+    while (older := m.find("commit_pushed", start=0, branch=m.events[newer].data["branch"])) == newer:
+        newer = m.find("commit_pushed", after=newer)
+    m.copy(newer, commit=m.events[older].data["commit"])
 
 
 def c2_a_request_has_no_commit(m):
@@ -425,6 +489,14 @@ def p1_a_pipeline_starts_twice(m):
     m.copy(m.find("pipeline_started"))
 
 
+def p1_a_pipeline_says_that_it_took_longer_than_it_did(m):
+    later(m, "pipeline_completed", "duration_s", 0.002)
+
+
+def p1_a_failed_pipeline_says_that_it_took_less_than_it_did(m):
+    later(m, "pipeline_failed", "duration_s", -0.002)
+
+
 def p2_a_pipeline_checks_no_commit(m):
     m.change(m.find("pipeline_started"), {"commit": "f" * 40})
 
@@ -476,6 +548,15 @@ def h3_an_approval_is_resolved_unasked(m):
     m.insert(1_000, "approval_resolved", {"approval_id": "unasked", "decision": "approved"})
 
 
+def h3_an_approval_waited_longer_than_it_did(m):
+    later(m, "approval_resolved", "waited_s", 0.002)
+
+
+def h3_an_approval_waited_less_than_for_its_parts(m):
+    decision = m.find("approval_resolved")
+    m.change(decision, {"queued_s": m.events[decision].data["waited_s"] + 0.002, "busy_s": 0.0})
+
+
 def t1_sprints_overlap(m):
     start = m.find("sprint_started")
     m.insert(start, "sprint_started", {"sprint_id": "second"})
@@ -486,6 +567,14 @@ def t1_sprints_overlap(m):
 
 def t1_a_sprint_ends_that_never_started(m):
     m.change(m.find("sprint_completed"), {"sprint_id": "never"})
+
+
+def t2_an_open_issue_is_not_planned(m):
+    later(m, "sprint_started", "issues_planned", -1)
+
+
+def t2_an_issue_is_planned_that_is_not_open(m):
+    later(m, "sprint_started", "issues_planned", 1)
 
 
 def t2_a_closed_issue_is_not_counted(m):

@@ -76,6 +76,8 @@ class ChangeJudge(Judge):
                 return
             self._violated("C1", event, f"{name} was never created")
             branch = self._branches[name] = Branch()
+        if commit == branch.head or (event.simulation and commit in branch.commits):  # real people force a branch back
+            self._violated("C1", event, f"{commit} was pushed to {name} before")
         branch.commits.add(commit)
         branch.head = commit
 

@@ -10,8 +10,9 @@ In a *partial* stream, one that was joined midway, what an event refers to and w
 believed and from then on known, so whatever contradicts it, or anything else that was seen, is a violation still. Sums
 over a run or a sprint whose start was not seen are at least what was seen of them.
 
-Three judges know what they need to: of :mod:`~syndarix_rt.simulation.run_judge` runs, of
-:mod:`~syndarix_rt.simulation.issue_judge` issues and sprints, of :mod:`~syndarix_rt.simulation.change_judge` the rest.
+Four judges know what they need to: of :mod:`~syndarix_rt.simulation.run_judge` runs, of
+:mod:`~syndarix_rt.simulation.issue_judge` issues and sprints, of :mod:`~syndarix_rt.simulation.change_judge` the rest;
+:mod:`~syndarix_rt.simulation.span_judge` compares durations with times.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from syndarix_rt.events import Event
 from syndarix_rt.simulation.change_judge import ChangeJudge
 from syndarix_rt.simulation.issue_judge import IssueJudge
 from syndarix_rt.simulation.run_judge import RunJudge
+from syndarix_rt.simulation.span_judge import SpanJudge
 
 __all__ = ["ProjectChecker"]
 
@@ -38,9 +40,11 @@ class ProjectChecker:
         runs, issues = RunJudge(violated, partial=partial), IssueJudge(violated, partial=partial)
         changes = ChangeJudge(violated, partial=partial, runs=runs, issues=issues)
         self._handlers = runs.handlers | issues.handlers | changes.handlers
+        self._spans = SpanJudge(violated)
 
-    def check(self, event: Event) -> None:
-        """Judge one event; custom types are not judged."""
+    def check(self, event: Event, *, in_time: bool = True) -> None:
+        """Judge one event, whose time is wrong unless it is ``in_time``; custom types are not judged."""
         handler = self._handlers.get(event.type)
         if handler:
             handler(event, event.data)
+            self._spans.check(event, in_time=in_time)

@@ -29,6 +29,8 @@ class Issue:
     def __init__(self, sprint_id: str | None = None, *, merged: bool = False) -> None:
         self.sprint_id = sprint_id
         self.merged = merged
+        self.updated: dict[str, Any] = {}
+        """What its latest update said."""
 
 
 class Branch:

@@ -59,6 +59,9 @@ class IssueJudge(Judge):
             issue = self._issues[issue_id] = Issue(merged=True)
         elif reopened:
             self._violated("S3", event, f"{issue_id} is reopened, but open")
+        elif event.simulation and data == issue.updated:  # real reporters may repeat what holds
+            self._violated("S2", event, f"the update of {issue_id} before it said the same")
+        issue.updated = data
         self._place(event, data, issue)
 
     def _issue_closed(self, event: Event, data: dict[str, Any]) -> None:
@@ -92,6 +95,12 @@ class IssueJudge(Judge):
         elif sprint_id in self._ended_sprints:
             self._violated("T1", event, f"{sprint_id} is over")
         self._sprint_id, self._closed_in_sprint, self._knows_sprint = sprint_id, 0, True
+        planned = data.get("issues_planned")
+        if planned is None or not event.simulation:  # real people plan what they want of what is open
+            return
+        seen = sum(issue.sprint_id is not None for issue in self._issues.values())  # in a simulation all have one
+        if planned < seen or (planned > seen and not self._partial):
+            self._violated("T2", event, f"issues_planned is {planned}, the events say {seen}")
 
     def _sprint_completed(self, event: Event, data: dict[str, Any]) -> None:
         sprint_id, open_id = data["sprint_id"], self._sprint_id

@@ -95,11 +95,12 @@ class Validator:
         latest = project.times.get(event.simulation, event.time)
         if not self._check_ids(event, project) and event.time <= latest:
             return  # The same event again; a later one that took over an id goes on to be judged.
-        if event.time < latest:
+        in_time = event.time >= latest
+        if not in_time:
             self._violated("I2", event, f"its time {event.time.isoformat()} is before {latest.isoformat()}")
             event = msgspec.structs.replace(event, time=latest)  # only its time is wrong
         project.times[event.simulation] = event.time
-        checker.check(event)
+        checker.check(event, in_time=in_time)
 
     def report(self) -> Report:
         """What was found until now."""
