@@ -24,10 +24,12 @@ from syndarix_rt.simulation.analysis.fitting import (
     Poisson,
     candidates,
     choose,
+    kaplan_meier,
     ks_distance,
     simplest,
 )
 from syndarix_rt.simulation.analysis.frames import events_frame
+from syndarix_rt.simulation.analysis.observations import HUMAN_WAITS, Observations
 from syndarix_rt.simulation.laws import Constant, Empirical, Exponential, Gamma, Lognormal, Mixture, Weibull
 
 SEEDS = st.integers(0, 2**32)
@@ -145,6 +147,62 @@ def test_a_cap_is_part_of_the_law_and_hides_nothing_of_it(true):
         assert getattr(fitted.law, name, 0) == pytest.approx(getattr(true, name, 0), rel=0.05)
     assert fitted.law.mean() == pytest.approx(true.mean(), rel=0.05)
     assert fitted.ks < 0.01
+
+
+@settings(max_examples=12)
+@given(
+    true=st.sampled_from([Lognormal(median=20, sigma=3.3), Weibull(scale=5, shape=0.5), Exponential(scale=5)]),
+    share=st.floats(0.3, 0.9),
+    seed=SEEDS,
+)
+def test_a_law_is_found_again_where_most_cases_are_still_open(true, share, seed):
+    rng = np.random.default_rng(seed)
+    lasting = true.draws(rng, 20_000)
+    seen_for = rng.uniform(0, 2 * np.quantile(lasting, share), 20_000)  # they begin at any time before the end
+    values, still_open = np.sort(lasting[lasting <= seen_for]), np.sort(seen_for[lasting > seen_for])
+    fitted = candidates(values, still_open=still_open)
+    assert {each.name for each in fitted} == {"lognormal", "weibull", "exponential"}
+    (law,) = (each for each in fitted if each.name == type(true).__name__.lower())
+    for name in ("median", "scale"):
+        if hasattr(true, name):
+            assert getattr(law.law, name) == pytest.approx(getattr(true, name), rel=0.2)
+    for name in ("sigma", "shape"):
+        if hasattr(true, name):
+            assert getattr(law.law, name) == pytest.approx(getattr(true, name), rel=0.07)
+    assert law.ks < 0.025
+    assert choose(fitted, values, still_open).parameters <= 2
+
+
+def test_without_the_open_cases_the_same_values_give_a_law_that_is_much_too_short():
+    rng = np.random.default_rng(1)
+    lasting, seen_for = Lognormal(median=20, sigma=3).draws(rng, 20_000), rng.uniform(0, 50, 20_000)
+    values = np.sort(lasting[lasting <= seen_for])
+    assert found(values, Lognormal).law.median < 6
+    assert found(values, Lognormal, still_open=np.sort(seen_for[lasting > seen_for])).law.median == pytest.approx(
+        20, rel=0.1
+    )
+
+
+def test_a_few_open_cases_leave_all_laws_in_the_race():
+    values = drawn(Gamma(scale=3, shape=6))
+    assert choose(candidates(values, still_open=np.array([4.0] * 80)), values).name == "gamma"
+    assert "gamma" not in {each.name for each in candidates(values, still_open=np.array([4.0] * 90))}
+
+
+def test_shares_are_those_of_kaplan_and_meier():
+    points, upto, below = kaplan_meier([1, 3, 3, 6], [2, 3, 9])  # at risk: 7, then 5, then 2
+    assert points.tolist() == [1, 3, 6]
+    assert upto == pytest.approx([1 / 7, 1 - 6 / 7 * 3 / 5, 1 - 6 / 7 * 3 / 5 / 2])
+    assert below == pytest.approx([0, *upto[:-1]])
+    assert ks_distance([1, 3, 3, 6], Constant(value=100), still_open=[2, 3, 9]) == pytest.approx(upto[-1])
+    assert kaplan_meier([2, 1, 1, 5])[1] == pytest.approx([0.5, 0.75, 1])
+
+
+def test_quantiles_are_those_of_all_cases_too():
+    values = np.sort(np.repeat([1.0, 100.0], [60, 20]))
+    chosen = choose([], values, np.full(20, 50.0))
+    assert chosen.law.values.count(1) == 30
+    assert chosen.law.values.count(100) == 20
 
 
 @pytest.mark.parametrize("values", [[3.0], [3.0] * 50, [0.0] * 50])
@@ -351,6 +409,47 @@ def test_arrivals_of_projects_with_different_rates_keep_the_shape_of_one():
         ]
     profile = fit(sorted(parts, key=lambda event: event.time))
     assert profile["issues.arrivals"].value.shape == pytest.approx(shape, rel=0.08)
+
+
+def test_waits_that_a_simulation_shortened_are_given_back_in_full_and_those_that_go_on_count():
+    true = Profile.load("default")
+    scenario = Scenario.from_toml(BUSY).replace(human_time_scale=0.05)
+    shortened = fit(islice(Simulation(scenario, 4), 100_000), human_time_scale=0.05)
+    for key in HUMAN_WAITS:
+        of = quantity(shortened, key)
+        law = next(each.law for each in of.candidates if isinstance(each.law, Lognormal))
+        waits, expected = shortened[key].n, true[key].value
+        assert waits > 60, key
+        assert math.log(law.median / expected.median) == pytest.approx(0, abs=3 * expected.sigma / waits**0.5), key
+        assert law.sigma == pytest.approx(expected.sigma, rel=3 / (2 * waits) ** 0.5), key
+    note = shortened["approvals.response_h"].note
+    assert f"{len(quantity(shortened, 'approvals.response_h').open)} still waiting" in note
+    again = scenario.replace(profile=shortened).projects[0]
+    assert again.human_time_scale == 0.05
+    assert again.approvals.response_h == shortened["approvals.response_h"].value
+
+
+@pytest.mark.parametrize("scale", [0, -1, math.inf, math.nan])
+def test_a_scale_that_shortens_nothing_is_refused(simulated, scale):
+    with pytest.raises(ScenarioError, match="human_time_scale: must be above 0, not"):
+        fit(simulated[:100], human_time_scale=scale)
+
+
+def test_an_open_approval_waits_until_its_pull_request_ends_or_the_trace_does():
+    start = Simulation(Scenario.preset("steady_sprint"), 1).start
+    steps = [(0, "pr_created", "1"), (0, "pr_created", "2"), (0, "approval_required", "1")]
+    steps += [(1, "approval_required", "2"), (2, "pr_closed", "1"), (9, "pr_created", "3")]
+    events = [
+        Event.new(
+            kind,
+            {"pr_id": pr, "approval_id": f"a{pr}", "issue_id": "i"},
+            project="p",
+            id=f"e{index}",
+            time=start + timedelta(hours=hours),
+        )
+        for index, (hours, kind, pr) in enumerate(steps)
+    ]
+    assert Observations.of(events).still_open["approvals.response_h"] == [2, 8]
 
 
 def test_a_trace_in_azures_format_gives_the_bursts_and_the_tokens_but_no_runs(tmp_path, simulated):

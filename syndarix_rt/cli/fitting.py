@@ -16,7 +16,15 @@ from syndarix_rt.cli.options import option
 @click.command("fit")
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="PROFILE", help="The profile (TOML).")
-def fit_command(*, file: Path, output: Path) -> None:
+@option(
+    "--human-time-scale",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    metavar="FACTOR",
+    help="What people's waits in FILE were shortened by: a simulated scenario's human_time_scale.",
+)
+def fit_command(*, file: Path, output: Path, human_time_scale: float) -> None:
     """Fit a profile to a recording and print how well each law does.
 
     FILE holds one event a line (JSONL; .gz is unpacked; - is stdin); "syndarix-rt import" makes one of a public trace.
@@ -29,7 +37,7 @@ def fit_command(*, file: Path, output: Path) -> None:
 
     events = decode_lines(sys.stdin.buffer, "stdin") if str(file) == "-" else read_recording(file)
     with progress("Fitting") as update:
-        profile = fit(counted(events, update), name=output.stem, source=file.name)
+        profile = fit(counted(events, update), name=output.stem, source=file.name, human_time_scale=human_time_scale)
     output.write_text(profile.to_toml(), encoding="utf-8")
     rows = [("QUANTITY", "UNIT", "N", "LAW", "KS", "", "PARAMETERS")]
     rows += [

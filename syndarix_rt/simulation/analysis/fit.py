@@ -8,6 +8,7 @@ as ``runs.llm_s``; the others are evidence, under ``trace``. What the trace does
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,7 +31,7 @@ from syndarix_rt.simulation.analysis.fitting import (
     simplest,
 )
 from syndarix_rt.simulation.analysis.frame_rows import rows_of
-from syndarix_rt.simulation.analysis.observations import Observations
+from syndarix_rt.simulation.analysis.observations import HUMAN_WAITS, Observations
 from syndarix_rt.simulation.laws import Empirical, Exponential, Gamma, Mixture, Weibull
 from syndarix_rt.simulation.profile import Constant, Profile
 from syndarix_rt.simulation.section import unit_of
@@ -151,6 +152,7 @@ def fit(
     name: str = "fitted",
     source: str = "fitted trace",
     extends: str = "default",
+    human_time_scale: float = 1.0,
 ) -> Fit:
     """Fit a profile to a trace.
 
@@ -159,19 +161,34 @@ def fit(
         name: of the profile.
         source: what each constant says of where it is from.
         extends: the profile that has what the trace does not tell.
+        human_time_scale: the factor that people's waits in these events were shortened by, which is that of the
+            scenario for a simulation and 1 for real ones. They are divided by it, as a scenario with this profile
+            multiplies them by its own.
 
     Raises:
         EventError: a line is no event.
-        ScenarioError: the trace tells nothing that could be fitted, or ``extends`` is unknown.
+        ScenarioError: the trace tells nothing that could be fitted, ``extends`` is unknown, or ``human_time_scale`` is
+            not above 0.
 
     Example:
-        ``scenario.replace(profile=fit(read_recording("may.jsonl"), name="may"))``
+        ``scenario.replace(profile=fit(read_recording("may.jsonl"), name="may"))``; of a simulation
+        ``fit(Simulation(scenario, seed=4), human_time_scale=scenario.projects[0].human_time_scale)``
     """
+    if not 0 < human_time_scale < math.inf:
+        raise ScenarioError(f"must be above 0, not {human_time_scale}", "human_time_scale")
     seen = Observations.of(rows_of(events))
-    values = {key: np.sort(np.array(found, float)) for key, found in seen.samples.items()}
-    values |= {key: np.sort(seen.interarrivals(kind, unit_s)) for kind, key, unit_s in _ARRIVALS}
-    values = {key: found[found <= _MOST] for key, found in values.items()}
-    quantities = tuple(_fitted(key, found) for key, found in sorted(values.items()) if len(found) >= _LEAST)
+
+    def ascending(key: str, found: list[float]) -> Floats:
+        numbers = np.sort(np.array(found, float)) / (human_time_scale if key in HUMAN_WAITS else 1)
+        return numbers[numbers <= _MOST]
+
+    values = {key: ascending(key, found) for key, found in seen.samples.items()}
+    values |= {key: ascending(key, seen.interarrivals(kind, unit_s).tolist()) for kind, key, unit_s in _ARRIVALS}
+    quantities = tuple(
+        _fitted(key, found, ascending(key, seen.still_open.get(key, [])))
+        for key, found in sorted(values.items())
+        if len(found) >= _LEAST
+    )
     constants = [_constant(quantity, seen) for quantity in quantities if not _is_coarse(quantity)]
     constants += _arrivals(quantities)
     constants += [
@@ -217,16 +234,17 @@ class _Value(NamedTuple):
         return Constant(key=self.key, value=value, unit=self.unit, source=source, n=self.n, ks=ks, note=note)
 
 
-def _fitted(key: str, values: Floats) -> Fitted:
+def _fitted(key: str, values: Floats, still_open: Floats) -> Fitted:
     """All laws that suit the key, and the one to take."""
     counted, mean_of = _WHOLE.get(key, ("", None))
     if mean_of is not None:
         law = mean_of(float(values.mean()))
         only = Candidate(law, ks_distance(values, law))
-        return Fitted(key, counted, values, (only,), only)
+        return Fitted(key, counted, values, still_open, (only,), only)
     unit = unit_of(key)
-    found = candidates(values, whole=bool(counted), cap=_cap(key, values))
-    return Fitted(key, counted or (unit[0] if unit else "1"), values, tuple(found), choose(found, values))
+    found = candidates(values, whole=bool(counted), cap=_cap(key, values), still_open=still_open)
+    chosen = choose(found, values, still_open)
+    return Fitted(key, counted or (unit[0] if unit else "1"), values, still_open, tuple(found), chosen)
 
 
 def _is_coarse(quantity: Fitted) -> bool:
@@ -239,7 +257,9 @@ def _constant(quantity: Fitted, seen: Observations) -> _Value:
     notes = []
     if seen.arrived["requests"] and key.startswith("runs."):
         notes.append(f"with {seen.arrived['requests']:,} requests of unknown runs")
-    if left_out := seen.open[_OPEN.get(key, "")]:
+    if len(quantity.open):
+        notes.append(f"{len(quantity.open):,} still waiting, for at least as long as so far")
+    elif left_out := seen.open[_OPEN.get(key, "")]:
         notes.append(f"{left_out:,} open {_OPEN[key]} left out")
     zeros = int((values == 0).sum())
     if zeros and key not in _WHOLE and values[-1] > 0:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from syndarix_rt.errors import MissingExtra
-from syndarix_rt.simulation.analysis.fitting import Fitted
+from syndarix_rt.simulation.analysis.fitting import Fitted, kaplan_meier
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +35,8 @@ def plotted(quantities: list[Fitted]) -> Figure:
         positive = values[values > 0]
         low, high = (positive[0], positive[-1]) if len(positive) else (0.1, 1)
         x = np.geomspace(low / 1.5, high * 1.5, 400)
-        axes.step(values, np.arange(1, len(values) + 1) / len(values), where="post", color="black", label="measured")
+        points, upto, _ = kaplan_meier(values, quantity.open)
+        axes.step(points, upto, where="post", color="black", label="measured")
         for candidate in quantity.all:
             chosen = candidate == quantity.chosen
             axes.plot(

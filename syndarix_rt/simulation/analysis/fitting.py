@@ -7,6 +7,11 @@ values every law is rejected at 5 %, so it is taken as a size of effect: up to 0
 Chosen is the law with the fewest parameters among those whose distance is within 0.01 of the smallest, or within
 ``0.25 / sqrt(n)`` if that is more: what differs less is noise. The mixture takes part only where no other law is good.
 If none is usable, measured quantiles are resampled.
+
+What was still going on when the trace ended lasts at least as long as it did so far (right-censoring): it adds the
+logarithm of the law's survival to the likelihood of exponential, lognormal and Weibull, and the shares that the
+distance compares are those of Kaplan and Meier, up to the largest value that was seen. Gamma and mixture do without;
+with more than 2 % of such cases they are not tried.
 """
 
 from __future__ import annotations
@@ -22,7 +27,17 @@ from syndarix_rt.errors import ScenarioError
 from syndarix_rt.simulation.laws import AnyLaw, Constant, Empirical, Exponential, Gamma, Lognormal, Mixture, Weibull
 from syndarix_rt.simulation.special import normal_cdf
 
-__all__ = ["Candidate", "Fitted", "Geometric", "Poisson", "candidates", "choose", "ks_distance", "simplest"]
+__all__ = [
+    "Candidate",
+    "Fitted",
+    "Geometric",
+    "Poisson",
+    "candidates",
+    "choose",
+    "kaplan_meier",
+    "ks_distance",
+    "simplest",
+]
 
 Floats = npt.NDArray[np.float64]
 
@@ -33,6 +48,9 @@ _CLOSE = 0.01
 _GOOD = 0.05
 _USABLE = 0.10
 _QUANTILES = 50
+_FEW_OPEN = 0.02
+"""Up to this share of open cases, a law that knows nothing of them is hardly wrong."""
+_NONE: Floats = np.array([])
 _EM_VALUES = 20_000
 """More of them are thinned out evenly, in order; they say no more about five parameters."""
 _EM_STEPS = 500
@@ -99,6 +117,8 @@ class Fitted(NamedTuple):
     unit: str
     observed: Floats
     """Sorted."""
+    open: Floats
+    """How long what was not over had lasted; sorted."""
     candidates: tuple[Candidate, ...]
     """By distance."""
     chosen: Candidate
@@ -109,7 +129,9 @@ class Fitted(NamedTuple):
         return sorted({*self.candidates, self.chosen}, key=lambda candidate: candidate.ks)
 
 
-def candidates(values: Floats, *, whole: bool = False, cap: float | None = None) -> list[Candidate]:
+def candidates(
+    values: Floats, *, whole: bool = False, cap: float | None = None, still_open: Floats = _NONE
+) -> list[Candidate]:
     """All laws that can be fitted to these values, by distance.
 
     Args:
@@ -118,31 +140,44 @@ def candidates(values: Floats, *, whole: bool = False, cap: float | None = None)
         whole: they are counts, and a law's values are rounded to be compared with them.
         cap: values that would be larger are this one. The likelihood allows for that (censoring), except in gamma
             and mixture.
+        still_open: each of them would have become a value of at least this.
     """
     if values[0] == values[-1] or values[-1] <= _ZERO:
-        return _judged([Constant(value=float(values[0]))], values, whole=whole)
+        return _judged([Constant(value=float(values[0]))], values, still_open, whole=whole)
     positive = values[values > _ZERO]
+    known = positive[: _below(positive, cap)]
+    at_least = np.concatenate([positive[len(known) :], still_open[still_open > _ZERO]])
+    fits: list[Callable[[], AnyLaw]] = [
+        lambda: _exponential(known, at_least, cap),
+        lambda: _lognormal(known, at_least, cap),
+        lambda: _weibull(known, at_least, cap),
+    ]
+    if len(still_open) <= _FEW_OPEN * (len(values) + len(still_open)):
+        fits += [lambda: _gamma(positive, cap), lambda: _mixture(positive, cap)]
     laws = []
-    for fit in (_exponential, _lognormal, _weibull, _gamma, _mixture):
+    for fit in fits:
         try:
-            laws.append(fit(positive, cap))
+            laws.append(fit())
         except ScenarioError:  # parameters beyond all bounds, such as those of a few values that are nearly equal
             continue
-    return _judged(laws, values, whole=whole)
+    return _judged(laws, values, still_open, whole=whole)
 
 
-def choose(fitted: list[Candidate], values: Floats) -> Candidate:
+def choose(fitted: list[Candidate], values: Floats, still_open: Floats = _NONE) -> Candidate:
     """The law to take, as said at the head of this module.
 
     Args:
         fitted: what :func:`candidates` found for them, by distance.
         values: the same.
+        still_open: the same.
     """
     noise = 1 / math.sqrt(len(values))  # what a true law is away from its values in all but a fourth of the cases
     if not fitted or fitted[0].ks > max(_USABLE, 2 * noise):
         shares = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
-        law = Empirical(values=tuple(np.quantile(values, shares, method="inverted_cdf").tolist()))
-        return Candidate(law, ks_distance(values, law))
+        points, upto, _ = kaplan_meier(values, still_open)
+        places = np.minimum(upto.searchsorted(shares - _ROUNDING), len(points) - 1)  # beyond what was seen: the largest
+        law = Empirical(values=tuple(points[places].tolist()))
+        return Candidate(law, ks_distance(values, law, still_open=still_open))
     plain = [candidate for candidate in fitted if not isinstance(candidate.law, Mixture)]
     is_good = bool(plain) and plain[0].ks <= max(_GOOD, noise)
     return simplest(plain if is_good else fitted, len(values))
@@ -159,7 +194,31 @@ def simplest(fitted: list[Candidate], n: int) -> Candidate:
     return min(near, key=lambda candidate: candidate.parameters)  # of equals the first one, which is nearer
 
 
-def ks_distance(values: npt.ArrayLike, law: _Distribution, *, whole: bool = False) -> float:
+_ROUNDING = 1e-9
+"""Shares that differ by less are the same."""
+
+
+def kaplan_meier(values: npt.ArrayLike, still_open: npt.ArrayLike = _NONE) -> tuple[Floats, Floats, Floats]:
+    """The estimate of Kaplan and Meier; of values alone it is their shares.
+
+    Args:
+        values: at least one.
+        still_open: each of them would have become a value of at least this.
+
+    Returns:
+        The different values, ascending; of each the estimated share of cases at most it; that of cases below it.
+    """
+    points, counts = np.unique(np.asarray(values, float), return_counts=True)
+    over = np.cumsum(counts) - counts
+    waiting = np.sort(np.asarray(still_open, float))
+    at_risk = counts.sum() - over + len(waiting) - waiting.searchsorted(points)
+    upto = 1 - np.cumprod(1 - counts / at_risk)
+    return points, upto, np.concatenate([[0.0], upto[:-1]])
+
+
+def ks_distance(
+    values: npt.ArrayLike, law: _Distribution, *, whole: bool = False, still_open: npt.ArrayLike = _NONE
+) -> float:
     """The largest difference between the shares of values and of the law at most x, over all x.
 
     Steps are respected on both sides: equal values, and laws with a cap or without a density.
@@ -168,10 +227,9 @@ def ks_distance(values: npt.ArrayLike, law: _Distribution, *, whole: bool = Fals
         values: at least one.
         law: of which ``cdf`` is known.
         whole: the law's values are rounded to whole numbers.
+        still_open: each of them would have become a value of at least this; the distance ends at the largest value.
     """
-    points, counts = np.unique(np.asarray(values, float), return_counts=True)
-    upto = np.cumsum(counts) / counts.sum()
-    below = upto - counts / counts.sum()
+    points, upto, below = kaplan_meier(values, still_open)
     if whole:
         law_upto, law_below = law.cdf(points + 0.5), law.cdf(points - 0.5)
     else:
@@ -179,48 +237,57 @@ def ks_distance(values: npt.ArrayLike, law: _Distribution, *, whole: bool = Fals
     return float(max(np.abs(upto - law_upto).max(), np.abs(below - law_below).max()))
 
 
-def _judged(laws: list[AnyLaw], values: Floats, *, whole: bool) -> list[Candidate]:
-    judged = [Candidate(law, ks_distance(values, law, whole=whole)) for law in laws]
+def _judged(laws: list[AnyLaw], values: Floats, still_open: Floats, *, whole: bool) -> list[Candidate]:
+    judged = [Candidate(law, ks_distance(values, law, whole=whole, still_open=still_open)) for law in laws]
     return sorted(judged, key=lambda candidate: candidate.ks)
 
 
-def _exponential(values: Floats, cap: float | None) -> AnyLaw:
-    return Exponential(scale=float(values.sum()) / _below(values, cap), max=cap)
+def _exponential(known: Floats, at_least: Floats, cap: float | None) -> AnyLaw:
+    return Exponential(scale=float(known.sum() + at_least.sum()) / len(known), max=cap)
 
 
-def _lognormal(values: Floats, cap: float | None) -> AnyLaw:
-    """With a cap by EM: what is at the cap is expected where a normal law beyond it is."""
-    logs = np.log(values)
-    mean, sigma = float(logs.mean()), float(logs.std())
-    over = len(values) - _below(values, cap)
-    if cap is not None and over:
-        below, end = logs[:-over], math.log(cap)
-        for _ in range(_EM_STEPS):
-            z = (end - mean) / sigma
-            hazard = math.exp(-(z**2) / 2) / math.sqrt(2 * math.pi) / float(normal_cdf([-z])[0])
-            expected = mean + sigma * hazard
-            spread = sigma**2 * (1 + z * hazard - hazard**2)
-            before = mean, sigma
-            mean = (below.sum() + over * expected) / len(logs)
-            squares = ((below - mean) ** 2).sum() + over * (spread + (expected - mean) ** 2)
-            sigma = math.sqrt(squares / len(logs))
-            if math.dist(before, (mean, sigma)) < 1e-9 * sigma:
-                break
+def _lognormal(known: Floats, at_least: Floats, cap: float | None) -> AnyLaw:
+    """With bounds by EM: what is at least so much is expected where a normal law beyond it is."""
+    logs, ends = np.log(known), np.log(at_least)
+    n = len(logs) + len(ends)
+    start = np.concatenate([logs, ends])
+    mean, sigma = float(start.mean()), float(start.std())
+    for _ in range(_EM_STEPS if len(ends) else 0):
+        z = (ends - mean) / sigma
+        hazard = _normal_hazard(z)
+        expected = mean + sigma * hazard
+        spread = sigma**2 * (1 + z * hazard - hazard**2)
+        before = mean, sigma
+        mean = float(logs.sum() + expected.sum()) / n
+        sigma = math.sqrt(float(((logs - mean) ** 2).sum() + (spread + (expected - mean) ** 2).sum()) / n)
+        if math.dist(before, (mean, sigma)) < 1e-9 * sigma:
+            break
     return Lognormal(median=math.exp(mean), sigma=sigma, max=cap)
 
 
-def _weibull(values: Floats, cap: float | None) -> AnyLaw:
-    logs = np.log(values)
+def _normal_hazard(z: Floats) -> Floats:
+    """Density of the standard normal law over its survival."""
+    near = np.minimum(z, _FAR)
+    ratio = np.exp(-(near**2) / 2) / math.sqrt(2 * math.pi) / normal_cdf(-near)
+    far = np.maximum(z, _FAR)
+    return np.where(z < _FAR, ratio, far + 1 / far - 2 / far**3)
+
+
+_FAR = 7.0
+"""From there on the asymptotic series has four digits more than anything here, and survival few digits left."""
+
+
+def _weibull(known: Floats, at_least: Floats, cap: float | None) -> AnyLaw:
+    logs = np.log(np.concatenate([known, at_least]))
     relative = logs - logs.max()  # so that no power overflows
-    below = _below(values, cap)
-    mean = relative[:below].mean()
+    mean = relative[: len(known)].mean()
 
     def slope(shape: float) -> float:
         weights = np.exp(shape * relative)
         return float((weights * relative).sum() / weights.sum() - 1 / shape - mean)
 
     shape = _root(slope, 0.1, 10)
-    scale = math.exp(logs.max() + math.log(np.exp(shape * relative).sum() / below) / shape)
+    scale = math.exp(logs.max() + math.log(np.exp(shape * relative).sum() / len(known)) / shape)
     return Weibull(scale=scale, shape=shape, max=cap)
 
 

@@ -1,11 +1,14 @@
 """`Observations`: what events tell about the quantities that a profile holds, value by value.
 
-A value is what is over: runs, pull requests, pipelines and approvals that are still open at the end are counted, so
-that whoever fits a law can say how many it leaves out. A run that the trace merely implies (``data.implied``) says
+A value is what is over. Of people's waits that are not over at the end it is known that they last at least as long as
+they did so far (``still_open``); other runs, pull requests and pipelines that are open at the end are counted, so that
+whoever fits a law can say how many it leaves out. A run that the trace merely implies (``data.implied``) says
 nothing about runs; its LLM calls are *requests* of which only arrival and tokens are known.
 
 Where a simulation says what caused a step, a wait runs from its cause; a real trace cannot tell why, and it runs from
 the milestone before: a merge from the pull request's opening, a run from the end of the one before on the same branch.
+For the same reason only a simulation tells what an open pull request waits for; of a real one nobody knows whether it
+will ever be merged, or go on.
 """
 
 from __future__ import annotations
@@ -22,9 +25,15 @@ from syndarix_rt.events import Event
 from syndarix_rt.simulation.analysis.frame_rows import FrameRow
 from syndarix_rt.simulation.run_judge import LLM_OPERATIONS
 
-__all__ = ["Observations"]
+__all__ = ["HUMAN_WAITS", "Observations"]
 
 Floats = npt.NDArray[np.float64]
+
+HUMAN_WAITS = ("changes.gap_min", "changes.merge_h", "approvals.response_h", "approvals.review_min")
+"""What a scenario multiplies by its ``human_time_scale``."""
+
+_GAP, _GREEN = "gap", "green"
+"""What an issue of a simulation may be waiting for: the next run; the next run, or the end of its pull request."""
 
 _NO_VERDICT = ("infra", "cancelled")
 """Why a pipeline may fail without saying anything about the change."""
@@ -56,6 +65,7 @@ class _Pull:
         self.reviewed = self.approved = False
         self.merged: bool | None = None
         """None: it is open."""
+        self.ended_s = math.inf
 
 
 class _Group:
@@ -66,10 +76,19 @@ class _Group:
         self.issues: dict[str, float] = {}
         self.runs: dict[str, _Run] = {}
         self.pulls: dict[str, _Pull] = {}
-        self.approvals: dict[str, float] = {}
+        self.approvals: dict[str, tuple[float, str]] = {}
+        """When it was asked for, and the pull request."""
         self.pipelines: dict[str, float] = {}
         self.verdicts: list[tuple[float, bool]] = []
         """Start of a pipeline and whether it failed."""
+        self.waits: dict[str, tuple[str, float]] = {}
+        """Of issues of a simulation: what they wait for, and since when."""
+        self.green_gaps = self.green_ends = 0
+        """How waits of `_GREEN` for pull requests without approval were over."""
+        self.gated: dict[str, bool] = {}
+        """Of issues: whether their pull request needs an approval."""
+        self.queued_s = self.decided_s = 0.0
+        """The longest wait for an agent; and for a human who was noticed, with the decision."""
         self.caused_s: dict[str, float] = {}
         """When events happened, without the activities; only of a simulation."""
         self.ended_s: dict[Hashable, float] = {}
@@ -88,6 +107,7 @@ class Observations:
 
     Attributes:
         samples: durations, sizes and counts, in the unit of the key.
+        still_open: of people's waits that were not over, how long they had lasted, in the unit of the key.
         shares: how often something happened, how often it could have, and of how many observations that is the sum.
         open: what was still going on at the end, by what it is.
         logs: of each run, logarithms of the durations of its LLM calls.
@@ -97,6 +117,7 @@ class Observations:
 
     def __init__(self) -> None:
         self.samples: dict[str, list[float]] = defaultdict(list)
+        self.still_open: dict[str, list[float]] = defaultdict(list)
         self.shares: dict[str, tuple[float, float, int]] = {}
         self.open: Counter[str] = Counter()
         self.logs: list[list[float]] = []
@@ -170,6 +191,7 @@ class Observations:
         group.arrivals["issues"].append(seen.now_s)
 
     def _issue_closed(self, group: _Group, seen: _Seen) -> None:
+        group.waits.pop(seen.data["issue_id"], None)
         created_s = group.issues.pop(seen.data["issue_id"], None)
         if created_s is not None:
             self.samples["trace.issues.time_to_close_h"].append((seen.now_s - created_s) / 3600)
@@ -184,6 +206,10 @@ class Observations:
         if run.role in ("tester", "reviewer"):
             group.supports = True
             group.supported.add(data.get("issue_id"))
+        group.queued_s = max(group.queued_s, data.get("queued_s") or 0)
+        waited = group.waits.pop(data.get("issue_id") or "", None)
+        if waited is not None and waited[0] == _GREEN and run.role == "developer":
+            group.green_gaps += not group.gated.get(data["issue_id"])
         if run.role != "developer" or implied or thread is None:
             return
         group.runs_of[thread] += 1
@@ -245,6 +271,10 @@ class Observations:
             group.ended_s[run.thread] = seen.now_s
         if data["end_reason"] == "cancelled":
             return
+        if run.role in ("tester", "reviewer"):
+            self._wait(group, seen, _GREEN)
+        elif run.role == "developer" and not completed:
+            self._wait(group, seen, _GAP)
         if run.logs:
             self.logs.append(run.logs)
         if run.llm_calls:
@@ -268,6 +298,11 @@ class Observations:
 
     # changes
 
+    def _wait(self, group: _Group, seen: _Seen, kind: str) -> None:
+        """From now on the issue waits for people, unless something happens at once."""
+        if seen.event.simulation is not None and (issue_id := seen.data.get("issue_id")):
+            group.waits[issue_id] = kind, seen.now_s
+
     def _commit_pushed(self, group: _Group, seen: _Seen) -> None:
         run = group.runs.get(seen.data.get("run_id") or "")
         if run is not None:
@@ -280,6 +315,7 @@ class Observations:
         group.pulls[data["pr_id"]] = _Pull(seen.now_s, data.get("branch"), commits, gated=data.get("gated"))
         if data.get("gated") is not None:
             self._count("approvals.gated_share", data["gated"], 1)
+            group.gated[data.get("issue_id") or ""] = data["gated"]
         group.arrivals[f"prs {data.get('repo', '')}"].append(seen.now_s)
 
     def _pr_reviewed(self, group: _Group, seen: _Seen) -> None:
@@ -294,7 +330,13 @@ class Observations:
         if pull is None or pull.merged is not None:
             return
         pull.merged = merged = seen.event.type == "pr_merged"
+        pull.ended_s = seen.now_s
         self._count("changes.closed_unmerged_share", not merged, 1)
+        wait, since_s = group.waits.pop(data.get("issue_id") or "", ("", 0.0))
+        if not pull.gated and wait == _GREEN:
+            group.green_ends += 1
+            if not merged:  # dropped, after as long a wait as that for a merge
+                self.samples["changes.merge_h"].append((seen.now_s - since_s) / 3600)
         if not merged:
             return
         self.samples["trace.prs.merge_h"].append((seen.now_s - pull.created_s) / 3600)
@@ -310,6 +352,7 @@ class Observations:
 
     def _pipeline_started(self, group: _Group, seen: _Seen) -> None:
         group.pipelines[seen.data["pipeline_id"]] = seen.now_s
+        group.waits.pop(seen.data.get("issue_id") or "", None)
 
     def _pipeline_ended(self, group: _Group, seen: _Seen) -> None:
         start_s = group.pipelines.pop(seen.data["pipeline_id"], None)
@@ -317,19 +360,23 @@ class Observations:
             return
         failed = seen.event.type == "pipeline_failed"
         group.verdicts.append((start_s, failed))
+        self._wait(group, seen, _GAP if failed else _GREEN)
         self.samples["pipelines.failure_min" if failed else "pipelines.success_min"].append((seen.now_s - start_s) / 60)
 
     # approvals
 
     def _approval_required(self, group: _Group, seen: _Seen) -> None:
-        group.approvals[seen.data["approval_id"]] = seen.now_s
+        group.approvals[seen.data["approval_id"]] = seen.now_s, seen.data.get("pr_id") or ""
+        group.waits.pop(seen.data.get("issue_id") or "", None)
 
     def _approval_resolved(self, group: _Group, seen: _Seen) -> None:
         data = seen.data
-        asked_s = group.approvals.pop(data["approval_id"], None)
+        asked_s, _ = group.approvals.pop(data["approval_id"], (None, ""))
         if asked_s is not None:
             busy_s = data.get("busy_s")
-            wait_s = seen.now_s - asked_s - (busy_s or 0) - (data.get("queued_s") or 0)
+            decided_s = (busy_s or 0) + (data.get("queued_s") or 0)
+            group.decided_s = max(group.decided_s, decided_s)
+            wait_s = seen.now_s - asked_s - decided_s
             self.samples["approvals.response_h"].append(max(wait_s, 0) / 3600)
             if busy_s is not None:
                 self.samples["approvals.review_min"].append(busy_s / 60)
@@ -367,6 +414,7 @@ class Observations:
             self.open["issues"] += len(group.issues)
             self.open["pipelines"] += len(group.pipelines)
             self.open["approvals"] += len(group.approvals)
+            self._still_open(group)
             for name, times in group.arrivals.items():
                 self.arrived[name.partition(" ")[0]] += len(times)
             group.verdicts.sort()
@@ -380,6 +428,28 @@ class Observations:
                     self.samples["trace.prs.commits"].append(commits)
         for name in [name for name, values in self.samples.items() if not values]:
             del self.samples[name]
+
+    def _still_open(self, group: _Group) -> None:
+        """People's waits of a project that were not over.
+
+        Whoever waits may by now wait for an agent or a busy human instead, so the longest such wait is taken off.
+        """
+        for asked_s, pr_id in group.approvals.values():
+            ended_s = min(group.last_s, group.pulls[pr_id].ended_s if pr_id in group.pulls else math.inf)
+            self.still_open["approvals.response_h"].append(max(ended_s - asked_s - group.decided_s, 0) / 3600)
+        gaps_s: list[float] = []
+        either_s: list[float] = []
+        for issue_id, (kind, since_s) in group.waits.items():
+            lasted_s = max(group.last_s - since_s - group.queued_s, 0)
+            (gaps_s if kind == _GAP or group.gated.get(issue_id) else either_s).append(lasted_s)
+        # In such proportions as those that are over; evenly among short and long ones.
+        share = group.green_ends / ((group.green_ends + group.green_gaps) or 1)
+        for place, lasted_s in enumerate(sorted(either_s)):
+            if int((place + 1) * share + 0.5) > int(place * share + 0.5):
+                self.still_open["changes.merge_h"].append(lasted_s / 3600)
+            else:
+                gaps_s.append(lasted_s)
+        self.still_open["changes.gap_min"] += [lasted_s / 60 for lasted_s in gaps_s]
 
 
 _ENOUGH_GAPS = 30

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from syndarix_rt.errors import ScenarioError
 from syndarix_rt.events import Event
 from syndarix_rt.simulation.analysis.frame_rows import rows_of
-from syndarix_rt.simulation.analysis.observations import Observations
+from syndarix_rt.simulation.analysis.observations import HUMAN_WAITS, Observations
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,9 +32,6 @@ _LAWS = (
 )
 _MEANS = ("runs.tools_per_call", "changes.commits_per_run")
 """The settings of which a scenario has the mean alone."""
-
-_SCALED = ("changes.gap_min", "changes.merge_h", "approvals.response_h", "approvals.review_min")
-"""What a scenario multiplies by its ``human_time_scale``."""
 
 
 def replay(events: Iterable[Event | bytes] | pd.DataFrame, *, most: int = 2_000) -> dict[str, Any]:
@@ -76,7 +73,7 @@ def replay(events: Iterable[Event | bytes] | pd.DataFrame, *, most: int = 2_000)
             changes[key] = yes / possible
     if not changes:
         raise ScenarioError("has nothing that could be replayed: no ten values of anything", "trace")
-    if any(key in changes for key in _SCALED):
+    if any(key in changes for key in HUMAN_WAITS):
         changes |= {"human_time_scale": 1.0, "approvals.office": None}
     return changes
 
