@@ -162,4 +162,7 @@ def flatten(name: str, value: Any, line: int, lines: int, columns: dict[str, lis
         for key, inner in value.items():
             flatten(f"{name}.{key}", inner, line, lines, columns)
         return
-    columns.setdefault(name, [None] * lines)[line] = value
+    column = columns.get(name)
+    if column is None:  # once a column, not once a value: as long as all of them
+        column = columns[name] = [None] * lines
+    column[line] = value
