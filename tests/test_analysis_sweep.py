@@ -247,6 +247,7 @@ def test_a_cell_shows_the_frame():
     [
         ({"over": {"agents.develpers": [2]}}, r"agents.develpers: unknown key; did you mean 'developers'"),
         ({"over": {"agents.developers": [2, -1]}}, r"agents.developers: .*not -1"),
+        ({"over": [2, 4]}, r"over: must be lists of values by key, as in .*, not \[2, 4\]"),
         ({"over": {"agents.developers": 2}}, "agents.developers: expected a list of values, not 2"),
         ({"over": {"issues.arrivals": "poisson"}}, "issues.arrivals: expected a list of values, not 'poisson'"),
         ({"over": {"agents.developers": []}}, "agents.developers: has no values"),
@@ -270,6 +271,11 @@ def test_what_makes_no_sense_gets_one_clear_line(how, message):
     with pytest.raises(SyndarixError, match=message) as caught:
         quick(**how)
     assert "\n" not in str(caught.value)
+
+
+def test_a_scenario_is_one_or_its_name_or_its_file():
+    with pytest.raises(ScenarioError, match="scenario: must be a name or the path of a TOML file, not 3"):
+        sweep(3, OVER)
 
 
 def test_something_must_say_when_a_replication_ends():

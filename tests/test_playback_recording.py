@@ -174,7 +174,9 @@ def test_a_full_disk_is_reported_with_the_file_and_the_reason(tmp_path, count):
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"an older one")
     with (
-        pytest.raises(RecordingError, match=r"a.jsonl.partial: cannot write: File too large; about \d+ events were"),
+        pytest.raises(
+            RecordingError, match=r"a.jsonl: cannot write: File too large; about \d+ events stand in a.jsonl.p"
+        ),
         files_no_larger_than(100),
     ):
         write_recording(path, ticks(count))
@@ -257,7 +259,7 @@ def test_a_wrong_line_is_named_with_file_line_path_and_reason(tmp_path, line, re
 def test_a_file_that_is_not_there_is_named(tmp_path):
     assert read_until_it_fails(tmp_path / "none.jsonl") == (
         [],
-        f"{tmp_path}/none.jsonl: cannot read after 0 lines: No such file or directory",
+        f"{tmp_path}/none.jsonl: no such file",
     )
 
 

@@ -44,7 +44,7 @@ async def test_the_notebook_receives_what_it_plays(redis_url, monkeypatch):
 def test_the_simulation_its_sweep_and_its_steering_are_what_their_comments_say(tmp_path):
     program = tmp_path / "program.py"  # of its own, since a sweep leaves workers for the next one
     program.write_text("\n".join(SIMULATION), encoding="utf-8")
-    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=100, check=True)
+    done = subprocess.run([sys.executable, program], cwd=ROOT, capture_output=True, text=True, timeout=100, check=True)
     assert "10000 events, 0 violations\n" in done.stdout
     assert len(re.findall(r"^\d+ +[468] +queues\.agents\.developer\.wait_mean_s ", done.stdout, re.MULTILINE)) == 3
 

@@ -144,7 +144,10 @@ def test_a_profile_is_explained_in_120_columns():
     assert "not here is as in profile 'default'" in copilot
     line = next(line for line in copilot.splitlines() if "response_h" in line)
     assert " ".join(line.split()) == "response_h lognormal median 8.565, sigma 2.405 h AIDev-pop, Copilot PRs 319 0.071"
-    assert all(constant.key.rpartition(".")[2] in DEFAULT.explain() for constant in DEFAULT.constants)
+    told = " ".join(DEFAULT.explain().split())
+    for constant in DEFAULT.constants:
+        assert constant.key.rpartition(".")[2] in told
+        assert " ".join(constant.note.split()) in told, constant.key
 
 
 def test_a_profile_is_a_frame_of_one_row_a_constant():
@@ -197,7 +200,7 @@ LLM = "[runs.llm_s]\nvalue = { median = 3, sigma = 1 }\nunit = 's'\nsource = 'me
 WRONG = {
     LLM.replace("'s'", "'min'"): "runs.llm_s.unit: must be 's' (seconds), as the key says, not 'min'",
     LLM.replace("llm_s", "llm"): "runs.llm: unknown key; did you mean 'llm_s' (seconds)?",
-    LLM.replace("unit = 's'\n", ""): "runs.llm_s: object missing required field unit",
+    LLM.replace("unit = 's'\n", ""): "runs.llm_s.unit: is missing",
     LLM.replace("'me'", "''"): "runs.llm_s.source: expected text of length >= 1",
     LLM.replace("median = 3", "median = -3"): "runs.llm_s.value.median: expected number > 0.0, not -3",
     LLM.replace("median = 3", "law = 'lognorm', median = 3"): "runs.llm_s.value.law: expected one of lognormal, ",

@@ -1,8 +1,10 @@
 """Commands between two steps: faults, events, decisions, agents; a steered simulation can be had again."""
 
+import re
 from collections import Counter
 from datetime import timedelta
 from itertools import islice
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -353,6 +355,28 @@ def test_with_several_projects_a_command_says_to_which():
         simulation.send(SetAgents(role="tester", count=1))
     with pytest.raises(CommandError, match="no project 'appollo'; did you mean 'apollo'"):
         simulation.send(SetAgents(role="tester", count=1, project="appollo"))
+
+
+def test_what_is_no_command_or_no_time_is_refused_in_one_line():
+    simulation = Simulation(DEMO, 7)
+    command = SetAgents(role="tester", count=1)
+    with pytest.raises(CommandError, match="the time must be a datetime with a time zone, such as 2026-01-05T09"):
+        simulation.send(command, simulation.start.replace(tzinfo=None))
+    with pytest.raises(CommandError, match="a command is Inject, Emit, Decide or SetAgents, not 1"):
+        simulation.send(1)
+    with pytest.raises(ScenarioError, match="commands: must be those of a steered simulation"):
+        Simulation(DEMO, 7, commands=[1])
+    assert simulation.commands == ()
+
+
+def test_a_name_is_no_scenario_yet():
+    for name in ("demo_small", Path("a.toml")):
+        with pytest.raises(ScenarioError, match=re.escape(f"scenario: must be a Scenario: Scenario.load('{name}')")):
+            Simulation(name, seed=1)
+    with pytest.raises(ScenarioError, match=r"scenario: must be a Scenario: as Scenario\.load"):
+        Simulation(None, seed=1)
+    with pytest.raises(ScenarioError, match="start: must be a datetime with a time zone"):
+        Simulation(DEMO, seed=1, start="2026-01-05")
 
 
 def test_after_the_horizon_nothing_can_be_sent():

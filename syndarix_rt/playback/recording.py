@@ -129,9 +129,9 @@ class RecordingWriter:
             self.partial.unlink(missing_ok=True)
 
     def _failed(self, error: OSError) -> RecordingError:
-        text = f"{self.partial}: cannot write: {error.strerror}"
+        text = f"{self.path}: cannot write: {error.strerror}"
         if self.events:
-            text += f"; about {self.events} events were written, the last of them may be cut"
+            text += f"; about {self.events} events stand in {self.partial.name}, the last of them may be cut"
         return RecordingError(text)
 
 
@@ -162,8 +162,11 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[bytes]:
                 number += 1
                 yield line
     except (OSError, EOFError, zlib.error) as error:
+        if isinstance(error, FileNotFoundError):
+            raise RecordingError(f"{path}: no such file") from error
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
-        raise RecordingError(f"{path}: cannot read after {number} lines: {reason}") from error
+        where = f" after {number} lines" if number else ""
+        raise RecordingError(f"{path}: cannot read{where}: {reason}") from error
 
 
 def read_recording(path: str | os.PathLike[str]) -> Iterator[Event]:

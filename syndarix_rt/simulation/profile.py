@@ -107,7 +107,7 @@ class Profile(Section, frozen=True):
         """A profile of this package by its name, or one from a TOML file (that ends in ``.toml`` or has a slash)."""
         if isinstance(name_or_path, str) and is_name(name_or_path):
             return _packaged(name_or_path)
-        path = Path(name_or_path)
+        path = toml.path_of(name_or_path, "profile")
         table = toml.parse(toml.read(path), str(path))
         try:
             return cls._from_table(table, path.stem)
@@ -155,7 +155,7 @@ class Profile(Section, frozen=True):
         return constants[key]
 
     def explain(self) -> str:
-        """Its own constants with unit, source, number of observations and KS distance: a table, 120 columns wide."""
+        """Its own constants with unit, source, number of observations, KS distance and note: 120 columns wide."""
         lines = [f"{self.name}: {self.description}"]
         if self.extends:
             lines.append(f"What is not here is as in profile {self.extends!r}.")
@@ -176,6 +176,7 @@ class Profile(Section, frozen=True):
                     for index, (cell, width) in enumerate(zip(cells, _WIDTHS, strict=True))
                 ]
                 lines += map(_line, zip_longest(*columns, fillvalue=""))
+                lines += wrap(constant.note, _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT)
         return "\n".join(lines)
 
     def to_frame(self) -> pd.DataFrame:
@@ -217,7 +218,10 @@ def is_name(name_or_path: str) -> bool:
 _PROFILES = resources.files("syndarix_rt.simulation") / "profiles"
 _OWN_KEYS = ("name", "description", "extends")
 _HEADER = ("KEY", "VALUE", "UNIT", "SOURCE", "N", "KS")
-_WIDTHS = (27, 36, 9, 28, 8, 5)  # 120 columns with two blanks between them
+_WIDTHS = (27, 36, 9, 28, 8, 5)  # 118 columns with the blanks between them
+_WIDTH = 120
+_INDENT = " " * (_WIDTHS[0] + 1)
+"""Of notes, so that they begin below the values."""
 
 
 def _names() -> list[str]:

@@ -121,6 +121,8 @@ class Scenario(Section, frozen=True):
             more: the same for keys without a dot, such as ``speed=10``.
         """
         scenario = {field: getattr(self, field) for field in self.__struct_fields__}
+        if not isinstance(changes, Mapping | None):
+            raise ScenarioError(f'must be values by key, as in {{"agents.developers": 3}}, not {changes!r}', "changes")
         changes = {**(changes or {}), **more}
         projects = scenario.pop("projects")
         if "profile" in changes:
@@ -137,8 +139,12 @@ class Scenario(Section, frozen=True):
                 paths = dict.fromkeys(tables, "")
             elif first == "projects":
                 name = str(rest[0])
+                if isinstance(rest[0], int):
+                    named = f"projects.{next(iter(tables))}{key.removeprefix(f'projects[{name}]')}"
+                    raise ScenarioError(f"projects go by their names, as in {named}", key)
                 if name not in tables:
-                    raise ScenarioError(f"no such project{near_miss(name, list(tables))}", key)
+                    hint = near_miss(name, list(tables)) or f"; there are {', '.join(tables)}"
+                    raise ScenarioError(f"no such project{hint}", key)
                 paths[name] = f"projects.{name}"
                 tables[name] = merge({"": tables[name]}, nested(["", *rest[1:]], value))[""]
             elif first in scenario and not rest:
@@ -246,7 +252,7 @@ class _File(NamedTuple):
 def _read(name_or_path: str | Path, key: str) -> _File:
     if isinstance(name_or_path, str) and is_name(name_or_path):
         return _preset(name_or_path, key)
-    path = Path(name_or_path)
+    path = toml.path_of(name_or_path, key)
     return _File(toml.parse(toml.read(path), str(path)), path.stem, path.parent, path)
 
 

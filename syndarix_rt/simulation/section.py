@@ -40,6 +40,7 @@ _WORDS = {
     "array": "list",
     "bool": "boolean",
 }
+_MISSING = re.compile(r"Object missing required field `(.+)`")
 _AT = re.compile(r"(?s)(.*) - at `\$\.?(.*)`")
 
 
@@ -168,12 +169,13 @@ def _convert(raw: Any, kind: Any, path: str) -> Any:
         if isinstance(error.__cause__, ScenarioError):  # a section below refused itself
             reason = error.__cause__.reason
             below = f"{below}.{error.__cause__.path}".removeprefix(".")
+        if missing := _MISSING.fullmatch(reason):
+            reason, below = "is missing", f"{below}.{missing[1]}".removeprefix(".")
         where = ".".join(part for part in (path, below) if part).replace(".[", "[")
-        if not isinstance(error.__cause__, ScenarioError):
+        if not missing and not isinstance(error.__cause__, ScenarioError):
+            reason = reason.removesuffix(", got `null`")  # what it is not stands at the end
             reason = re.sub(r"`(\w+)( \| null)?`", lambda word: _WORDS.get(word[1], word[1]), reason)
-            reason = f"{reason[0].lower()}{reason[1:]}"
-            if not reason.startswith("object missing"):
-                reason += f"{_in_unit(where)}, not {reprlib.repr(_value_at(raw, below))}"
+            reason = f"{reason[0].lower()}{reason[1:]}{_in_unit(where)}, not {reprlib.repr(_value_at(raw, below))}"
         raise ScenarioError(reason, where) from None
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import heapq
 import math
+import os
+import reprlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -41,16 +43,20 @@ class Simulation(Iterator[Event]):
         id: identifies scenario, seed and start; every event carries it as ``simulation``.
 
     Raises:
-        ScenarioError: if seed or start is none.
+        ScenarioError: if scenario, seed, start or a command is none.
     """
 
     def __init__(
         self, scenario: Scenario, seed: int, start: datetime = START, *, commands: Iterable[Sent] = ()
     ) -> None:
+        if not isinstance(scenario, Scenario):
+            named = isinstance(scenario, str | os.PathLike)
+            given = f"Scenario.load({os.fspath(scenario)!r})" if named else "as Scenario.load(name) gives one"
+            raise ScenarioError(f"must be a Scenario: {given}, not {reprlib.repr(scenario)}", "scenario")
         if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
             raise ScenarioError(f"must be a whole number from 0, not {seed!r}", "seed")
-        if start.tzinfo is None:
-            raise ScenarioError(f"needs a time zone, as in {START.isoformat()}", "start")
+        if not isinstance(start, datetime) or start.utcoffset() is None:
+            raise ScenarioError(f"must be a datetime with a time zone, such as {START.isoformat()}", "start")
         self.scenario = scenario
         self.seed = seed
         self.start = start.astimezone(UTC)
@@ -79,6 +85,8 @@ class Simulation(Iterator[Event]):
         self._taken = 0
         self._sent: list[Sent] = []
         self._to_send = deque(commands)
+        if not all(isinstance(sent, Sent) for sent in self._to_send):
+            raise ScenarioError("must be those of a steered simulation: its `commands`, each a Sent", "commands")
 
     def __repr__(self) -> str:
         return f"<Simulation of {self.scenario.name!r}, seed {self.seed}, {self._taken} events taken>"
@@ -111,6 +119,10 @@ class Simulation(Iterator[Event]):
             CommandError: if the command makes no sense; nothing has happened then, but it may be later.
             EventError: if an event to be emitted breaks the rules.
         """
+        if not isinstance(command, Command):
+            raise CommandError(f"a command is Inject, Emit, Decide or SetAgents, not {reprlib.repr(command)}")
+        if time is not None and (not isinstance(time, datetime) or time.utcoffset() is None):
+            raise CommandError(f"the time must be a datetime with a time zone, such as {self.start.isoformat()}")
         at_us = self._now_us if time is None else (time - self.start) // timedelta(microseconds=1)
         self._send(command, max(at_us, self._now_us))
 

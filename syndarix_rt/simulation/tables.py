@@ -69,6 +69,8 @@ def path_parts(path: str) -> list[str | int]:
     Raises:
         ScenarioError: it is no path.
     """
+    if not isinstance(path, str):
+        raise ScenarioError(f"keys are text, not {path!r}", "scenario")
     parts = [name or int(index) for name, index in _PART.findall(path)]
     if not parts or isinstance(parts[0], int) or _written(parts) != path:
         raise ScenarioError("is no key; keys look like agents.developers or faults[0].minutes", path or "scenario")

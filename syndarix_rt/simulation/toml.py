@@ -11,10 +11,21 @@ from typing import Any
 from syndarix_rt.errors import ScenarioError
 from syndarix_rt.simulation.tables import TAGS, Table
 
-__all__ = ["parse", "read", "write"]
+__all__ = ["parse", "path_of", "read", "write"]
 
 _EXACT = 2**53  # below, whole floats are written without a point, as people do
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def path_of(given: str | Path, key: str) -> Path:
+    """What should be a path, as one.
+
+    Raises:
+        ScenarioError: it is something else.
+    """
+    if not isinstance(given, str | Path):
+        raise ScenarioError(f"must be a name or the path of a TOML file, not {given!r}", key)
+    return Path(given)
 
 
 def read(path: Path) -> str:

@@ -12,6 +12,7 @@ from syndarix_rt.errors import EventError
 from syndarix_rt.events import CATALOGUE, Event
 from syndarix_rt.simulation.checker import ProjectChecker
 from syndarix_rt.simulation.idset import IdSet
+from syndarix_rt.simulation.reading import read_event, refuse_other_than_events
 
 __all__ = ["Report", "Validator", "Violation", "validate"]
 
@@ -78,14 +79,17 @@ class Validator:
         self._projects: dict[str, _Project] = {}
 
     def feed(self, event: Event | bytes) -> None:
-        """Take the next event, or a line of a recording; one that cannot be read violates I3."""
+        """Take the next event, or a line of a recording; one that cannot be read violates I3.
+
+        Raises:
+            SyndarixError: it is neither.
+        """
         self._events += 1
-        if isinstance(event, bytes):
-            try:
-                event = Event.decode(event)
-            except EventError as error:
-                self._violations.append(Violation("I3", "", self._events, str(error)))
-                return
+        try:
+            event = read_event(event)
+        except EventError as error:
+            self._violations.append(Violation("I3", "", self._events, str(error)))
+            return
         project = self._projects.get(event.project)
         if project is None:
             project = self._projects[event.project] = _Project()
@@ -135,9 +139,13 @@ def validate(events: Iterable[Event | bytes], *, partial: bool = False) -> Repor
         events: in the order in which they happened.
         partial: they begin midway, as `Validator` has it.
 
+    Raises:
+        SyndarixError: these are no events, such as a path, or a simulation without a horizon, which never ends.
+
     Example:
         ``print(validate(islice(Simulation(scenario, seed=7), 100_000)))``
     """
+    refuse_other_than_events(events)
     validator = Validator(partial=partial)
     for event in events:
         validator.feed(event)

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from syndarix_rt.events import Event
 from syndarix_rt.simulation.analysis.columns import pandas
-from syndarix_rt.simulation.analysis.frames import read_events
 from syndarix_rt.simulation.analysis.metric_names import sample_metrics
 from syndarix_rt.simulation.analysis.summary import Summary
+from syndarix_rt.simulation.reading import read_events
 from syndarix_rt.simulation.run_judge import LLM_OPERATIONS
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def compare(
 
     Raises:
         EventError: bytes are no event.
-        SyndarixError: a simulation has no horizon, so it never ends.
+        SyndarixError: these are no events, such as a path, or a simulation without a horizon, which never ends.
     """
     metrics_a, samples_a = _measured(a, warmup_h)
     metrics_b, samples_b = _measured(b, warmup_h)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from syndarix_rt.errors import ScenarioError
 from syndarix_rt.events import Event
+from syndarix_rt.simulation.reading import read_events
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,12 +52,12 @@ def rows_of(events: Iterable[Event | bytes] | pd.DataFrame) -> Iterator[Event | 
     Raises:
         EventError: a line is no event.
         ScenarioError: a frame lacks a column.
+        SyndarixError: as `read_events`.
     """
     if hasattr(events, "columns"):
         yield from _frame_rows(events)
         return
-    for event in events:
-        yield Event.decode(event) if isinstance(event, bytes) else event
+    yield from read_events(events)
 
 
 def _frame_rows(frame: Any) -> Iterator[FrameRow]:

@@ -7,23 +7,22 @@ import, or lines of JSON. Times are columns of ``datetime64[us, UTC]``; units st
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from syndarix_rt.errors import SyndarixError
 from syndarix_rt.events import Event, category_of
 from syndarix_rt.simulation.analysis.columns import event_columns, pandas, typed_column
 from syndarix_rt.simulation.analysis.queues import Measured, Queues, pool_sizes
 from syndarix_rt.simulation.analysis.theory import Expected, allen_cunneen, mmc
+from syndarix_rt.simulation.reading import read_events
 from syndarix_rt.simulation.run_judge import LLM_OPERATIONS
 from syndarix_rt.simulation.scenario import Scenario
-from syndarix_rt.simulation.simulation import Simulation
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["events_frame", "queues_frame", "read_events", "runs_frame"]
+__all__ = ["events_frame", "queues_frame", "runs_frame"]
 
 
 def events_frame(events: Iterable[Event | bytes]) -> pd.DataFrame:
@@ -39,7 +38,7 @@ def events_frame(events: Iterable[Event | bytes]) -> pd.DataFrame:
 
     Raises:
         EventError: bytes are no event.
-        SyndarixError: a simulation has no horizon, so it never ends.
+        SyndarixError: these are no events, such as a path, or a simulation without a horizon, which never ends.
         MissingExtra: pandas is not installed.
     """
     frame: pd.DataFrame = pandas("events_frame").DataFrame(event_columns(list(read_events(events))))
@@ -57,7 +56,7 @@ def runs_frame(events: Iterable[Event | bytes]) -> pd.DataFrame:
 
     Raises:
         EventError: bytes are no event.
-        SyndarixError: a simulation has no horizon, so it never ends.
+        SyndarixError: these are no events, such as a path, or a simulation without a horizon, which never ends.
         MissingExtra: pandas is not installed.
     """
     new_frame = pandas("runs_frame").DataFrame  # before the work, since it may be missing
@@ -103,7 +102,7 @@ def queues_frame(
 
     Raises:
         EventError: bytes are no event.
-        SyndarixError: a simulation has no horizon, so it never ends.
+        SyndarixError: these are no events, such as a path, or a simulation without a horizon, which never ends.
         MissingExtra: pandas is not installed.
     """
     new_frame = pandas("queues_frame").DataFrame  # before the work, since it may be missing
@@ -196,19 +195,3 @@ def _expected(measured: Measured) -> list[float]:
         arguments = arrivals_per_s, measured.service_mean_s, servers
         theory = [*mmc(*arguments), *allen_cunneen(*arguments, measured.arrival_cv2, measured.service_cv2)]
     return [arrivals_per_s * measured.sojourn_mean_s, arrivals_per_s * measured.wait_mean_s, *theory]
-
-
-def read_events(events: Iterable[Event | bytes]) -> Iterator[Event]:
-    """The events, lines of JSON decoded.
-
-    Raises:
-        EventError: bytes are no event.
-        SyndarixError: a simulation has no horizon, so it never ends.
-    """
-    if isinstance(events, Simulation) and events.scenario.horizon_h is None:
-        raise SyndarixError(
-            f"{events.scenario.name}: this simulation never ends; take so many events with itertools.islice, "
-            "or give its scenario a horizon_h"
-        )
-    for event in events:
-        yield Event.decode(event) if isinstance(event, bytes) else event

@@ -21,6 +21,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
 from datetime import timedelta
 from itertools import islice, product, starmap
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -44,7 +45,7 @@ Measure = Callable[[Iterable[Event]], Mapping[str, float]]
 
 
 def sweep(
-    scenario: Scenario | str,
+    scenario: Scenario | str | Path,
     over: Mapping[str, Iterable[Any]],
     replications: int = 10,
     seed: int = 0,
@@ -87,7 +88,7 @@ def sweep(
         MissingExtra: an optional dependency is not installed.
     """
     _require_extra()
-    base = _with_stop_rule(Scenario.load(scenario) if isinstance(scenario, str) else scenario, horizon_h, events)
+    base = _with_stop_rule(scenario if isinstance(scenario, Scenario) else Scenario.load(scenario), horizon_h, events)
     how = _How(events, warmup_h, measure)
     tasks = [
         _Task(labels, at, replication, spawned)
@@ -159,6 +160,10 @@ def _points(
     base: Scenario, over: Mapping[str, Iterable[Any]], warmup_h: float
 ) -> Iterator[tuple[dict[str, Any], Scenario]]:
     """The labels of each point, and its scenario."""
+    if not isinstance(over, Mapping):
+        raise ScenarioError(
+            f'must be lists of values by key, as in {{"agents.developers": [2, 4]}}, not {over!r}', "over"
+        )
     values = {key: _labelled(key, given) for key, given in over.items()}
     for labels in product(*values.values()):
         point = dict(zip(values, labels, strict=True))
