@@ -190,7 +190,7 @@ def fit(
         if len(found) >= _LEAST
     )
     constants = [_constant(quantity, seen) for quantity in quantities if not _is_coarse(quantity)]
-    constants += _arrivals(quantities)
+    constants += _arrivals(quantities, seen)
     constants += [
         _Value(key, yes / possible, "share", n)
         for key, (yes, possible, n) in seen.shares.items()
@@ -257,6 +257,8 @@ def _constant(quantity: Fitted, seen: Observations) -> _Value:
     notes = []
     if seen.arrived["requests"] and key.startswith("runs."):
         notes.append(f"with {seen.arrived['requests']:,} requests of unknown runs")
+    if key.startswith("trace.requests.") or (seen.arrived["requests"] and key.startswith("runs.")):
+        notes += _pooled(seen)
     if len(quantity.open):
         notes.append(f"{len(quantity.open):,} still waiting, for at least as long as so far")
     elif left_out := seen.open[_OPEN.get(key, "")]:
@@ -275,7 +277,12 @@ def _constant(quantity: Fitted, seen: Observations) -> _Value:
     return _Value(key, value, quantity.unit, len(values), chosen.ks, "; ".join(notes))
 
 
-def _arrivals(quantities: tuple[Fitted, ...]) -> list[_Value]:
+def _pooled(seen: Observations) -> list[str]:
+    """What to say of requests from several sources, such as code and chat: one law for them all suits none."""
+    return [f"{seen.sources} sources together; fit each by itself"] if seen.sources > 1 else []
+
+
+def _arrivals(quantities: tuple[Fitted, ...], seen: Observations) -> list[_Value]:
     """The process by which issues arrive, if the trace tells one."""
     known = {quantity.key: quantity for quantity in quantities}
     kind, key = next(((kind, key) for kind, key, _ in _ARRIVALS if key in known), ("", ""))
@@ -285,8 +292,11 @@ def _arrivals(quantities: tuple[Fitted, ...]) -> list[_Value]:
     if not fitting or fitting[0].ks > _NO_PROCESS:
         return []
     chosen = simplest(fitting, len(known[key].observed))
-    note = "" if kind == "issues" else f"of {'pull requests' if kind == 'prs' else kind}"
-    return [_Value("issues.arrivals", _process(chosen.law), "shape", len(known[key].observed), chosen.ks, note)]
+    notes = [] if kind == "issues" else [f"of {'pull requests' if kind == 'prs' else kind}"]
+    notes += _pooled(seen) if kind == "requests" else []
+    return [
+        _Value("issues.arrivals", _process(chosen.law), "shape", len(known[key].observed), chosen.ks, "; ".join(notes))
+    ]
 
 
 _PROCESSES = (Exponential, Weibull, Gamma)

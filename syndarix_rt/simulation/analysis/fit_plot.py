@@ -35,7 +35,7 @@ def plotted(quantities: list[Fitted]) -> Figure:
         positive = values[values > 0]
         low, high = (positive[0], positive[-1]) if len(positive) else (0.1, 1)
         x = np.geomspace(low / 1.5, high * 1.5, 400)
-        points, upto, _ = kaplan_meier(values, quantity.open)
+        points, upto, _, _ = kaplan_meier(values, quantity.open)
         axes.step(points, upto, where="post", color="black", label="measured")
         for candidate in quantity.all:
             chosen = candidate == quantity.chosen

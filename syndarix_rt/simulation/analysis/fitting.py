@@ -10,7 +10,7 @@ If none is usable, measured quantiles are resampled.
 
 What was still going on when the trace ended lasts at least as long as it did so far (right-censoring): it adds the
 logarithm of the law's survival to the likelihood of exponential, lognormal and Weibull, and the shares that the
-distance compares are those of Kaplan and Meier, up to the largest value that was seen. Gamma and mixture do without;
+distance compares are those of Kaplan and Meier, as far as they are sure. Gamma and mixture do without;
 with more than 2 % of such cases they are not tried.
 """
 
@@ -174,7 +174,7 @@ def choose(fitted: list[Candidate], values: Floats, still_open: Floats = _NONE) 
     noise = 1 / math.sqrt(len(values))  # what a true law is away from its values in all but a fourth of the cases
     if not fitted or fitted[0].ks > max(_USABLE, 2 * noise):
         shares = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
-        points, upto, _ = kaplan_meier(values, still_open)
+        points, upto, _, _ = kaplan_meier(values, still_open)
         places = np.minimum(upto.searchsorted(shares - _ROUNDING), len(points) - 1)  # beyond what was seen: the largest
         law = Empirical(values=tuple(points[places].tolist()))
         return Candidate(law, ks_distance(values, law, still_open=still_open))
@@ -198,7 +198,7 @@ _ROUNDING = 1e-9
 """Shares that differ by less are the same."""
 
 
-def kaplan_meier(values: npt.ArrayLike, still_open: npt.ArrayLike = _NONE) -> tuple[Floats, Floats, Floats]:
+def kaplan_meier(values: npt.ArrayLike, still_open: npt.ArrayLike = _NONE) -> tuple[Floats, Floats, Floats, Floats]:
     """The estimate of Kaplan and Meier; of values alone it is their shares.
 
     Args:
@@ -206,14 +206,16 @@ def kaplan_meier(values: npt.ArrayLike, still_open: npt.ArrayLike = _NONE) -> tu
         still_open: each of them would have become a value of at least this.
 
     Returns:
-        The different values, ascending; of each the estimated share of cases at most it; that of cases below it.
+        The different values, ascending; of each the estimated share of cases at most it; that of cases below it; and
+        the standard error of the latter at most: Peto's formula without its last factor.
     """
     points, counts = np.unique(np.asarray(values, float), return_counts=True)
     over = np.cumsum(counts) - counts
     waiting = np.sort(np.asarray(still_open, float))
     at_risk = counts.sum() - over + len(waiting) - waiting.searchsorted(points)
     upto = 1 - np.cumprod(1 - counts / at_risk)
-    return points, upto, np.concatenate([[0.0], upto[:-1]])
+    below = np.concatenate([[0.0], upto[:-1]])
+    return points, upto, below, (1 - below) / np.sqrt(at_risk)
 
 
 def ks_distance(
@@ -227,9 +229,13 @@ def ks_distance(
         values: at least one.
         law: of which ``cdf`` is known.
         whole: the law's values are rounded to whole numbers.
-        still_open: each of them would have become a value of at least this; the distance ends at the largest value.
+        still_open: each of them would have become a value of at least this. At last so few cases are left that chance
+            decides. The distance does not look there: where the estimate's standard error may be more than
+            ``1 / sqrt(n)``, which it nowhere is of values alone.
     """
-    points, upto, below = kaplan_meier(values, still_open)
+    points, upto, below, error = kaplan_meier(values, still_open)
+    sure = error <= (1 + _ROUNDING) / math.sqrt(np.size(values))
+    points, upto, below = points[sure], upto[sure], below[sure]
     if whole:
         law_upto, law_below = law.cdf(points + 0.5), law.cdf(points - 0.5)
     else:

@@ -99,7 +99,7 @@ class _Group:
         """Issues that a tester or reviewer looked at."""
         self.supports = False
         self.arrivals: dict[str, list[float]] = defaultdict(list)
-        """Times of issues, requests and pull requests, the latter by repository."""
+        """Times of issues, of requests by the run that stands for their source, of pull requests by repository."""
 
 
 class Observations:
@@ -145,11 +145,17 @@ class Observations:
         ]
         return np.sort(np.array(times, float))
 
+    @property
+    def sources(self) -> int:
+        """How many sources the requests are from: files of an imported trace."""
+        return sum(name.startswith("requests ") for group in self._groups.values() for name in group.arrivals)
+
     def interarrivals(self, kind: str, unit_s: float) -> Floats:
         """Times between arrivals of ``issues``, ``requests`` or ``prs``, in units of so many seconds.
 
-        Those of several projects or repositories are brought to the common mean first, so that their shape is that of
-        one of them, not of their different rates; ones with fewer than 30 are left out, if there is more than one.
+        Those of several projects, sources or repositories are brought to the common mean first, so that their shape is
+        that of one of them, not of their different rates; ones with fewer than 30 are left out, if there is more than
+        one.
         """
         gaps = [
             np.diff(np.sort(np.array(times)))
@@ -244,7 +250,7 @@ class Observations:
         if prefix and data.get("append_tokens") is not None:
             samples["runs.append_tokens"].append(data["append_tokens"])
         if run.implied:
-            group.arrivals["requests"].append(seen.now_s - (duration_s or 0))
+            group.arrivals[f"requests {data['run_id']}"].append(seen.now_s - (duration_s or 0))
             if put_in is not None:
                 samples["trace.requests.input_tokens"].append(put_in)
                 if cached is not None:
