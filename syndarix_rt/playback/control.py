@@ -21,8 +21,8 @@ method                            what it does; the answer
 ``run.renew``, which servers send while anybody is attached. When the last one has gone without a word, breakpoints go
 and a run that stands plays on.
 
-**What was read ahead.** When an event is published, the player has read the next one (at full speed, the next batch);
-what is injected comes after that.
+**What was read ahead.** When a run is paused, the player has read the next event (at full speed, the next batch), and
+what is injected comes after that. At a breakpoint nothing was read ahead.
 
 **Decisions.** When a person decides about an approval that the simulation asked for, it goes on from that decision.
 """
@@ -184,6 +184,7 @@ class Control:
         self._tests: list[Callable[[Event], bool]] = []
         self._reason: Literal["pause", "step"] = "pause"
         self._hit: tuple[int, Event] | None = None
+        self._last: Event | None = None
         self._stopped: Stop | None = None
         self._told: Any = None
         self._methods: dict[str, Callable[[Any, str], Awaitable[Any] | Any]] = {
@@ -257,6 +258,7 @@ class Control:
 
     def published(self, events: Sequence[Event]) -> None:
         """Follow what is published."""
+        self._last = events[-1]
         for event in events:
             self._inspection(event.project).add(event)
 
@@ -275,7 +277,7 @@ class Control:
             self._tell("run.stopped")
 
     def _why(self) -> Stop:
-        if self._hit is None:
+        if self._hit is None or self._hit[1] is not self._last:
             return Stop(self._reason)
         (number, event), self._hit = self._hit, None
         about = {"id": event.id, "type": event.type, "time": event.time, "subject": event.subject}

@@ -82,7 +82,7 @@ class Watcher(Protocol):
     """Who looks on while a player plays."""
 
     def breaks(self, event: Event) -> bool:
-        """Whether to pause once this event is published; asked before."""
+        """Whether to pause once this event is published; asked when it is read, and again before it is published."""
         ...
 
     def published(self, events: Sequence[Event]) -> None:
@@ -102,8 +102,9 @@ class Player:
 
     Args:
         events: what to play, ordered by time (an earlier time than the one before is due at once). It is read
-            lazily: when pacing, at most one event beyond what is due; at full speed, one batch ahead. Other tasks
-            get their turn every few milliseconds, or after each event of a source that takes longer for one.
+            lazily: when pacing, at most one event beyond what is due; at full speed, one batch ahead; never past an
+            event at which it will pause. Other tasks get their turn every few milliseconds, or after each event of a
+            source that takes longer for one.
         publish: sends events and returns where they stand, such as a publisher's ``publish``; it gets 1 to
             `MAX_BATCH_EVENTS` of them and is called again when it has returned.
         speed: simulated seconds per wall second; ``math.inf`` plays as fast as the publisher takes it.
@@ -137,6 +138,7 @@ class Player:
         self._exhausted = False
         self._error: Exception | None = None  # raised by the source, or given to stop()
         self._steps = 0  # events still to be published while stepping
+        self._dammed = False  # the newest event in the buffer is one to pause at: the source must not run past it
         self._breaks = False  # at the end of the batch in flight
         self._in_flight = False
         self._settled = asyncio.Event()  # set for a moment, for those who wait
@@ -297,12 +299,15 @@ class Player:
                     self._anchor_wall = self._monotonic()
                     self._anchor_time = waiting.time_s
                 self._buffer.append(waiting)
+                self._dammed = self._breaks_at(event)
             if self._monotonic() >= slice_end:
                 await asyncio.sleep(0)
                 slice_end = self._monotonic() + _SLICE_S
 
     def _wants_more(self) -> bool:
-        if self._exhausted or len(self._buffer) >= self._limit():
+        if self._exhausted or self._breaks or len(self._buffer) >= self._limit():
+            return False
+        if self._dammed and self._buffer:
             return False
         return not self._buffer or self._late_s(self._buffer[-1]) >= -_EARLY_S
 
@@ -319,12 +324,15 @@ class Player:
                 self._lag_s = max(0.0, late_s)
             event, self._newest_s = buffer.popleft()
             batch.append(event)
-            if self.watcher is not None and self.watcher.breaks(event):
+            if self._breaks_at(event):
                 self._breaks = True
                 break
         if batch and not self._paces():
             self._anchor_time = self._newest_s
         return batch
+
+    def _breaks_at(self, event: Event) -> bool:
+        return self.watcher is not None and self.watcher.breaks(event)
 
     async def _send(self, batch: list[Event]) -> None:
         """Publish a batch, and read the next one from the source meanwhile."""
