@@ -1,16 +1,17 @@
-"""Chart widget and dashboard without a browser: what they send, and that they leave nothing behind."""
+"""Chart widgets without a browser: what they send, and that they leave nothing behind."""
 
 from __future__ import annotations
 
 import gc
 import json
+import math
 import weakref
 
 import numpy as np
 import pytest
 from ipywidgets.widgets.widget import _instances
 
-from syndarix_rt.notebook.chart_widget import ChartWidget
+from syndarix_rt.notebook.chart_widget import ChartWidget, Mark
 from syndarix_rt.notebook.metrics import EVENT_SERIES, EventRate
 
 T0 = 1_795_386_400
@@ -19,13 +20,14 @@ T0 = 1_795_386_400
 class RecordingChart(ChartWidget):
     """Keeps what it would send."""
 
-    def __init__(self, rate):
+    def __init__(self, model, **options):
         self.sent = []
-        super().__init__(rate, {"title": "Test", "series": [{"name": name} for name in rate.names]})
+        super().__init__(model, {"title": "Test"} | options)
 
     def send(self, content, buffers=None):
-        json.dumps(content)  # Jupyter sends it as JSON
-        self.sent.append((content, np.frombuffer(buffers[0]).reshape(-1, 1 + len(self._rate.names)).tolist()))
+        json.dumps(content, allow_nan=False)  # Jupyter sends it as JSON, which browsers read
+        width = self._model.rows().shape[1]
+        self.sent.append((content, np.frombuffer(buffers[0]).reshape(-1, width).tolist()))
 
     def taken(self):
         sent, self.sent = self.sent, []
@@ -33,6 +35,25 @@ class RecordingChart(ChartWidget):
 
     def view_asks(self):
         self._handle_custom_msg({"op": "ready"}, [])
+
+
+class Lanes:
+    """A model that has all that a model may have."""
+
+    bin_s = 0.0
+
+    def __init__(self):
+        self.version = self.cleared = 0
+        self.gaps, self.marks, self.lanes, self.span_s, self.start_s = [], [], ["Ada"], None, None
+        self.series = [{"name": "idle"}]
+        self.changes = []
+
+    def add(self, *row):
+        self.version += 1
+        self.changes.append((self.version, row))
+
+    def rows(self, since=0):
+        return np.array([row for version, row in self.changes if version > since], float).reshape(-1, 3)
 
 
 @pytest.fixture
@@ -95,6 +116,58 @@ def test_an_ended_chart_still_answers_a_new_view(rate):
     assert chart.taken() == [("reset", 3, [[T0, 1, 0]])]
 
 
+def test_lanes_marks_and_spans_are_told_as_they_change_and_all_again_where_only_that_helps():
+    model = Lanes()
+    chart = RecordingChart(model, kind="lanes", windowS=50)
+    model.add(T0, 0, 0)
+    chart.push(T0 + 1)
+    (first, rows), *rest = chart.sent
+    assert rest == []
+    assert first == {
+        "op": "reset", "seq": 1, "now": T0 + 1, "text": "",
+        "gaps": [], "marks": [], "span": None, "lanes": ["Ada"], "series": [{"name": "idle"}],
+    }  # fmt: skip
+    assert rows == [[T0, 0, 0]]
+
+    model.marks.append(Mark(T0 + 1.5, "merge"))
+    model.add(T0 + 2, 0, 1)
+    chart.push(T0 + 2)
+    model.span_s = (T0, None)
+    model.version += 1
+    chart.push(T0 + 2)
+    chart.push(T0 + 2)
+    news = [{key: content.get(key) for key in ("op", "marks", "span")} for content, _ in chart.sent[1:]]
+    assert news == [
+        {"op": "rows", "marks": [(T0 + 1.5, "merge", "")], "span": None},
+        {"op": "rows", "marks": [], "span": (T0, None)},
+    ]
+    assert "span" not in chart.sent[1][0]
+    chart.taken()
+
+    both = [[T0, 0, 0], [T0 + 2, 0, 1]]
+    for attribute, value in {
+        "lanes": ["Bob", "Ada"],  # the numbers of lanes may be others now
+        "series": [{"name": "idle"}, {"name": "busy"}],
+        "start_s": T0 - 86_400,
+        "cleared": 1,
+    }.items():
+        setattr(model, attribute, value)
+        chart.push(T0 + 2)
+        assert chart.taken()[0][::2] == ("reset", both), attribute
+    chart.push(T0 + 1)  # time itself begins anew
+    assert chart.taken()[0][::2] == ("reset", both)
+
+
+def test_without_bins_time_goes_on_in_steps_that_can_be_seen_and_not_before_it_is_known():
+    chart = RecordingChart(Lanes(), windowS=62.5)
+    for _ in range(3):
+        chart.push(math.nan)
+    assert [(content["op"], content["now"]) for content, _ in chart.sent] == [("reset", None)]
+    for step in range(64):
+        chart.push(T0 + step / 64)
+    assert [content["now"] - T0 for content, _ in chart.sent[1:]] == [n / 8 for n in range(8)]
+
+
 def test_no_data_are_in_what_a_saved_notebook_keeps():
     rate = EventRate([line["name"] for line in EVENT_SERIES])
     chart = ChartWidget(rate, {"title": "Test", "series": EVENT_SERIES})
@@ -103,7 +176,7 @@ def test_no_data_are_in_what_a_saved_notebook_keeps():
         rate.add("agent_activity", T0 + second)
         chart.push(T0 + second)
     assert len(json.dumps(chart.get_state(), default=str)) == before
-    assert before < 40_000
+    assert before < 60_000  # of which the modules are 50,000
     assert repr(chart) == "<ChartWidget 'Test'>"
 
 

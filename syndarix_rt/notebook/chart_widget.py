@@ -1,4 +1,4 @@
-"""`ChartWidget`: ``web/chart.js`` in a notebook.
+"""`ChartWidget`: the charts of ``web/`` in a notebook.
 
 The data go as custom messages with binary buffers, never as synced traits: those would be stored in the notebook and
 sent again for every view. A view that appears, or misses a message (they are numbered), asks, and gets everything
@@ -7,80 +7,149 @@ anew; so a reload, a second view and a loss heal in the same way.
 
 from __future__ import annotations
 
+import math
+import re
 import threading
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import anywidget
 import numpy as np
 import traitlets
 from numpy.typing import NDArray
 
-from syndarix_rt.notebook.metrics import EventRate, Span
+from syndarix_rt.notebook.metrics import Span
 
-__all__ = ["ChartWidget"]
+__all__ = ["ChartModel", "ChartWidget", "Mark"]
 
-_PACKAGE = files("syndarix_rt")
+_MODULES = ("axes", "rows", "frame", "tip", "input", "series", "lanes")
+"""The modules of ``web/chart.js``, each after those that it imports."""
+
+_WINDOW_S = 120.0
+"""What a chart shows if its options do not tell, as in ``chart.js``."""
+
+_MOVES = 500
+"""Steps in which a window without bins moves on: finer ones are less than two pixels."""
+
+
+class Mark(NamedTuple):
+    """Something that happened, for a chart to point at."""
+
+    time_s: float
+    """Seconds since 1970."""
+    label: str
+    color: str = ""
+    """As of CSS; empty: the theme's."""
+
+
+class ChartModel(Protocol):
+    """What a `ChartWidget` draws.
+
+    A model may also have, and change as time goes on (its ``version`` grows with that, too):
+
+    * ``series``: a list as of ``createChart``, where the options have none;
+    * ``lanes``: names of lanes by number; when they change, all rows are sent again;
+    * ``marks``: a list of `Mark`, the newest last;
+    * ``span_s``: the start and the end of what is shown instead of a rolling window, seconds since 1970, the end None
+      for up to now; or None;
+    * ``start_s``: a moment of day 1 of simulated time, seconds since 1970; None as long as it is not known;
+    * ``cleared``: how often it has forgotten everything. It is also taken for cleared when time goes back.
+
+    Attributes:
+        bin_s: what a row covers, seconds; 0: rows are samples. Of lanes: the time between two drawings that differ
+            though nothing happened.
+        gaps: declared losses, the newest last.
+        version: grows with every change.
+    """
+
+    bin_s: float
+    gaps: list[Span]
+    version: int
+
+    def rows(self, since: int = 0) -> NDArray[np.float64]:
+        """Rows that changed after a version, as of ``createChart``, oldest first."""
+        ...
 
 
 class _State(NamedTuple):
-    """What a view needs to begin with."""
+    """What a view is to know beside the rows."""
 
-    rows: NDArray[np.float64]
-    gaps: list[Span]
     now_s: float
+    gaps: list[Span]
+    marks: list[Mark]
+    span_s: tuple[float, float | None] | None
+    cleared: int
+    rest: dict[str, Any]
+    """What only a ``reset`` tells."""
+
+    def follows(self, old: _State) -> bool:
+        """Whether a view that knows the old one can be told the difference."""
+        is_later = self.now_s >= old.now_s or math.isnan(old.now_s)
+        return is_later and (self.cleared, self.rest) == (old.cleared, old.rest)
+
+
+def _joined() -> str:
+    """The modules and the adapter as one, which is what anywidget takes; each chart sends it, so without comments."""
+    web, notebook = files("syndarix_rt") / "web", files("syndarix_rt") / "notebook"
+    texts = [(web / f"chart-{name}.js").read_text() for name in _MODULES]
+    text = "\n".join([*texts, (web / "chart.js").read_text(), (notebook / "widget.js").read_text()])
+    return re.sub(r"^\s*(import .*\n|//.*\n|/\*\*(.|\n)*?\*/\n)?", "", text, flags=re.MULTILINE)
 
 
 class ChartWidget(anywidget.AnyWidget):
-    """A live chart of an `EventRate`.
+    """A live chart.
 
     Args:
-        rate: what is drawn; touched by `push` only.
-        options: as of ``createChart`` in ``web/chart.js``; ``series`` and ``binS`` are the rate's.
+        model: what is drawn; touched by `push` and `end` only.
+        options: as of ``createChart`` in ``web/chart.js``; ``binS`` is the model's.
     """
 
     # As text: anywidget would watch a file, and never let go of the widget.
-    _esm = (_PACKAGE / "web" / "chart.js").read_text() + (_PACKAGE / "notebook" / "widget.js").read_text()
-    _css = (_PACKAGE / "web" / "chart.css").read_text()
+    _esm = _joined()
+    _css = (files("syndarix_rt") / "web" / "chart.css").read_text()
     options = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, rate: EventRate, options: dict[str, Any]) -> None:
-        super().__init__(options=options | {"binS": rate.bin_s})
-        self._rate = rate
+    def __init__(self, model: ChartModel, options: dict[str, Any]) -> None:
+        super().__init__(options=options | {"binS": model.bin_s})
+        self._model = model
+        self._move_s = model.bin_s or options.get("windowS", _WINDOW_S) / _MOVES
         self._lock = threading.Lock()
         self._sequence = 0
-        self._version = 0  # of the rate, as of the last message
-        self._gaps: list[Span] = []
-        self._now_bin = -1
-        self._asked = True
-        self._ended: tuple[_State, str] | None = None
+        self._version = 0  # of the model, as of the last message
+        self._state: _State | None = None  # as of the last message; None: a view has asked for everything
+        self._ended: tuple[_State, NDArray[np.float64], str] | None = None
         self.on_msg(self._on_message)
 
     def push(self, now_s: float) -> None:
         """Send what has changed since the last call; nothing if that is nothing. Call it from one thread only.
 
         Args:
-            now_s: where the time axis ends at least, seconds since 1970.
+            now_s: where the time axis ends at least, seconds since 1970; NaN: that is not known.
         """
         with self._lock:
             if self._ended:
                 return
-            rate = self._rate
-            now_bin = int(now_s // rate.bin_s)
-            if self._asked:
-                self._asked = False
-                self._tell("reset", _State(rate.rows(), list(rate.gaps), now_s))
-            elif rate.version != self._version or now_bin != self._now_bin:
-                gaps = [gap for gap in rate.gaps if gap not in self._gaps]
-                self._tell("rows", _State(rate.rows(self._version), gaps, now_s))
-            self._version, self._gaps, self._now_bin = rate.version, list(rate.gaps), now_bin
+            old, new, version = self._state, _look(self._model, now_s), self._model.version
+            if old is None or not new.follows(old):
+                self._tell_all(new, self._model.rows())
+            elif version != self._version or self._has_moved(old.now_s, now_s):
+                changed: dict[str, Any] = {
+                    "gaps": [gap for gap in new.gaps if gap not in old.gaps],
+                    "marks": [mark for mark in new.marks if mark not in old.marks],
+                }
+                if new.span_s != old.span_s:
+                    changed["span"] = new.span_s
+                self._tell("rows", now_s, self._model.rows(self._version), changed)
+            else:
+                return
+            self._state, self._version = new, version
 
     def end(self, now_s: float, text: str) -> None:
-        """Send the last state, and grey the chart out; call it from the thread that pushed."""
+        """Send the last state, and fade the chart out; call it from the thread that pushed."""
         with self._lock:
             if self._ended is None:
-                self._ended = _State(self._rate.rows(), list(self._rate.gaps), now_s), text
-                self._tell("reset", *self._ended)
+                self._ended = _look(self._model, now_s), self._model.rows(), text
+                self._tell_all(*self._ended)
 
     def _on_message(self, _widget: object, content: Any, _buffers: object) -> None:
         """A view asks for everything. Runs on whatever thread the kernel likes, so it leaves the work to `push`."""
@@ -88,16 +157,37 @@ class ChartWidget(anywidget.AnyWidget):
             return
         with self._lock:
             if self._ended is None:
-                self._asked = True
+                self._state = None
             else:
-                self._tell("reset", *self._ended)
+                self._tell_all(*self._ended)
 
-    def _tell(self, operation: str, state: _State, text: str = "") -> None:
+    def _has_moved(self, before_s: float, now_s: float) -> bool:
+        return not math.isnan(now_s) and now_s // self._move_s != before_s // self._move_s
+
+    def _tell_all(self, state: _State, rows: NDArray[np.float64], text: str = "") -> None:
+        whole = state.rest | {"gaps": state.gaps, "marks": state.marks, "span": state.span_s}
+        self._tell("reset", state.now_s, rows, whole, text)
+
+    def _tell(
+        self, operation: str, now_s: float, rows: NDArray[np.float64], state: dict[str, Any], text: str = ""
+    ) -> None:
         self._sequence += 1
-        self.send(
-            {"op": operation, "seq": self._sequence, "now": state.now_s, "gaps": state.gaps, "text": text},
-            [state.rows.tobytes()],
-        )
+        now = None if math.isnan(now_s) else now_s  # JSON has no NaN
+        self.send({"op": operation, "seq": self._sequence, "now": now, "text": text} | state, [rows.tobytes()])
 
     def __repr__(self) -> str:
         return f"<ChartWidget {self.options.get('title')!r}>"
+
+
+def _look(model: ChartModel, now_s: float) -> _State:
+    """What a model has beside its rows, copied."""
+    rest = {"series": "series", "lanes": "lanes", "startS": "start_s"}
+    found = {key: getattr(model, name, None) for key, name in rest.items()}
+    return _State(
+        now_s,
+        list(model.gaps),
+        list(getattr(model, "marks", ())),
+        getattr(model, "span_s", None),
+        getattr(model, "cleared", 0),
+        {key: list(value) if isinstance(value, list) else value for key, value in found.items() if value is not None},
+    )

@@ -1,5 +1,5 @@
 
-// What follows is put below chart.js: the adapter between the kernel's messages and a chart.
+// What follows is put below the modules of the chart: the adapter between the kernel's messages and a chart.
 
 const ASK_AGAIN_MS = 1000; // a kernel that is busy answers late; asking more often would not help
 
@@ -15,7 +15,7 @@ export default {
       model.send({ op: "ready" });
     }
 
-    function receive({ op, seq, now, gaps, text }, [buffer]) {
+    function receive({ op, seq, now, text, ...state }, [buffer]) {
       if (op !== "reset" && seq !== next) {
         // Messages were dropped on the way, as Jupyter does when a cell prints too much; what they said is lost.
         next = null;
@@ -24,9 +24,14 @@ export default {
       }
       next = seq + 1;
       const rows = new Float64Array(buffer.buffer.slice(buffer.byteOffset, buffer.byteOffset + buffer.byteLength));
-      if (op === "reset") chart.reset({ rows, now, gaps });
-      else chart.push(rows, now);
-      gaps.forEach((gap) => chart.gap(...gap));
+      if (op === "reset") {
+        chart.reset({ ...state, rows, now: now ?? NaN });
+      } else {
+        if (state.span !== undefined) chart.span(...(state.span ?? []));
+        chart.push(rows, now ?? NaN);
+        state.gaps.forEach((gap) => chart.gap(...gap));
+        state.marks.forEach((mark) => chart.mark(...mark));
+      }
       if (text) chart.end(text);
     }
 

@@ -1,98 +1,80 @@
 /**
- * Rolling charts of live time series on Canvas 2D: stacked bars, stacked areas and lines.
+ * Rolling charts of live time series on Canvas 2D: stacked bars, stacked areas, lines, and states in lanes.
  *
- * One module for the web page, which loads it as a static file, and for the notebook, which reads its text. It has no
- * dependencies and needs `chart.css` beside it, where the colours of the theme live.
+ * One thing for the web page, which loads these modules as static files, and for the notebook, which joins their texts.
+ * It has no dependencies and needs `chart.css`, where the colours of the theme live.
  *
  *     const chart = createChart(element, { title: "Events", kind: "bars", unit: "events/s", binS: 1,
  *                                          series: [{ name: "agent_started", color: "#0072B2" }] });
  *     chart.push(new Float64Array([t, v1, …, t, v1, …]), now);
  *
- * A row is a time and one value per series, none below zero; times are seconds since 1970. What is not known is not drawn: a missing
- * row, a NaN and a declared gap break a line, and nothing is interpolated over them.
+ * Times are seconds since 1970, of the world or of a simulation. What is not known is not drawn: a missing row, a NaN
+ * and a declared gap break a line, and nothing is interpolated over them.
+ *
+ * Here are the element, its window of time and its words. `chart-series.js` and `chart-lanes.js` hold and draw what is
+ * in it, `chart-frame.js` draws what is around, `chart-input.js` listens to hands, `chart-tip.js` is the tooltip.
  */
+
+import { Clock, formatValue, valueTicks } from "./chart-axes.js";
+import { drawGaps, drawMarks, drawSelection, drawTimes, drawValues, readTheme } from "./chart-frame.js";
+import { listen } from "./chart-input.js";
+import { Lanes } from "./chart-lanes.js";
+import { Series } from "./chart-series.js";
+import { add, Tip } from "./chart-tip.js";
 
 /** Okabe and Ito (2008), told apart with every kind of colour vision; yellow last, it is faint on white. */
 export const PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#7F8792", "#B8AB00"];
 
 const MAX_GAPS = 64; // more than a window has room for
-const MIN_TICK_PX = { x: 84, y: 34 }; // a label and air around it
+const MAX_MARKS = 256;
+const MIN_ROW_PX = 34; // a label of the value axis, and air around it
 const MIN_LABEL_PX = 34; // charts below each other begin at the same place, as long as no label is wider
+const MARK_PX = 6; // as near to a mark as a hand can aim
 const ARIA_EVERY_MS = 5000; // a text that changes faster than it is read helps nobody
-const TIME_STEPS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400];
-
-/** The newest rows, oldest first, in one typed array that never grows. */
-class Ring {
-  constructor(capacity, width) {
-    this.capacity = capacity;
-    this.width = width;
-    this.values = new Float64Array(capacity * width);
-    this.start = 0;
-    this.length = 0;
-  }
-
-  /** Index into `values` of the i-th oldest row. */
-  at(i) {
-    return ((this.start + i) % this.capacity) * this.width;
-  }
-
-  time(i) {
-    return this.values[this.at(i)];
-  }
-
-  /** Append a newer row, or replace the one of the same time; a late row of an unknown time has no place. */
-  put(source, offset) {
-    const t = source[offset];
-    const i = this.search(t);
-    if (i === this.length) {
-      if (this.length < this.capacity) this.length += 1;
-      else this.start = (this.start + 1) % this.capacity;
-      this.write(this.length - 1, source, offset);
-    } else if (this.time(i) === t) {
-      this.write(i, source, offset);
-    }
-  }
-
-  write(i, source, offset) {
-    const base = this.at(i);
-    for (let k = 0; k < this.width; k += 1) this.values[base + k] = source[offset + k];
-  }
-
-  /** The first row at or after a time. */
-  search(t) {
-    let low = 0;
-    let high = this.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.time(middle) < t) low = middle + 1;
-      else high = middle;
-    }
-    return low;
-  }
-}
+const CALM_MS = 1000; // between drawings for who prefers less motion
+const KEPT_WINDOWS = 5; // rows are kept for so many windows, to look back
+const MAX_CAPACITY = 20_000; // rows, whatever the window
+const LANE_CAPACITY = 1024; // rows of a lane: more changes of state than a window has pixels
+const SAMPLES_PER_S = 4; // rows without a bin come with redraws
+const MIN_BINS = 4; // further in there is nothing to see
+const MAX_ZOOM = 100;
+const KEY_ZOOM = 2;
+const KINDS = { bars: "stacked bars", areas: "stacked areas", lines: "lines", lanes: "states in lanes" };
+const KEYS = "Arrow keys move a cursor, plus and minus zoom, Escape returns to live.";
 
 /**
  * Put a chart into an element.
  *
  * @param {HTMLElement} el where; the chart takes its width
  * @param {object} options
- *   series    [{name, color?}]: what a row's values are, from the baseline up; colours default to `PALETTE`
- *   kind      "bars" and "areas" are stacked, "lines" are not
+ *   series    [{name, color?, dash?, size?}]: what a row's values are, from the baseline up; of lanes, the states.
+ *             Colours default to `PALETTE`. A line with `dash` is dashed, and never a step: a plan, a target. `size` is
+ *             the share of its lane's height that a state fills, 1 by default
+ *   kind      "bars" and "areas" are stacked, "lines" are not; "lanes" are states over time
  *   title     what it shows
  *   unit      of the values, such as "events/s"
  *   binS      what a row covers, from its time on; rows further apart than that are not joined. 0: rows are samples
+ *   step      of areas and lines with `binS: 0`: a value holds until the next row, and the newest until now
  *   windowS   how much time is shown
- *   capacity  how many rows are kept
- *   height    of the canvas, CSS pixels
+ *   capacity  how many rows are kept (of each lane)
+ *   height    of the canvas, CSS pixels; that of lanes follows their number
  *   empty     what an empty chart says
- *   utc       label the time axis in UTC rather than in the browser's zone
- * @returns {{push, reset, gap, end, readout, destroy}}
- *   push(rows, now)                     add rows or replace those of the same time; the axis ends at `now` at least
- *   reset({series, rows, gaps, now})    forget everything, and start with this
- *   gap(from, to, "gap: 12 missed")     nothing is known of this span; the same `from` replaces
- *   end(text)                           grey it out and say why
- *   readout()                           what is drawn: {from, to, series: [{name, points: [[t, value], …]}], gaps}
- *   destroy()                           remove it and everything that it listens to
+ *   clock     "wall": the browser's zone, "utc", or "simulated": "day 3 14:00"
+ *   startS    of a simulated clock: a moment of day 1. Without it, days have dates
+ * @returns {{push, reset, lanes, gap, mark, span, end, readout, destroy}}
+ *   push(rows, now)           add rows or replace those of the same time; the axis ends at `now` at least. A row is a
+ *                             time and one value per series, of stacks none below zero; of lanes (time, lane, state):
+ *                             the numbers of a lane and of a series, which it is in from that time on; −1: unknown
+ *   reset({series, lanes, rows, gaps, marks, span, startS, now})   forget everything, and start with this
+ *   lanes(["Ada", …])         the names of all lanes by number; later calls may add some at the end
+ *   gap(from, to, label)      nothing is known of this span; the same `from` replaces
+ *   mark(time, label, color)  something happened; the same time and label replace
+ *   span(from, to)            show this instead of a rolling window; without `to`, up to now; without any, roll again
+ *   end(text)                 fade it and say why
+ *   readout()                 what is drawn: {from, to, live, series: [{name, visible, points: [[t, value], …]}],
+ *                             gaps: [{from, to, label}], marks: [{time, label, color}]}; of lanes, whose series have no
+ *                             points, also {lanes: [{name, spans: [{state, from, to}]}]}, state null: unknown
+ *   destroy()                 remove it and everything that it listens to
  */
 export function createChart(el, options = {}) {
   const settings = {
@@ -100,156 +82,313 @@ export function createChart(el, options = {}) {
     title: "",
     unit: "",
     binS: 1,
+    step: false,
     windowS: 120,
     height: 220,
     empty: "Nothing here yet",
-    utc: false,
+    clock: "wall",
+    startS: NaN,
     series: [],
     ...options,
   };
-  const { kind, binS, windowS } = settings;
-  const stacked = kind !== "lines";
-  const capacity = settings.capacity ?? Math.ceil(windowS / (binS || 0.25)) + 2;
+  const hasLanes = settings.kind === "lanes";
+  if (hasLanes) settings.binS = 0;
+  const { binS, windowS } = settings;
+  const rows = Math.ceil(KEPT_WINDOWS * windowS * (binS ? 1 / binS : SAMPLES_PER_S)) + 2;
+  settings.capacity ??= hasLanes ? LANE_CAPACITY : Math.min(rows, MAX_CAPACITY);
+  let clock = new Clock(settings.clock, settings.startS ?? NaN);
+  const content = hasLanes ? new Lanes(settings) : new Series(settings);
 
   const document = el.ownerDocument;
   const view = document.defaultView;
   const root = document.createElement("figure");
   root.className = "srt-chart";
-  const caption = root.appendChild(document.createElement("figcaption"));
-  caption.textContent = settings.title;
-  const canvas = root.appendChild(document.createElement("canvas"));
-  canvas.setAttribute("role", "img");
-  canvas.style.height = `${settings.height}px`;
-  const legend = root.appendChild(document.createElement("div"));
-  legend.className = "srt-legend";
+  const caption = add(root, "figcaption");
+  add(caption, "span", "srt-title").textContent = settings.title;
+  const note = add(caption, "span", "srt-note");
+  const back = add(caption, "button", "srt-back");
+  back.type = "button";
+  back.hidden = true;
+  const canvas = add(root, "canvas");
+  canvas.tabIndex = 0;
+  canvas.setAttribute("role", "application"); // so that a screen reader leaves it the arrow keys
+  canvas.setAttribute("aria-roledescription", "chart");
+  canvas.setAttribute("aria-description", KEYS);
+  canvas.setAttribute("data-lm-suppress-shortcuts", "true"); // and JupyterLab, too
+  const legend = add(root, "div", "srt-legend");
   legend.setAttribute("role", "group");
-  legend.setAttribute("aria-label", "Series");
+  legend.setAttribute("aria-label", hasLanes ? "States" : "Series");
+  const tip = new Tip(root, canvas);
+  const said = add(root, "p", "srt-said");
+  said.setAttribute("aria-live", "polite");
   el.appendChild(root);
   const context = canvas.getContext("2d");
 
   let series = [];
-  let ring = new Ring(capacity, 1);
   let gaps = [];
+  let marks = [];
   let now = NaN;
+  let fixed = null; // {from, to} instead of a window that rolls
+  let zoomed = null; // {from, to} that a person looks at
+  let cursor = null; // {x, y} of a pointer, or {t, lane} that keys have moved
+  let selection = null; // [x, x] that is being dragged
   let ended = "";
   let frame = 0;
+  let later = 0; // the timer until the next drawing
+  let drawn = -Infinity; // when
   let describing = 0; // the timer until the next description
   let outdated = false; // whether something was drawn that it does not say
-  let window_ = { from: 0, to: 0, first: 0, rows: 0 }; // of the last drawing
+  let scene = { from: NaN, to: NaN, now, ended: false, gaps }; // what the last drawing shows
+  let plot = { left: 0, right: 0, top: 0, bottom: 0 }; // and where
 
   // ---- data ----------------------------------------------------------------------------------------------------
 
   function setSeries(list) {
-    series = list.map(({ name, color }, i) => ({
-      name,
-      color: color ?? PALETTE[i % PALETTE.length],
-      visible: series.find((old) => old.name === name)?.visible ?? true,
+    series = list.map((line, i) => ({
+      ...line,
+      color: line.color ?? PALETTE[i % PALETTE.length],
+      visible: series.find((old) => old.name === line.name)?.visible ?? true,
       seen: false,
     }));
-    ring = new Ring(capacity, series.length + 1);
-    legend.replaceChildren(
-      ...series.map((line) => {
-        const button = document.createElement("button");
-        button.type = "button";
-        button.hidden = true; // until it has a value
-        button.setAttribute("aria-pressed", String(line.visible));
-        const swatch = button.appendChild(document.createElement("i"));
-        swatch.style.background = line.color;
-        button.append(line.name);
-        button.addEventListener("click", () => {
-          line.visible = !line.visible;
-          button.setAttribute("aria-pressed", String(line.visible));
-          schedule();
-        });
-        line.button = button;
-        return button;
-      }),
-    );
+    content.begin(series);
+    legend.replaceChildren(...series.map(legendButton));
   }
 
-  function put(rows) {
-    for (let offset = 0; offset + ring.width <= rows.length; offset += ring.width) {
-      ring.put(rows, offset);
-      series.forEach((line, k) => {
-        if (!line.seen && rows[offset + 1 + k]) {
-          line.seen = !Number.isNaN(rows[offset + 1 + k]);
-          line.button.hidden = !line.seen;
-        }
-      });
-    }
-    if (ring.length) tell(ring.time(ring.length - 1));
+  function legendButton(line) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.hidden = true; // until it has a value
+    button.title = line.name;
+    button.setAttribute("aria-pressed", String(line.visible));
+    const swatch = add(button, "i", line.dash ? "srt-dash" : "");
+    swatch.style.color = line.color;
+    add(button, "span").textContent = line.name;
+    button.addEventListener("click", () => {
+      line.visible = !line.visible;
+      button.setAttribute("aria-pressed", String(line.visible));
+      schedule();
+    });
+    line.button = button;
+    return button;
   }
 
-  /** Time has come so far; it never goes back. */
-  function tell(t) {
-    if (!(t <= now)) now = t;
+  function put(table, at) {
+    content.put(table);
+    for (const line of series) if (line.seen && line.button.hidden) line.button.hidden = false;
+    // Rows may reach into the future where the window does.
+    const times = fixed && !Number.isNaN(at) ? [at] : [at, content.newest];
+    for (const t of times) if (Number.isFinite(t) && !(t <= now)) now = t; // it never goes back
   }
 
-  function push(rows, at = NaN) {
-    put(rows);
-    if (!Number.isNaN(at)) tell(at);
-    schedule();
+  function push(table, at = NaN) {
+    put(table, at);
+    scheduleCalmly();
   }
 
-  function reset({ series: list, rows = [], gaps: spans = [], now: at = NaN } = {}) {
+  function reset({ series: list, lanes: names, rows: table = [], gaps: spans = [], marks: events = [], ...rest } = {}) {
+    const { span: fixedTo, startS, now: at = NaN } = rest;
+    if (startS !== undefined) clock = new Clock(settings.clock, startS ?? NaN);
     now = NaN;
-    ended = "";
-    gaps = [];
+    [ended, gaps, marks, fixed] = ["", [], [], null];
     setSeries(list ?? series);
-    put(rows);
-    if (!Number.isNaN(at)) tell(at);
-    spans.forEach((span) => gap(...span));
+    if (names) lanes(names);
+    if (fixedTo) span(...fixedTo);
+    put(table, at);
+    spans.forEach((each) => gap(...each));
+    events.forEach((each) => mark(...each));
     root.classList.remove("srt-ended");
     schedule();
   }
 
+  function lanes(names) {
+    if (hasLanes) content.name([...names]);
+    scheduleCalmly();
+  }
+
   function gap(from, to, label = "gap") {
-    gaps = gaps.filter((span) => span.from !== from);
+    gaps = gaps.filter((each) => each.from !== from);
     gaps.push({ from, to, label });
     if (gaps.length > MAX_GAPS) gaps.shift();
+    scheduleCalmly();
+  }
+
+  function mark(time, label = "", color = "") {
+    marks = marks.filter((each) => each.time !== time || each.label !== label);
+    marks.push({ time, label, color });
+    if (marks.length > MAX_MARKS) marks.shift();
+    scheduleCalmly();
+  }
+
+  function span(from, to) {
+    fixed = from === undefined || from === null ? null : { from, to: to ?? NaN };
     schedule();
   }
 
   function end(text) {
     ended = text;
     root.classList.add("srt-ended");
+    view.clearTimeout(describing); // that is news
+    describing = 0;
     schedule();
   }
 
-  // ---- what is visible -----------------------------------------------------------------------------------------
+  // ---- the window ----------------------------------------------------------------------------------------------
+
+  /** What is shown unless a person looks elsewhere. */
+  function live() {
+    const to = binS ? Math.floor(now / binS) * binS + binS : now; // whole bins: bars grow in place, then move on
+    if (!fixed) return { from: to - windowS, to };
+    if (!Number.isNaN(fixed.to)) return fixed;
+    return { from: fixed.from, to: Math.max(to, fixed.from + Math.max(binS, 1)) };
+  }
 
   function look() {
-    const to = binS ? Math.floor(now / binS) * binS + binS : now; // whole bins: bars grow in place, then move on
-    const from = to - windowS;
-    const first = ring.search(from);
-    window_ = { from, to, first, rows: ring.length - first };
+    scene = { ...(zoomed ?? live()), now, ended: ended !== "", gaps };
+    content.look(scene);
   }
 
-  const value = (i, k) => ring.values[ring.at(window_.first + i) + 1 + k];
-  const time = (i) => ring.time(window_.first + i);
-
-  /** Whether a line may join row i to the one before. */
-  function joined(i) {
-    if (i === 0) return false;
-    const [a, b] = [time(i - 1), time(i)];
-    return !(binS && b - a > 1.5 * binS) && !gaps.some((span) => span.from < b + binS && span.to > a);
+  /** Look at a span: as much of it as there may be something in. */
+  function zoom(from, to) {
+    const home = live();
+    if (Number.isNaN(home.to)) return;
+    const earliest = Math.min(Number.isFinite(content.oldest) ? content.oldest : home.from, home.from);
+    const least = Math.max((home.to - home.from) / MAX_ZOOM, MIN_BINS * binS, hasLanes || !binS ? 1 : 0);
+    const size = Math.min(Math.max(to - from, least), home.to - earliest);
+    const start = Math.min(Math.max((from + to - size) / 2, earliest), home.to - size);
+    const isAll = size >= home.to - home.from && earliest === home.from;
+    show(isAll ? null : { from: start, to: start + size });
   }
 
-  /** What is drawn, as numbers. */
-  function readout() {
-    if (frame) draw();
+  function show(there) {
+    zoomed = there;
+    scene = { ...scene, ...(zoomed ?? live()) }; // there may be more to come before it is drawn
+    root.classList.toggle("srt-zoomed", there !== null);
+    back.hidden = there === null;
+    schedule();
+  }
+
+  const isTimeless = () => Number.isNaN(scene.to);
+  const timeAt = (x) => scene.from + ((x - plot.left) / (plot.right - plot.left)) * (scene.to - scene.from);
+  const placeOf = (t) => plot.left + ((t - scene.from) / (scene.to - scene.from)) * (plot.right - plot.left);
+
+  function zoomAround(t, factor) {
+    zoom(t - (t - scene.from) * factor, t + (scene.to - t) * factor);
+  }
+
+  // ---- hands ---------------------------------------------------------------------------------------------------
+
+  const deaf = listen(canvas, {
+    point(x, y) {
+      if (x === null && cursor?.t !== undefined) return; // keys hold it
+      cursor = x === null ? null : { x, y };
+      schedule();
+    },
+    select(a, b, isDone) {
+      selection = a === null || isTimeless() ? null : [a, b].map(inPlot).sort((one, other) => one - other);
+      if (selection && isDone) {
+        zoom(...selection.map(timeAt));
+        selection = null;
+      }
+      schedule();
+    },
+    zoom(x, factor) {
+      if (!isTimeless()) zoomAround(timeAt(inPlot(x)), factor);
+    },
+    pan(px) {
+      const t = timeAt(plot.left + px) - scene.from;
+      if (zoomed && Number.isFinite(t)) zoom(scene.from + t, scene.to + t);
+    },
+    live() {
+      show(null);
+    },
+    key: pressed,
+    blur() {
+      cursor = null;
+      said.textContent = "";
+      schedule();
+    },
+  });
+  back.addEventListener("click", () => {
+    show(null);
+    canvas.focus();
+  });
+
+  function inPlot(x) {
+    return Math.min(Math.max(x, plot.left), plot.right);
+  }
+
+  /** Where the cursor is: {t, lane}; null: nowhere. */
+  function pointed() {
+    if (!cursor || isTimeless()) return null;
+    if (cursor.t !== undefined) return cursor;
+    if (cursor.x < plot.left || cursor.x > plot.right || cursor.y > plot.bottom || cursor.y < plot.top) return null;
+    return { t: timeAt(cursor.x), lane: hasLanes ? content.laneAt(cursor.y - plot.top) : null };
+  }
+
+  /** A key that `listen` knows; whether it had an effect. */
+  function pressed(name, steps) {
+    readout(); // what is drawn may be older than the data
+    if (name === "escape") {
+      const isUsed = zoomed !== null || cursor !== null;
+      if (zoomed) said.textContent = "Back to live.";
+      cursor = null;
+      show(null);
+      return isUsed;
+    }
+    if (isTimeless()) return false;
+    const at = pointed();
+    if (name === "in" || name === "out") {
+      const isInside = at && at.t >= scene.from && at.t <= scene.to;
+      const here = zoomed ? (scene.from + scene.to) / 2 : scene.to;
+      zoomAround(isInside ? at.t : here, name === "in" ? 1 / KEY_ZOOM : KEY_ZOOM);
+      look();
+      said.textContent = zoomed ? `Zoomed, ${period()}.` : "All is shown.";
+      return true;
+    }
+    const isVertical = name === "up" || name === "down";
+    if (isVertical && !hasLanes) return false;
+    const last = Math.min(scene.to - (binS ? binS / 2 : 0), now);
+    let lane = at?.lane ?? (hasLanes ? content.laneAt(0) : null);
+    let t = at?.t ?? content.beside(last, 0, lane);
+    if (isVertical && at) lane = content.laneAt((lane + (name === "up" ? -steps : steps)) * content.laneHeight);
+    if (name === "left" && at) t = content.beside(t, -steps, lane);
+    if (name === "right" && at) t = content.beside(t, steps, lane);
+    if (name === "end") t = content.beside(last, 0, lane);
+    if (name === "home") {
+      t = content.beside(scene.from, 0, lane);
+      if (t < scene.from) t = content.beside(scene.from, 1, lane);
+    }
+    if (!Number.isFinite(t)) return false;
+    cursor = { t, lane };
+    const off = t < scene.from ? t - scene.from : Math.max(0, t + binS - scene.to);
+    if (off) zoom(scene.from + off, scene.to + off);
+    look();
+    said.textContent = inWords(inspect(cursor));
+    schedule();
+    return true;
+  }
+
+  // ---- the tooltip ---------------------------------------------------------------------------------------------
+
+  /** What is to be read at the cursor: {t, title, unit, lines: [{name, color, text, total}], note}. */
+  function inspect(at) {
+    const found = content.inspect(at.t, at.lane, clock);
+    const near = ((scene.to - scene.from) / (plot.right - plot.left)) * MARK_PX;
+    const here = gaps.find((each) => each.from <= at.t && at.t < each.to);
+    const events = marks.filter(({ time }) => Math.abs(time - at.t) <= near);
     return {
-      from: window_.from,
-      to: window_.to,
-      series: series.map(({ name, visible }, k) => {
-        const points = [];
-        for (let i = 0; visible && i < window_.rows; i += 1) {
-          if (!Number.isNaN(value(i, k))) points.push([time(i), value(i, k)]);
-        }
-        return { name, visible, points };
-      }),
-      gaps: gaps.filter((span) => span.to > window_.from).map(({ from, to, label }) => ({ from, to, label })),
+      ...found,
+      time: clock.full(hasLanes ? at.t : (found.from ?? found.t), binS % 1 ? 0.1 : 1),
+      note: here ? here.label : found.note,
+      lines: found.lines.concat(
+        events.map(({ time, label, color }) => ({ name: label, color, text: clock.full(time), isMark: true })),
+      ),
     };
+  }
+
+  function inWords({ time, title, unit, lines, note: remark }) {
+    const values = lines.map(({ name, text }) => `${name} ${text}`.trim()).join(", ");
+    return [title, time, values && `${values}${unit ? ` ${unit}` : ""}`, remark].filter(Boolean).join(". ").concat(".");
   }
 
   // ---- drawing -------------------------------------------------------------------------------------------------
@@ -258,9 +397,19 @@ export function createChart(el, options = {}) {
     if (!frame) frame = view.requestAnimationFrame(draw);
   }
 
+  /** New data move the chart; not so often where motion is not wanted. */
+  function scheduleCalmly() {
+    const rest = calm.matches ? drawn + CALM_MS - view.performance.now() : 0;
+    if (rest <= 0) schedule();
+    else later ||= view.setTimeout(draw, rest);
+  }
+
   function draw() {
     view.cancelAnimationFrame(frame);
-    frame = 0;
+    view.clearTimeout(later);
+    [frame, later, drawn] = [0, 0, view.performance.now()];
+    const wanted = hasLanes ? content.height + 30 + (marks.length ? 16 : 0) : settings.height;
+    if (canvas.style.height !== `${wanted}px`) canvas.style.height = `${wanted}px`;
     const width = canvas.clientWidth;
     const height = canvas.clientHeight;
     const ratio = view.devicePixelRatio || 1;
@@ -272,40 +421,55 @@ export function createChart(el, options = {}) {
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, width, height);
     context.font = theme.font;
-    context.lineJoin = "round";
 
-    const { from, to } = window_;
-    const timeless = Number.isNaN(now);
-    const plot = { left: 0, right: width - 10, top: 24, bottom: height - 22 };
-    const yStep = niceStep(highest() || 1, Math.max(1, Math.floor((plot.bottom - plot.top) / MIN_TICK_PX.y)));
-    const yTop = Math.ceil((highest() || 1) / yStep - 1e-9) * yStep;
-    const yTicks = Array.from({ length: Math.round(yTop / yStep) + 1 }, (_, n) => n * yStep);
-    const widest = Math.max(...yTicks.map((v) => context.measureText(formatValue(v)).width));
-    plot.left = Math.ceil(Math.max(widest, MIN_LABEL_PX)) + 12;
+    const top = hasLanes ? (marks.length ? 20 : 4) : 24;
+    plot = { left: 0, right: width - 10, top, bottom: height - 22 };
     const crisp = (v) => Math.round(v * ratio) / ratio; // an edge on the grid of device pixels
-    const x = (t) => plot.left + ((t - from) / windowS) * (plot.right - plot.left);
-    const y = (v) => plot.bottom - (v / yTop) * (plot.bottom - plot.top);
+    let ticks = [];
+    if (hasLanes) {
+      plot.left = Math.ceil(content.gutter(context, width)) + 10;
+    } else {
+      ticks = valueTicks(content.low, content.high, Math.max(2, Math.floor((plot.bottom - plot.top) / MIN_ROW_PX)));
+      const widest = Math.max(...ticks.map((v) => context.measureText(formatValue(v)).width));
+      plot.left = Math.ceil(Math.max(widest, MIN_LABEL_PX)) + 12;
+    }
+    if (plot.right - plot.left < 20 || plot.bottom - plot.top < 10) return; // no room for anything
+    const [low, high] = [ticks[0], ticks.at(-1)];
+    const y = (v) => plot.bottom - ((v - low) / (high - low)) * (plot.bottom - plot.top);
+    const pen = { context, theme, plot, ratio, crisp, y, x: placeOf, strength: ended ? 0.6 : 1 };
 
-    drawAxes(theme, plot, { x, y, crisp, ratio, yTicks, timeless });
-    if (!timeless) {
+    if (hasLanes) content.drawAxis(pen);
+    else drawValues(pen, ticks, settings.unit, anything());
+    const at = pointed();
+    const found = at && !selection ? inspect(at) : null;
+    if (!isTimeless()) {
+      drawTimes(pen, scene, clock);
       context.save();
       context.beginPath();
-      context.rect(plot.left, 0, plot.right - plot.left, plot.bottom);
+      context.rect(plot.left, 0, plot.right - plot.left, plot.bottom + 1);
       context.clip();
-      if (kind === "bars") drawBars(x, y, crisp, ratio);
-      else drawLines(x, y);
+      content.draw(pen);
+      drawGaps(pen, gaps, hasLanes);
+      drawMarks(pen, marks);
+      if (found) content.drawCursor(pen, found);
+      if (selection) drawSelection(pen, ...selection);
       context.restore();
-      drawGaps(theme, plot, x, crisp);
     }
     context.fillStyle = theme.line;
-    context.fillRect(plot.left, crisp(plot.bottom), plot.right - plot.left, 1 / ratio);
+    const base = hasLanes ? plot.bottom : y(0);
+    context.fillRect(plot.left, crisp(base), plot.right - plot.left, 1 / ratio);
     context.fillStyle = theme.muted;
     context.textAlign = "center";
     context.textBaseline = "middle";
     context.font = theme.font.replace(/\d+px/, "13px");
     const middle = (plot.left + plot.right) / 2;
-    if (!anything()) context.fillText(settings.empty, middle, (plot.top + plot.bottom) / 2);
-    if (ended) context.fillText(ended, middle, plot.top - 12);
+    const isOver = zoomed !== null && zoomed.to <= content.oldest;
+    const remark = anything() ? (isOver ? "No longer kept" : "") : settings.empty;
+    context.fillText(remark, middle, (plot.top + plot.bottom) / 2);
+
+    note.textContent = ended;
+    back.textContent = ended ? "Show all" : "Back to live";
+    tip.show(found, found && inWords(found), found && placeOf(found.t), cursor?.y ?? plot.top);
     describe();
   }
 
@@ -314,150 +478,21 @@ export function createChart(el, options = {}) {
     return series.some((line) => line.seen);
   }
 
-  /** The highest value, or stack of values, in the window. */
-  function highest() {
-    let top = 0;
-    for (let i = 0; i < window_.rows; i += 1) {
-      let sum = 0;
-      series.forEach((line, k) => {
-        const v = value(i, k);
-        if (line.visible && v > 0) sum = stacked ? sum + v : Math.max(sum, v);
-      });
-      if (sum > top) top = sum;
-    }
-    return top;
+  // ---- what is drawn, as numbers and in words ------------------------------------------------------------------
+
+  function readout() {
+    if (frame || later) draw();
+    return { from: scene.from, to: scene.to, live: zoomed === null, ...content.readout(), ...inside() };
   }
 
-  function drawAxes(theme, plot, { x, y, crisp, ratio, yTicks, timeless }) {
-    context.textBaseline = "middle";
-    context.textAlign = "right";
-    for (const v of yTicks) {
-      context.fillStyle = theme.grid;
-      context.fillRect(plot.left, crisp(y(v)), plot.right - plot.left, 1 / ratio);
-      context.fillStyle = theme.muted;
-      if (anything()) context.fillText(formatValue(v), plot.left - 7, y(v));
-    }
-    context.textAlign = "left";
-    context.textBaseline = "alphabetic";
-    context.fillText(settings.unit, 0, 11);
-    if (timeless) return;
-
-    const { from, to } = window_;
-    const zone = settings.utc ? "UTC" : zoneName(new Date(to * 1000));
-    context.textBaseline = "top";
-    context.textAlign = "right";
-    context.fillText(zone, plot.right, plot.bottom + 7);
-    const limit = plot.right - context.measureText(zone).width - 12;
-    const wanted = ((plot.right - plot.left) / MIN_TICK_PX.x) | 0;
-    const step = TIME_STEPS_S.find((s) => windowS / s <= wanted) ?? 86400 * Math.ceil(windowS / 86400 / (wanted || 1));
-    const shift = settings.utc ? 0 : new Date(to * 1000).getTimezoneOffset() * 60;
-    context.textAlign = "center";
-    for (let t = Math.ceil((from - shift) / step) * step + shift; t <= to; t += step) {
-      const label = formatTime(t, step, settings.utc);
-      const half = context.measureText(label).width / 2;
-      context.fillStyle = theme.line;
-      context.fillRect(crisp(x(t)), plot.bottom, 1 / ratio, 4);
-      context.fillStyle = theme.muted;
-      if (x(t) - half >= 0 && x(t) + half <= limit) context.fillText(label, x(t), plot.bottom + 7);
-    }
+  /** The gaps and marks that are seen. */
+  function inside() {
+    const { from, to } = scene;
+    return {
+      gaps: gaps.filter((each) => each.to > from && !(each.from > to)).map((each) => ({ ...each })),
+      marks: marks.filter(({ time }) => time >= from && time <= to).map((each) => ({ ...each })),
+    };
   }
-
-  function drawBars(x, y, crisp, ratio) {
-    const bases = new Float64Array(window_.rows); // where each row's next value starts
-    const air = x(binS) - x(0) >= 4 ? 1 / ratio : 0; // between neighbours, where there is room
-    series.forEach((line, k) => {
-      if (!line.visible || !line.seen) return;
-      context.fillStyle = line.color;
-      for (let i = 0; i < window_.rows; i += 1) {
-        const v = value(i, k);
-        if (!(v > 0)) continue;
-        const left = crisp(x(time(i)));
-        const right = Math.max(crisp(x(time(i) + binS)) - air, left + 1 / ratio);
-        const [low, high] = [crisp(y(bases[i])), crisp(y(bases[i] + v))];
-        bases[i] += v;
-        context.globalAlpha = time(i) + binS > now && !ended ? 0.55 : 1; // it still counts
-        context.fillRect(left, high, right - left, low - high);
-      }
-    });
-    context.globalAlpha = 1;
-  }
-
-  function drawLines(x, y) {
-    const middle = binS / 2;
-    const bases = new Float64Array(window_.rows);
-    series.forEach((line, k) => {
-      if (!line.visible || !line.seen) return;
-      context.strokeStyle = context.fillStyle = line.color;
-      context.lineWidth = stacked ? 1.25 : 2;
-      let run = []; // rows that may be joined
-      const flush = () => {
-        if (run.length) drawRun(run, stacked ? bases : null);
-        run = [];
-      };
-      const drawRun = (rows, base) => {
-        const top = (i) => y(value(i, k) + (base ? base[i] : 0));
-        const at = (i) => x(time(i) + middle);
-        context.beginPath();
-        rows.forEach((i) => context.lineTo(at(i), top(i)));
-        if (rows.length === 1) {
-          context.moveTo(at(rows[0]) + 2.5, top(rows[0])); // alone between two breaks, still to be seen
-          context.arc(at(rows[0]), top(rows[0]), 2.5, 0, 2 * Math.PI);
-          context.fill();
-          return;
-        }
-        context.stroke();
-        if (base) {
-          [...rows].reverse().forEach((i) => context.lineTo(at(i), y(base[i])));
-          context.globalAlpha = 0.75;
-          context.fill();
-          context.globalAlpha = 1;
-        }
-      };
-      for (let i = 0; i < window_.rows; i += 1) {
-        const open = binS && time(i) + binS > now && !ended; // half a bin would look like a fall
-        if (Number.isNaN(value(i, k)) || open || !joined(i)) flush();
-        if (!Number.isNaN(value(i, k)) && !open) run.push(i);
-      }
-      flush();
-      for (let i = 0; stacked && i < window_.rows; i += 1) bases[i] += value(i, k) || 0;
-    });
-  }
-
-  function drawGaps(theme, plot, x, crisp) {
-    context.textBaseline = "top";
-    context.textAlign = "center";
-    for (const span of gaps) {
-      const left = crisp(Math.max(x(span.from), plot.left));
-      const right = crisp(Math.min(Math.max(x(span.to), x(span.from) + 3), plot.right)); // a short one is seen too
-      if (right <= plot.left || left >= plot.right) continue;
-      context.save();
-      context.beginPath();
-      context.rect(left, plot.top, right - left, plot.bottom - plot.top);
-      context.clip();
-      context.fillStyle = theme.gapFill;
-      context.fillRect(left, plot.top, right - left, plot.bottom - plot.top);
-      context.strokeStyle = theme.gap;
-      context.lineWidth = 1;
-      context.beginPath();
-      const rise = plot.bottom - plot.top;
-      for (let at = left - rise - (left % 8); at < right; at += 8) {
-        context.moveTo(at, plot.bottom);
-        context.lineTo(at + rise, plot.top);
-      }
-      context.stroke();
-      context.restore();
-      const fits = (text) => context.measureText(text).width + 8 <= right - left;
-      const label = [span.label, span.label.split(":")[0]].find(fits);
-      if (!label) continue;
-      const { width } = context.measureText(label);
-      context.fillStyle = theme.paper;
-      context.fillRect((left + right - width) / 2 - 4, plot.top + 5, width + 8, 16);
-      context.fillStyle = theme.muted;
-      context.fillText(label, (left + right) / 2, plot.top + 8);
-    }
-  }
-
-  // ---- words for those who do not see it -----------------------------------------------------------------------
 
   function describe() {
     outdated = describing !== 0;
@@ -470,94 +505,60 @@ export function createChart(el, options = {}) {
     }, ARIA_EVERY_MS);
   }
 
+  function period() {
+    return `from ${clock.full(scene.from)} to ${clock.full(scene.to)}, ${clock.zone(scene.to)}`;
+  }
+
   function description() {
-    const what = `${settings.title || "Chart"}, ${stacked ? "stacked " : ""}${kind}, ${settings.unit}`;
-    if (!anything()) return `${what}: ${settings.empty}.`;
-    const { from, to, rows } = window_;
-    const span = `from ${formatTime(from, 1, settings.utc)} to ${formatTime(to, 1, settings.utc)}`;
-    let last = rows - 1; // the newest row that counts no more
-    while (last >= 0 && binS && time(last) + binS > now) last -= 1;
-    const values = series
-      .map(({ name, visible }, k) => [name, visible && last >= 0 ? value(last, k) : 0])
-      .filter(([, v]) => v > 0)
-      .sort((a, b) => b[1] - a[1])
-      .map(([name, v]) => `${name} ${formatValue(v)}`);
-    const holes = gaps.filter((gap_) => gap_.to > from).length;
-    const broken = holes ? ` ${holes} ${holes === 1 ? "gap" : "gaps"} in the data.` : "";
-    return `${what}, ${span}. Last: ${values.join(", ") || "0"}.${broken}${ended ? ` ${ended}.` : ""}`;
+    const what = [settings.title || "Chart", KINDS[settings.kind], settings.unit].filter(Boolean).join(", ");
+    if (!anything() || isTimeless()) return `${what}: ${settings.empty}.`;
+    const { gaps: holes, marks: events } = inside();
+    const sentences = [
+      `${what}, ${zoomed ? "zoomed, " : ""}${period()}`,
+      `Last: ${content.latest()}`,
+      holes.length && `${holes.length} ${holes.length === 1 ? "gap" : "gaps"} in the data`,
+      events.length && `${events.length} ${events.length === 1 ? "mark" : "marks"}, the last: ${events.at(-1).label}`,
+      ended,
+    ];
+    return sentences.filter(Boolean).join(". ").concat(".");
   }
 
   // ---- what makes it draw again --------------------------------------------------------------------------------
 
   const resize = new view.ResizeObserver(schedule);
   resize.observe(canvas);
-  const schemes = view.matchMedia("(prefers-color-scheme: dark)");
-  schemes.addEventListener("change", schedule);
+  const calm = view.matchMedia("(prefers-reduced-motion: reduce)");
+  const schemes = ["(prefers-color-scheme: dark)", "(forced-colors: active)"].map((query) => view.matchMedia(query));
+  schemes.forEach((scheme) => scheme.addEventListener("change", schedule));
   const themes = new view.MutationObserver(schedule); // JupyterLab names its theme in attributes of the body
   themes.observe(document.body, { attributes: true });
   view.addEventListener("resize", schedule); // zoom changes the device pixel ratio and not always our size
+  let density = null; // the same, when the page goes to another screen
+  watchDensity();
+
+  function watchDensity() {
+    density?.removeEventListener("change", watchDensity);
+    density = view.matchMedia(`(resolution: ${view.devicePixelRatio}dppx)`);
+    density.addEventListener("change", watchDensity);
+    schedule();
+  }
 
   function destroy() {
     view.cancelAnimationFrame(frame);
+    view.clearTimeout(later);
     view.clearTimeout(describing);
+    deaf();
     resize.disconnect();
     themes.disconnect();
-    schemes.removeEventListener("change", schedule);
+    schemes.forEach((scheme) => scheme.removeEventListener("change", schedule));
+    density.removeEventListener("change", watchDensity);
     view.removeEventListener("resize", schedule);
     root.remove();
   }
 
   setSeries(settings.series);
   schedule();
-  const chart = { push, reset, gap, end, readout, destroy };
+  const chart = { push, reset, lanes, gap, mark, span, end, readout, destroy };
   root.chart = chart; // a handle for tests and for the console
   return chart;
-}
-
-// ---- scales and words --------------------------------------------------------------------------------------------
-
-/** 1, 2 or 5 times a power of ten, so that a value has at most so many steps below it. */
-function niceStep(top, steps) {
-  const rough = top / steps;
-  const power = 10 ** Math.floor(Math.log10(rough));
-  return power * [1, 2, 5, 10].find((factor) => factor * power >= rough * (1 - 1e-9));
-}
-
-function formatValue(v) {
-  for (const [limit, sign] of [[1e9, "G"], [1e6, "M"], [1e4, "k"]]) {
-    if (Math.abs(v) >= limit) return `${+(v / (sign === "k" ? 1e3 : limit)).toPrecision(4)} ${sign}`;
-  }
-  return String(+v.toPrecision(4));
-}
-
-const two = (n) => String(n).padStart(2, "0");
-
-function formatTime(t, step, utc) {
-  const local = new Date(t * 1000);
-  // A date whose UTC fields show the wanted zone.
-  const d = utc ? local : new Date(t * 1000 - local.getTimezoneOffset() * 60000);
-  const clock = `${two(d.getUTCHours())}:${two(d.getUTCMinutes())}`;
-  if (step >= 86400 || (step >= 60 && clock === "00:00")) return `${two(d.getUTCMonth() + 1)}-${two(d.getUTCDate())}`;
-  return step < 60 ? `${clock}:${two(d.getUTCSeconds())}` : clock;
-}
-
-function zoneName(date) {
-  const minutes = -date.getTimezoneOffset();
-  if (minutes === 0) return "UTC";
-  const size = Math.abs(minutes);
-  return `UTC${minutes < 0 ? "−" : "+"}${two(Math.floor(size / 60))}:${two(size % 60)}`;
-}
-
-/** The colours that `chart.css` gives to this place of the page. */
-function readTheme(style) {
-  const property = (name) => style.getPropertyValue(`--srt-${name}`).trim();
-  return {
-    paper: property("paper"),
-    muted: property("muted"),
-    line: property("line"),
-    grid: property("grid"),
-    gap: property("gap"),
-    gapFill: property("gap-fill"),
-    font: `11px ${style.fontFamily}`,
-  };
 }
