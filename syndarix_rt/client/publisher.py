@@ -42,6 +42,7 @@ class HttpPublisher:
         base_url: the server's URL, also as printed or pasted.
         project: where to.
         token: the secret, if it is not in the URL.
+        control_of: publish into the control channel of this run, which plays into the project, instead.
         give_up_after_s: how long a batch is tried again while the server or its broker is away. 30 s: a restart takes
             a few, and a person who waits longer wants to know.
         rng: the source of the jitter.
@@ -58,6 +59,7 @@ class HttpPublisher:
         project: str,
         *,
         token: str | None = None,
+        control_of: str | None = None,
         give_up_after_s: float = 30.0,
         rng: random.Random | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
@@ -69,6 +71,7 @@ class HttpPublisher:
         self._api = Api(base_url, token=token)
         self._path = f"/projects/{project}"
         self._run = ""
+        self._control_of = control_of
         self._give_up_after_s = give_up_after_s
         self._rng = rng or random.Random()  # noqa: S311 - jitter, no secret
         self._sleep = sleep
@@ -162,6 +165,8 @@ class HttpPublisher:
         }
         body = b"\n".join(batch)
         path = f"{self._path}/runs/{self._run}/events" if self._run else f"{self._path}/events"
+        if self._control_of is not None:
+            path = f"{self._path}/runs/{self._control_of}/control"
         deadline_s = self._clock() + self._give_up_after_s
         for delay_s in backoff(self._rng, first_s=FIRST_DELAY_S, cap_s=CAP_S):
             try:

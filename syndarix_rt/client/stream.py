@@ -94,6 +94,7 @@ class EventStream:
         types: which ones: category names, globs and type names, as a comma list or one by one. None: all.
         last_event_id: continue after this position. None: begin with what is published from now on.
         token: the secret, if it is not in the URL.
+        run: receive the control channel of this run, which plays into the project, instead of the project's events.
         replay: without a ``last_event_id``, begin with the last N entries that are retained, or ``"all"``.
         keepalive_s: the server's ``--keepalive``. After three times as long without a byte the connection is dead.
         on_state: called at each change of the state, with the state and its reason.
@@ -119,6 +120,7 @@ class EventStream:
         types: str | Iterable[str] | None = None,
         last_event_id: str | EventId | None = None,
         token: str | None = None,
+        run: str | None = None,
         replay: int | Literal["all"] | None = None,
         keepalive_s: float = 15.0,
         on_state: Callable[[StreamState, str], None] | None = None,
@@ -130,7 +132,7 @@ class EventStream:
         if not is_project_name(project):
             raise StreamError(f"not a project name: {project!r} (1 to 64 of letters, digits, '_' and '-')")
         self.project = project
-        self._url = f"{server.base_url}/projects/{project}/events"
+        self._url = f"{server.base_url}/projects/{project}/" + (f"runs/{run}/control" if run else "events")
         self._query: dict[str, str] = {}
         if types is not None:
             words = types if isinstance(types, str) else ",".join(types)

@@ -39,7 +39,7 @@ class Stop(msgspec.Struct, frozen=True, omit_defaults=True):
     """Which one of the run's breakpoints it was, from 0."""
 
 
-class RunState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class RunState(msgspec.Struct, frozen=True, kw_only=True):
     """A run as it is now, seen from one of its projects."""
 
     run: str

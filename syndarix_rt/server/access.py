@@ -7,7 +7,7 @@ import hmac
 import ipaddress
 from urllib.parse import urlsplit
 
-from quart import Quart, Request, Response, g, redirect, request
+from quart import Quart, Request, Response, Websocket, g, redirect, request, websocket
 
 from syndarix_rt.server.problems import Problem
 from syndarix_rt.server.settings import Settings
@@ -30,6 +30,10 @@ def install(app: Quart, settings: Settings) -> None:
     @app.before_request
     async def _check() -> Response | None:
         return guard.check(request)
+
+    @app.before_websocket
+    async def _check_socket() -> None:
+        guard.check_socket(websocket)
 
     @app.after_request
     async def _cors(response: Response) -> Response:
@@ -67,7 +71,22 @@ class _Guard:
             return self._trade(request)
         return None
 
-    def _credential(self, request: Request) -> str | None:
+    def check_socket(self, socket: Websocket) -> None:
+        """Refuse the upgrade by raising a Problem, or set ``g.principal``; None if the key is missing.
+
+        Browsers let any page open a socket anywhere, and send cookies along: so the origin counts, whatever the
+        credential.
+        """
+        self._check_host(socket)
+        credential = self._credential(socket)
+        origin = socket.headers.get("origin")
+        if origin is None and credential == "cookie":
+            raise Problem(403, "foreign-origin", "With the cookie only pages may come, and they send an Origin header.")
+        if origin is not None:
+            self._check_listed(socket, origin)
+        g.principal = {None: None, "open": "anyone"}.get(credential, "owner")
+
+    def _credential(self, request: Request | Websocket) -> str | None:
         """How the request shows the token: ``bearer``, ``key``, ``cookie``; ``open`` without a token; else None."""
         token = self._settings.token
         if not token:
@@ -102,7 +121,7 @@ class _Guard:
         response.headers["referrer-policy"] = "no-referrer"
         return response
 
-    def _check_host(self, request: Request) -> None:
+    def _check_host(self, request: Request | Websocket) -> None:
         """A page that had its name rebound to our address still says that name."""
         name = _host_name(request.headers.get("host", ""))
         if name in self._hosts:
@@ -129,10 +148,13 @@ class _Guard:
             raise Problem(
                 403, "foreign-origin", "With the cookie only pages may write, and they send an Origin header."
             )
+        self._check_listed(request, origin)
+
+    def _check_listed(self, request: Request | Websocket, origin: str) -> None:
         if not (self._is_own(request, origin) or origin in self._settings.cors_origins):
             raise Problem(403, "foreign-origin", f"Requests from {origin[:100]!r} are not taken; see --cors-origin.")
 
-    def _is_own(self, request: Request, origin: str) -> bool:
+    def _is_own(self, request: Request | Websocket, origin: str) -> bool:
         return urlsplit(origin).netloc.lower() == request.headers.get("host", "").lower()
 
     def _preflight(self, request: Request) -> Response:
@@ -167,7 +189,7 @@ def _host_name(host: str) -> str:
     return host.rpartition(":")[0].lower() if ":" in host else host.lower()
 
 
-def _cookie_name(request: Request) -> str:
+def _cookie_name(request: Request | Websocket) -> str:
     """Cookies know no ports: two servers on one host must not overwrite each other's."""
     port = request.headers.get("host", "").rpartition(":")[2]
     return f"syndarix-rt-{port if port.isdigit() else 'default'}"

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from traceback import format_exc
 
 import structlog
@@ -19,6 +19,7 @@ from syndarix_rt.broker.protocol import Batch, Broker, TailUpdate
 from syndarix_rt.delivery import Log, Position
 from syndarix_rt.errors import BrokerError
 from syndarix_rt.server.settings import Settings
+from syndarix_rt.server.socket import Socket
 from syndarix_rt.server.stream import Stream
 
 __all__ = ["Channel", "Hub"]
@@ -87,6 +88,7 @@ class Hub:
         self.page_reads = asyncio.Semaphore(PAGE_READS)
         self.draining = False
         self._empty = asyncio.Event()
+        self._sockets: set[Socket] = set()
         self._channels: dict[str, Channel] = {}
         self._closers: dict[str, asyncio.Task[None]] = {}
         self._ticker: asyncio.Task[None] | None = None
@@ -119,10 +121,25 @@ class Hub:
             yield channel
         finally:
             channel.streams.discard(stream)
-            if self.draining and not self.streams:
-                self._empty.set()
+            self._note_leaving()
             if not channel.streams and self._channels.get(name) is channel and name not in self._closers:
                 self._closers[name] = asyncio.create_task(self._close_later(channel))
+
+    @contextmanager
+    def holding(self, socket: Socket) -> Iterator[None]:
+        """End a WebSocket with the server."""
+        self._sockets.add(socket)
+        try:
+            if self.draining:
+                socket.drain(within_s=0)
+            yield
+        finally:
+            self._sockets.discard(socket)
+            self._note_leaving()
+
+    def _note_leaving(self) -> None:
+        if self.draining and not self.streams and not self._sockets:
+            self._empty.set()
 
     async def _close_later(self, channel: Channel) -> None:
         await asyncio.sleep(self.settings.linger_s)
@@ -142,13 +159,13 @@ class Hub:
                     stream.wake()
 
     async def drain(self) -> None:
-        """End all streams, spread over a while, each with its last data; returns when they are gone or time is up."""
+        """End all streams and sockets, spread over a while; returns when they are gone or time is up."""
         self.draining = True
-        streams = self.streams
-        window_s = min(self.settings.drain_s, len(streams) / self.settings.drain_per_s)
-        for stream in streams:
-            stream.drain(within_s=window_s)
-        if streams:
+        all_open: list[Stream | Socket] = [*self.streams, *self._sockets]
+        window_s = min(self.settings.drain_s, len(all_open) / self.settings.drain_per_s)
+        for each in all_open:
+            each.drain(within_s=window_s)
+        if all_open:
             # One second more for the last writes; a stream that cannot write by then is cut off with its connection.
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._empty.wait(), window_s + 1.0)

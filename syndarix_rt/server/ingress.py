@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,7 +22,9 @@ NDJSON_TYPE = "application/x-ndjson"
 DECISION = "approval_resolved"
 
 
-def read_batch(body: bytes, content_type: str, project: str, *, decisions: bool) -> list[bytes]:
+def read_batch(
+    body: bytes, content_type: str, project: str, *, decisions: bool = False, only: Sequence[str] = ()
+) -> list[bytes]:
     """Check and encode everything in a body, before anything of it is stored.
 
     Args:
@@ -29,10 +32,11 @@ def read_batch(body: bytes, content_type: str, project: str, *, decisions: bool)
         content_type: the request's, without parameters.
         project: the URL's project; each event must say the same.
         decisions: take ``approval_resolved``, too.
+        only: take only events of these types; without any, of all.
 
     Raises:
         EventError: an element is wrong; the path names it (``$[3].data.run_id``).
-        Problem: 403 for a decision, 413 for too many or too much, 415 for another content type.
+        Problem: 403 for a type that is not taken, 413 for too many or too much, 415 for another content type.
     """
     documents, single = _documents(body, content_type)
     if len(documents) > MAX_BATCH_EVENTS:
@@ -44,6 +48,8 @@ def read_batch(body: bytes, content_type: str, project: str, *, decisions: bool)
         raise Problem(
             403, "reserved-type", f"{DECISION} is written by POST …/approvals/{{id}} only; nothing was stored."
         )
+    if only and any(not isinstance(given, dict) or given.get("type") not in only for given in documents):
+        raise Problem(403, "reserved-channel", f"Only {', '.join(only)} come here; nothing was stored.")
     events = [Event.from_dict(documents[0])] if single else decode_batch(documents)
     try:
         entries = encode_all(events, project, recordedtime=datetime.now(UTC))

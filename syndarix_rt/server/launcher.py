@@ -26,6 +26,7 @@ from syndarix_rt.broker.protocol import Broker
 from syndarix_rt.server.app import create_app
 from syndarix_rt.server.hub import Hub
 from syndarix_rt.server.settings import Settings
+from syndarix_rt.server.socket import MAX_MESSAGE_BYTES
 
 __all__ = ["bind", "loop_factory", "serve"]
 
@@ -136,6 +137,7 @@ async def serve(
     config.errorlog = _quiet_logger()
     config.backlog = BACKLOG
     config.include_server_header = False
+    config.websocket_max_message_size = MAX_MESSAGE_BYTES
     config.graceful_timeout = GRACE_S + 2.0  # Hypercorn cancels later than we cut, so it has nothing to cancel
     if settings.tls_cert is not None:
         config.certfile = str(settings.tls_cert)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlencode
@@ -13,10 +14,11 @@ import msgspec
 from msgspec import Meta
 from quart import Blueprint, Request, Response, current_app, g, request
 
-from syndarix_rt.broker.protocol import project_channel
+from syndarix_rt.broker.protocol import control_channel, is_run_name, project_channel
 from syndarix_rt.delivery import Position, TypeFilter, judge
 from syndarix_rt.delivery.approvals import Verdict
 from syndarix_rt.delivery.log import Span
+from syndarix_rt.delivery.steering import ANSWER, NOTICE
 from syndarix_rt.errors import EventError
 from syndarix_rt.events import EventId, is_project_name
 from syndarix_rt.server.hub import Hub
@@ -54,6 +56,13 @@ def _channel(project: str) -> str:
             f"Not a project name: {project[:100]!r} (1 to 64 of letters, digits, '_' and '-').", kind="invalid-project"
         )
     return project_channel(project)
+
+
+def _control_channel(project: str, run: str) -> str:
+    _channel(project)
+    if not is_run_name(run):
+        raise bad_request(f"Not a run's name: {run[:200]!r} (1 to 128 of letters, digits, '_' and '-').")
+    return control_channel(run)
 
 
 def _json(document: Any, status: int = 200) -> Response:
@@ -138,6 +147,17 @@ async def events(project: str) -> Response:
         return await _history(channel, types, ndjson=wanted == "application/x-ndjson")
     if wanted is None and request.headers.get("accept"):
         raise Problem(406, "not-acceptable", "Accept one of text/event-stream, application/json, application/x-ndjson.")
+    return _stream(channel, types)
+
+
+@projects.get("/<project>/runs/<run>/control")
+async def control(project: str, run: str) -> Response:
+    """The control channel of a run that publishes over HTTP, as an event stream: what it is asked."""
+    types = TypeFilter.parse(request.args["types"]) if "types" in request.args else None
+    return _stream(_control_channel(project, run), types)
+
+
+def _stream(channel: str, types: TypeFilter | None) -> Response:
     stream = Stream(_hub(), channel, _start(request), types)
     response = Response(
         stream.writes() if request.method == "GET" else b"",  # HEAD asks for the headers, and waits for the end
@@ -233,13 +253,23 @@ async def publish(project: str, run: str | None = None) -> Response:
     A run that is played publishes below ``runs/``: its events hold the decisions of its own people, who are simulated
     or were recorded. From anybody else a decision has to come as a decision.
     """
-    channel = _channel(project)
+    return await _store(_channel(project), project, decisions=run is not None)
+
+
+@projects.post("/<project>/runs/<run>/control")
+async def answer(project: str, run: str) -> Response:
+    """What such a run answers to those who steer it, and tells them."""
+    return await _store(_control_channel(project, run), project, only=(ANSWER, NOTICE))
+
+
+async def _store(channel: str, project: str, *, decisions: bool = False, only: Sequence[str] = ()) -> Response:
+    """Append the request's body to a channel."""
     broker = _hub().broker
     key = request.headers.get("idempotency-key")
     if key is not None and not 0 < len(key) <= KEY_CHARACTERS:
         raise bad_request(f"Idempotency-Key must have 1 to {KEY_CHARACTERS} characters.")
     body: bytes = await request.get_data()  # type: ignore[assignment]  # str only if asked for
-    entries = read_batch(body, request.mimetype, project, decisions=run is not None)
+    entries = read_batch(body, request.mimetype, project, decisions=decisions, only=only)
     producer = None
     if key is not None:
         producer = "http-" + hashlib.sha256(f"{g.principal}\n{key}".encode()).hexdigest()[:40]

@@ -27,6 +27,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The certificate's private key (PEM), if it is not in the same file."""
     keepalive_s: float = 15.0
     """A comment goes to a connection that had no byte for so long; the HTML standard advises about 15 s for proxies."""
+    ping_s: float = 15.0
+    """A WebSocket whose client was silent for so long is asked for a sign of life, and closed without one after as long
+    again: a lease that it holds lasts no longer."""
     retry_ms: tuple[int, int] = (1_000, 3_000)
     """Bounds of the random delay that clients are asked to keep before they connect again."""
     drain_s: float = 10.0
