@@ -139,9 +139,9 @@ def test_a_project_that_is_asked_for_must_be_free():
 
 def test_a_scenario_with_a_horizon_goes_on_with_the_next_seed():
     scenario = Scenario.preset("demo_small").replace(horizon_h=0.05)
-    events = list(islice(_endlessly(scenario, 5), 200))
+    events = list(islice(_endlessly(scenario, 5), 500))
     assert len({event.simulation for event in events}) > 2
-    assert len({event.id for event in events}) == 200
+    assert len({event.id for event in events}) == 500
     times = [event.time for event in events]
     assert times == sorted(times)
 

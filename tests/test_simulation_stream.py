@@ -101,7 +101,7 @@ def test_another_start_moves_the_times_only():
 
 
 def test_a_start_without_a_time_zone_is_refused():
-    with pytest.raises(ScenarioError, match="start: needs a time zone"):
+    with pytest.raises(ScenarioError, match="start: must be a datetime with a time zone"):
         Simulation(DEMO, 7, datetime(2031, 6, 1))  # noqa: DTZ001 - the point
 
 
