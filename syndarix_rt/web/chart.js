@@ -469,7 +469,8 @@ export function createChart(el, options = {}) {
 
     note.textContent = ended;
     back.textContent = ended ? "Show all" : "Back to live";
-    tip.show(found, found && inWords(found), found && placeOf(found.t), cursor?.y ?? plot.top);
+    const below = hasLanes && found ? content.top(plot, found.lane + 1) : (cursor?.y ?? plot.top); // nor on its lane
+    tip.show(found, found && inWords(found), found && placeOf(found.t), below);
     describe();
   }
 
