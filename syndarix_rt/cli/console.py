@@ -35,7 +35,7 @@ def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], No
         Takes the number of items done so far.
     """
     if not sys.stderr.isatty():
-        yield lambda _: None
+        yield _unseen
         return
     from rich.console import Console  # noqa: PLC0415 - takes 70 ms, and only a person sees it
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415 - see above
@@ -55,8 +55,16 @@ def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], No
         yield update
 
 
-def counted(items: Iterable[_T], update: Callable[[int], None]) -> Iterator[_T]:
-    """The items as they are; ``update`` is told how many have passed."""
+def counted(items: Iterable[_T], update: Callable[[int], None]) -> Iterable[_T]:
+    """The items as they are; ``update`` of `progress` is told how many have passed."""
+    return items if update is _unseen else _counted(items, update)
+
+
+def _unseen(_: int) -> None:
+    """Progress that nobody sees."""
+
+
+def _counted(items: Iterable[_T], update: Callable[[int], None]) -> Iterator[_T]:
     number = 0
     for number, item in enumerate(items, 1):
         yield item

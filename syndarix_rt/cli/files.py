@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,23 +62,26 @@ def simulate_command(
         raise click.UsageError("Missing option '-o' / '--output' (or '--report').")
     calibration = Calibration() if report else None
 
-    def simulated() -> Iterator[Event]:
-        with progress("Simulating", events) as update:
-            for event in counted(itertools.islice(Simulation(Scenario.load(scenario), seed), events), update):
-                if calibration:
-                    calibration.feed(event)
-                yield event
-
-    if output is None:
-        for _ in simulated():
-            pass
-    elif str(output) == "-":
-        sys.stdout.buffer.writelines(event.raw + b"\n" for event in simulated())
-    else:
-        write_recording(output, simulated())
+    with progress("Simulating", events) as update:
+        simulated = counted(itertools.islice(Simulation(Scenario.load(scenario), seed), events), update)
+        if calibration:
+            simulated = _told(simulated, calibration.feed)
+        if output is None:
+            for _ in simulated:
+                pass
+        elif str(output) == "-":
+            sys.stdout.buffer.writelines(event.raw + b"\n" for event in simulated)
+        else:
+            write_recording(output, simulated)
     if calibration:
         real = import_aidev(traces / "aidev_pop").events if traces else None
         click.echo(calibration.report(real), err=str(output) == "-")
+
+
+def _told(events: Iterable[Event], feed: Callable[[Event], None]) -> Iterator[Event]:
+    for event in events:
+        feed(event)
+        yield event
 
 
 @click.command("import")
