@@ -51,21 +51,19 @@ class HttpLine:
     ) -> None:
         await self._publisher.aclose()
 
-    async def requests(self) -> AsyncGenerator[Event]:
+    def requests(self) -> AsyncGenerator[Event]:
         """See `Line.requests`."""
         stream = EventStream(
             self._base_url, self.project, token=self._token, run=self._run, types=REQUEST, replay="all"
         )
-        async for event in _events(stream):
-            yield event
+        return _events(stream)
 
-    async def decisions(self) -> AsyncGenerator[Event]:
+    def decisions(self) -> AsyncGenerator[Event]:
         """See `Line.decisions`."""
         stream = EventStream(
             self._base_url, self.project, token=self._token, types="approval_resolved", last_event_id=self._after
         )
-        async for event in _events(stream):
-            yield event
+        return _events(stream)
 
     async def send(self, events: Sequence[Event]) -> None:
         """See `Line.send`."""

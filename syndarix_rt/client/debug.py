@@ -355,9 +355,9 @@ class DebugClient:
                 while True:
                     try:
                         answer = await self._ask_once(method, params)
-                    except Unavailable:
+                    except Unavailable as error:
                         if method not in _REPEATABLE or self._state == "closed":
-                            raise
+                            raise self._failure or error from error
                     else:
                         break
         except TimeoutError:
@@ -384,6 +384,11 @@ class DebugClient:
             with translated(self._url):
                 await socket.send_str(text)
             return await asked
+        except Unavailable:
+            self._pending.pop(call_id, None)
+            async with self._changed:  # it may be dead already, and nobody has noticed yet
+                await self._changed.wait_for(lambda: self._socket is not socket)
+            raise
         finally:
             self._pending.pop(call_id, None)
 

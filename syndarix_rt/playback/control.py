@@ -219,7 +219,10 @@ class Control:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def join(self, line: Line) -> None:
-        """The run plays into this project, too: listen there. Before its first event is published."""
+        """The run plays into this project, too: listen there. Before its first event is published.
+
+        The line must stay open until this is left, for the last notice goes over it.
+        """
         first = not self._lines
         self._lines[line.project] = line
         if first:

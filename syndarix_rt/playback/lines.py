@@ -51,14 +51,13 @@ class BrokerLine:
         """See `Line.requests`."""
         channel = control_channel(self._run)
         epoch = await self._epoch(channel)
-        async for event in self._events(channel, EventId(epoch, 0), f'"type":"{REQUEST}"'.encode()):
-            yield event
+        async with aclosing(self._events(channel, EventId(epoch, 0), f'"type":"{REQUEST}"'.encode())) as events:
+            async for event in events:
+                yield event
 
-    async def decisions(self) -> AsyncGenerator[Event]:
+    def decisions(self) -> AsyncGenerator[Event]:
         """See `Line.decisions`."""
-        mark = f'"source":"{DECISION_SOURCE}"'.encode()
-        async for event in self._events(project_channel(self.project), self._after, mark):
-            yield event
+        return self._events(project_channel(self.project), self._after, f'"source":"{DECISION_SOURCE}"'.encode())
 
     async def send(self, events: Sequence[Event]) -> None:
         """See `Line.send`."""

@@ -1,0 +1,282 @@
+"""`DebugClient` with real servers: steering, reconnects, the lease, two instances, runs that publish over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import aiohttp
+import aiohttp.web
+import pytest
+from playback_clock import ticks
+from serving import running
+from steering import demo, plain, steered, undisturbed
+
+from syndarix_rt.broker import RedisBroker
+from syndarix_rt.broker.protocol import control_channel, project_channel
+from syndarix_rt.client import Api, DebugClient, HttpLine, HttpPublisher
+from syndarix_rt.delivery import jsonrpc
+from syndarix_rt.errors import RpcError, StreamError
+from syndarix_rt.events import Event
+from syndarix_rt.playback import Control, Player, claim
+from syndarix_rt.server import steering
+
+DEADLINE_S = 20
+
+
+async def told(debug, condition):
+    async with asyncio.timeout(DEADLINE_S):
+        async for notice in debug:
+            if condition(notice):
+                return notice
+    raise AssertionError("the notices ended")
+
+
+def stopped_at_a_breakpoint(notice):
+    return notice.method == "run.stopped" and notice.state.stopped.reason == "breakpoint"
+
+
+@pytest.fixture
+async def server():
+    async with running() as server:
+        yield server
+
+
+@asynccontextmanager
+async def over_http(server, run, source, simulation=None):
+    """A run that knows its server's URL only."""
+    async with AsyncExitStack() as stack:
+        publisher = await stack.enter_async_context(HttpPublisher(server.url, "apollo"))
+        player = Player(source, publisher.publish, speed=math.inf)
+        player.pause()
+        await stack.enter_async_context(claim(publisher, run, on_lost=player.stop))
+        line = await stack.enter_async_context(HttpLine(server.url, "apollo", run))
+        control = await stack.enter_async_context(Control(run, player, simulation=simulation))
+        await control.join(line)
+        task = asyncio.create_task(player.run())
+        try:
+            yield player
+        finally:
+            player.stop()
+            await asyncio.wait({task})
+
+
+async def log_of(broker):
+    events = []
+    while (page := await broker.read(project_channel("apollo"), len(events), 1000)).entries:
+        events += [Event.decode(entry) for entry in page.entries]
+    return events
+
+
+@pytest.mark.parametrize("way", ["broker", "http"])
+async def test_a_run_is_found_paused_stepped_inspected_and_plays_on_as_if_nothing_had_been(server, way):
+    simulation = demo()
+    async with AsyncExitStack() as stack:
+        if way == "http":
+            await stack.enter_async_context(over_http(server, "sim-1", simulation, simulation))
+        else:
+            await stack.enter_async_context(steered(simulation, broker=server.broker, run="sim-1", speed=math.inf))
+        debug = await stack.enter_async_context(DebugClient(server.url, "apollo"))
+        (found,) = await debug.runs()
+        assert (found.run, found.state, found.simulation) == ("sim-1", "paused", simulation.id)
+        await debug.set_breakpoints([{"type": "pipeline_failed"}], "sim-1")
+        assert (await debug.resume("sim-1")).state == "playing"
+        notice = await told(debug, stopped_at_a_breakpoint)
+        log = await log_of(server.broker)
+        assert log[-1].type == "pipeline_failed"
+        assert notice.state.published == len(log)
+        assert (await debug.inspect("project"))["published"] == len(log)
+        assert (await debug.step(events=10)).published == len(log) + 10
+        assert len(await log_of(server.broker)) == len(log) + 10
+        await debug.set_breakpoints([])
+        assert (await debug.set_speed(7)).speed == 7
+        assert (await debug.set_speed(math.inf)).speed == "max"
+        assert debug.attached["sim-1"].speed == "max"
+        await debug.resume()
+        while len(await log_of(server.broker)) < 1_000:
+            await asyncio.sleep(0.01)
+        await debug.pause()
+        log = await log_of(server.broker)
+        assert plain(log) == plain(undisturbed(len(log)))
+        await debug.inject(fault={"kind": "ci_outage", "minutes": 5})
+        await debug.step(events=1_500)
+        assert "fault_started" in {event.type for event in await log_of(server.broker)}
+
+
+async def test_a_run_that_publishes_over_http_goes_on_from_a_persons_decision(server):
+    simulation = demo()
+    async with (
+        over_http(server, "sim-1", simulation, simulation) as player,
+        DebugClient(server.url, "apollo") as debug,
+        Api(server.url) as api,
+    ):
+        await debug.set_breakpoints([{"type": "approval_required"}])
+        await debug.resume()
+        await told(debug, stopped_at_a_breakpoint)
+        (approval,) = await api.approvals("apollo")
+        await api.decide("apollo", approval.approval_id, "rejected", by="Ana")
+        while not simulation.commands:
+            await asyncio.sleep(0.01)
+        await debug.set_breakpoints([])
+        await debug.step(events=1_000)
+        log = await log_of(server.broker)
+        resolved = [event for event in log if event.data.get("approval_id") == approval.approval_id]
+        assert [event.data.get("by") for event in resolved] == [None, "Ana"]
+        assert player.left_out == 0
+        assert next(event for event in log if event.type == "pr_closed").cause == resolved[1].id
+
+
+async def test_a_debugger_that_was_killed_does_not_leave_the_run_standing(server, monkeypatch):
+    monkeypatch.setattr("syndarix_rt.playback.control.LEASE_S", 0.5)
+    monkeypatch.setattr(steering, "RENEW_S", 0.1)
+    async with steered(ticks(1_000), broker=server.broker) as run:
+        async with server.http.ws_connect(
+            f"{server.url}/projects/apollo/debug", protocols=("syndarix.debug.v1",)
+        ) as ws:
+            await ws.send_json({"jsonrpc": "2.0", "method": "run.pause", "id": 1})
+            while "id" not in await ws.receive_json():
+                pass
+            loop = asyncio.get_running_loop()
+            held_until = loop.time() + 1.5  # three leases
+            while loop.time() < held_until:
+                assert run.player.state == "paused"
+                await asyncio.sleep(0.05)
+            ws._response.connection.transport.abort()
+        async with asyncio.timeout(DEADLINE_S):
+            while run.player.state != "playing":
+                await asyncio.sleep(0.01)
+
+
+async def test_two_servers_on_one_redis_steer_the_same_run(redis_url):
+    async with AsyncExitStack() as stack:
+        brokers = [RedisBroker(redis_url) for _ in range(3)]
+        for broker in brokers:
+            stack.push_async_callback(broker.aclose)
+        one, two = [await stack.enter_async_context(running(broker)) for broker in brokers[:2]]
+        await stack.enter_async_context(steered(demo(), broker=brokers[2], run="sim-1", speed=math.inf))
+        ana = await stack.enter_async_context(DebugClient(one.url, "apollo"))
+        ben = await stack.enter_async_context(DebugClient(two.url, "apollo"))
+        await ben.attach("sim-1")
+        await ana.set_breakpoints([{"type": "pipeline_failed"}])
+        await ana.resume("sim-1")
+        first, second = await told(ana, stopped_at_a_breakpoint), await told(ben, stopped_at_a_breakpoint)
+        assert first == second
+        assert await ana.inspect("agents") == await ben.inspect("agents")
+        stepped = await ben.step(events=5)
+        assert await ana.attach() == stepped
+        assert [run.run for run in await ana.runs()] == ["sim-1"]
+
+
+async def test_after_a_restart_of_the_server_it_is_attached_again_and_told_how_the_run_is(redis_url):
+    async with AsyncExitStack() as stack:
+        broker = RedisBroker(redis_url)
+        stack.push_async_callback(broker.aclose)
+        run = await stack.enter_async_context(steered(ticks(100), broker=broker, attended=True))
+        async with running(broker) as server:
+            port = int(server.url.rpartition(":")[2])
+            debug = await stack.enter_async_context(DebugClient(server.url, "apollo", rng=random.Random(1)))
+            await debug.step(events=3)
+        assert debug.attached["run-1"].published == 3
+        while debug.state == "open":
+            await asyncio.sleep(0.01)
+        asking = asyncio.create_task(debug.inspect("run"))
+        run.player.step(4)
+        await run.player.settled()
+        async with running(broker, port=port):
+            notice = await told(debug, lambda notice: notice.state.published == 7)
+            assert notice.method == "run.state"
+            assert (await asking)["published"] == 7
+            assert (await debug.step(events=1)).published == 8
+
+
+async def test_what_is_refused_is_raised_with_its_code(server):
+    async with DebugClient(server.url, "apollo") as debug:
+        with pytest.raises(RpcError, match="none plays into 'apollo'") as caught:
+            await debug.pause()
+        assert caught.value.code == jsonrpc.UNKNOWN_RUN
+        async with steered(ticks(9), broker=server.broker):
+            with pytest.raises(RpcError, match="expected") as caught:
+                await debug.set_breakpoints([{"where": "a ="}])
+            assert (caught.value.code, caught.value.data) == (-32602, {"path": "$.params.breakpoints[0]"})
+            with pytest.raises(RpcError, match="there already"):
+                await debug.inject(fault={"kind": "ci_outage"})
+            with pytest.raises(RpcError, match="65536 bytes"):
+                await debug.inject(event={"type": "my_note", "data": {"text": "x" * 70_000}})
+            assert debug.state == "open"
+
+
+async def test_a_refusal_for_good_ends_it_and_says_why():
+    async with running(token="s3cret") as server:
+        async with DebugClient(server.url, "apollo", token="wrong") as debug:
+            with pytest.raises(StreamError, match="wants its key"):
+                await debug.runs()
+            with pytest.raises(StreamError, match="wants its key"):
+                await anext(debug)
+            assert debug.state == "closed"
+        async with DebugClient(f"{server.url}/?key=s3cret", "apollo") as debug:
+            assert await debug.runs() == []
+    with pytest.raises(StreamError, match="project name"):
+        DebugClient("http://127.0.0.1:1", "a b")
+
+
+async def test_closing_ends_the_iteration_and_those_who_wait(server):
+    await server.broker.claim(project_channel("apollo"), "silent", 60)
+    async with DebugClient(server.url, "apollo") as debug:
+        waiting = asyncio.create_task(debug.pause("silent"))
+        reading = asyncio.create_task(anext(debug, None))
+        while not (await server.broker.position(control_channel("silent"))).last:
+            await asyncio.sleep(0.01)
+    with pytest.raises(StreamError, match="closed here"):
+        await waiting
+    assert await reading is None
+    with pytest.raises(StreamError, match="closed here"):
+        await debug.runs()
+
+
+async def test_a_run_that_ended_while_the_line_was_cut_is_told_of_as_ended(server):
+    may_come_back = asyncio.Event()
+
+    async def wait(_):
+        await may_come_back.wait()
+
+    async with DebugClient(server.url, "apollo", sleep=wait) as debug:
+        async with steered(ticks(9), broker=server.broker):
+            await debug.attach()
+            debug._socket._response.connection.transport.abort()
+            while debug.state != "waiting":
+                await asyncio.sleep(0.01)
+        may_come_back.set()
+        notice = await told(debug, lambda notice: notice.state.state == "ended")
+        assert notice.state.run == "run-1"
+        assert debug.attached == {}
+
+
+async def test_it_answers_the_servers_question_for_a_sign_of_life():
+    async with running(ping_s=0.05) as server, DebugClient(server.url, "apollo") as debug:
+        await debug.runs()
+        (socket,) = server.hub._sockets
+        for _ in range(20):
+            await asyncio.sleep(0.05)
+        assert server.hub._sockets == {socket}
+        assert debug.state == "open"
+
+
+async def test_a_server_that_knows_no_debugging_is_said_to_be_none():
+    async def hello(_):
+        return aiohttp.web.Response(text="hello")
+
+    app = aiohttp.web.Application()
+    app.router.add_get("/{anything:.*}", hello)
+    runner = aiohttp.web.AppRunner(app)
+    await runner.setup()
+    site = aiohttp.web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        port = site._server.sockets[0].getsockname()[1]
+        async with DebugClient(f"http://127.0.0.1:{port}", "apollo") as debug:
+            with pytest.raises(StreamError, match="does not take a debugger"):
+                await debug.runs()
+    finally:
+        await runner.cleanup()
