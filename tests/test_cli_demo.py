@@ -19,7 +19,7 @@ from syndarix_rt.cli.demo import _endlessly
 from syndarix_rt.delivery import Gap, Ledger
 from syndarix_rt.delivery.sse import Decoder
 from syndarix_rt.events import EventId
-from syndarix_rt.simulation import Scenario
+from syndarix_rt.simulation import Scenario, Simulation
 from syndarix_rt.state import running_servers
 
 
@@ -139,8 +139,10 @@ def test_a_project_that_is_asked_for_must_be_free():
 
 def test_a_scenario_with_a_horizon_goes_on_with_the_next_seed():
     scenario = Scenario.preset("demo_small").replace(horizon_h=0.05)
-    events = list(islice(_endlessly(scenario, 5), 500))
-    assert len({event.simulation for event in events}) > 2
+    simulations = [Simulation(scenario, 5)]
+    events = list(islice(_endlessly(simulations[0], simulations.append), 500))
+    assert {event.simulation for event in events} == {simulation.id for simulation in simulations}
+    assert [simulation.seed for simulation in simulations[:3]] == [5, 6, 7]
     assert len({event.id for event in events}) == 500
     times = [event.time for event in events]
     assert times == sorted(times)

@@ -17,6 +17,7 @@ from system_tools import ROOT
 
 from syndarix_rt.broker import RedisBroker, project_channel
 from syndarix_rt.cli.watching import _write_line
+from syndarix_rt.client import DebugClient
 from syndarix_rt.events import Event
 from syndarix_rt.playback import read_recording
 
@@ -235,3 +236,36 @@ def test_serve_listens_where_it_is_told_and_answers_to_the_names_it_is_given(cli
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
             assert json.load(answer) == {"projects": []}
             assert answer.headers["access-control-allow-origin"] == "https://site.example"
+
+
+@pytest.mark.parametrize("way", ["--redis-url", "--url"])
+def test_a_run_that_plays_is_steered_over_the_server(server, redis_url, way):
+    target = redis_url if way == "--redis-url" else server
+
+    async def steer():
+        async with DebugClient(server, "apollo") as debug:
+            while not (runs := await debug.runs()):
+                await asyncio.sleep(0.1)
+            (run,) = runs
+            assert re.fullmatch(r"demo_small-7-[0-9a-f]{6}", run.run)
+            assert (run.name, run.state, run.speed) == ("demo_small (seed 7)", "playing", 60)
+            paused = await debug.pause()
+            assert len(await log()) == paused.published
+            stepped = await debug.step(events=10)
+            assert len(await log()) == stepped.published == paused.published + 10
+            await debug.inject(fault={"kind": "ci_outage", "minutes": 5})
+            await debug.set_breakpoints([{"type": "fault_started", "where": 'kind == "ci_outage"'}])
+            await debug.set_speed("max")
+            await debug.resume()
+            async for notice in debug:
+                if notice.method == "run.stopped" and notice.state.stopped.reason == "breakpoint":
+                    break
+            assert (await log())[-1].type == "fault_started"
+
+    async def log():
+        return [Event.decode(entry) for entry in await asyncio.to_thread(stored, redis_url)]
+
+    with Command("play", "demo_small", "--project", "apollo", "--seed", 7, "--speed", 60, way, target) as playing:
+        asyncio.run(asyncio.wait_for(steer(), TIMEOUT_S))
+        assert playing.interrupt() == 130
+        assert re.fullmatch(r"[0-9,]+ events published, up to \S+\n\n", playing.err.rest())

@@ -17,6 +17,7 @@ from syndarix_rt.errors import EmbeddedServerError, ProjectBusy, SyndarixError
 if TYPE_CHECKING:
     from syndarix_rt.broker import Broker, Published
     from syndarix_rt.events import Event
+    from syndarix_rt.playback import Line
 
 __all__ = ["Outlet", "one_target", "open_outlet", "server_url"]
 
@@ -63,10 +64,13 @@ class Outlet:
 
     Attributes:
         lost: called when another run has taken a project over; set it before publishing.
+        joined: called when a project is opened, before anything is published there, with how the run is steered
+            through it; set it before publishing.
     """
 
-    def __init__(self, open_project: Callable[[str, Callable[[ProjectBusy], None]], Awaitable[Publish]]) -> None:
+    def __init__(self, open_project: Callable[[str, Outlet], Awaitable[Publish]]) -> None:
         self.lost: Callable[[ProjectBusy], None] = lambda _: None
+        self.joined: Callable[[Line], Awaitable[None]] = _ignore
         self._open_project = open_project
         self._projects: dict[str, Publish] = {}
 
@@ -82,9 +86,13 @@ class Outlet:
             by_project.setdefault(event.project, []).append(event)
         for project, batch in by_project.items():
             if project not in self._projects:
-                self._projects[project] = await self._open_project(project, self.lost)
+                self._projects[project] = await self._open_project(project, self)
             published = await self._projects[project](batch)
         return published
+
+
+async def _ignore(_: Line) -> None:
+    pass
 
 
 @asynccontextmanager
@@ -97,14 +105,14 @@ async def open_outlet(
         url: publish over HTTP to this server.
         redis_url: publish into this Redis. With neither of them: where the user's newest running server keeps its
             events, else into the embedded Redis.
-        run: the run's name.
+        run: the run's name, unique.
         replace: take projects over from other runs, and begin new epochs.
         append: play beside other runs.
     """
     from syndarix_rt.broker import Publisher
     from syndarix_rt.broker.factory import open_broker
-    from syndarix_rt.client import HttpPublisher, parse_server_url
-    from syndarix_rt.playback import claim
+    from syndarix_rt.client import HttpLine, HttpPublisher, parse_server_url
+    from syndarix_rt.playback import BrokerLine, claim
     from syndarix_rt.state import running_servers
 
     namespace = ""
@@ -126,14 +134,21 @@ async def open_outlet(
                 ) from error
             stack.push_async_callback(broker.aclose)
 
-        async def open_project(project: str, lost: Callable[[ProjectBusy], None]) -> Publish:
+        async def open_project(project: str, outlet: Outlet) -> Publish:
             publisher: Publisher | HttpPublisher
+            line: Line
             if broker is not None:
                 publisher = Publisher(broker, project)
             else:
                 assert url is not None
                 publisher = await stack.enter_async_context(HttpPublisher(url, project))
-            await stack.enter_async_context(claim(publisher, run, on_lost=lost, replace=replace, append=append))
+            await stack.enter_async_context(claim(publisher, run, on_lost=outlet.lost, replace=replace, append=append))
+            if broker is not None:
+                line = await BrokerLine.open(broker, project, run)
+            else:
+                assert url is not None
+                line = await stack.enter_async_context(HttpLine(url, project, run))
+            await outlet.joined(line)
             return publisher.publish
 
         yield Outlet(open_project)

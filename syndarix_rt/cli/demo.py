@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -21,8 +21,8 @@ from syndarix_rt.errors import ProjectBusy, SyndarixError
 
 if TYPE_CHECKING:
     from syndarix_rt.events import Event
-    from syndarix_rt.playback import Player
-    from syndarix_rt.simulation import Scenario
+    from syndarix_rt.playback import Control, Line, Player
+    from syndarix_rt.simulation import Simulation
 
 DEMO_PROJECT = "apollo"
 
@@ -65,9 +65,9 @@ def demo_command(
     Its time begins now. It is played until Ctrl-C; if it has a horizon, it begins again there with the next seed.
     """
     from syndarix_rt.broker import Publisher
-    from syndarix_rt.playback import Player, claim
+    from syndarix_rt.playback import BrokerLine, Control, Player, claim
     from syndarix_rt.server import Settings, loop_factory
-    from syndarix_rt.simulation import Scenario
+    from syndarix_rt.simulation import Scenario, Simulation
 
     loaded = Scenario.load(scenario)
     settings = Settings(host=host, token=checked_token(token, host), drain_s=DEMO_DRAIN_S)
@@ -75,12 +75,16 @@ def demo_command(
     async def demo() -> None:
         async with AsyncExitStack() as stack:
             server = await stack.enter_async_context(open_server(settings, port, redis_url))
+            run_id = run_name(loaded.name, seed)
             for name in [project] if project else _demo_projects():
                 publisher = Publisher(server.broker, name)
+                simulation = Simulation(loaded.for_project(name), seed, datetime.now(UTC))
                 player = Player(
-                    _endlessly(loaded.for_project(name), seed), publisher.publish, speed=speed or loaded.speed
+                    _endlessly(simulation, lambda next_one: setattr(control, "simulation", next_one)),
+                    publisher.publish,
+                    speed=speed or loaded.speed,
                 )
-                claimed = claim(publisher, run_name(loaded.name, seed), on_lost=player.stop)
+                claimed = claim(publisher, run_id, on_lost=player.stop)
                 try:
                     await stack.enter_async_context(claimed)
                     break
@@ -88,8 +92,12 @@ def demo_command(
                     if project:
                         raise
 
+            title = f"{loaded.name} (seed {seed})"
+            control = Control(run_id, player, name=title, simulation=simulation, warn=say)
+            line = await BrokerLine.open(server.broker, name, run_id)
+
             def ready() -> None:
-                stack.push_async_callback(_end, asyncio.create_task(_play(player)))
+                stack.push_async_callback(_end, asyncio.create_task(_play(player, control, line)))
                 pace = "full speed" if math.isinf(player.speed) else f"speed {player.speed:g}"
                 about = f"plays {loaded.name} (seed {seed}, {pace}) into project {name}"
                 present(about, server.url(f"/p/{name}"))
@@ -105,19 +113,22 @@ def _demo_projects() -> Iterator[str]:
         yield f"{DEMO_PROJECT}-{number}"
 
 
-def _endlessly(scenario: Scenario, seed: int) -> Iterator[Event]:
-    """The scenario's events from now on; after its horizon it goes on in time with the next seed."""
+def _endlessly(simulation: Simulation, begin: Callable[[Simulation], None]) -> Iterator[Event]:
+    """Its events; after its horizon it goes on in time with the next seed, and ``begin`` is told."""
     from syndarix_rt.simulation import Simulation
 
-    start = datetime.now(UTC)
-    for next_seed in itertools.count(seed):
-        yield from Simulation(scenario, next_seed, start)
-        start += timedelta(hours=scenario.horizon_h or 0)
+    while True:
+        yield from simulation
+        start = simulation.start + timedelta(hours=simulation.scenario.horizon_h or 0)
+        simulation = Simulation(simulation.scenario, simulation.seed + 1, start)
+        begin(simulation)
 
 
-async def _play(player: Player) -> None:
+async def _play(player: Player, control: Control, line: Line) -> None:
     try:
-        await player.run()
+        async with control:
+            await control.join(line)
+            await player.run()
     except SyndarixError as error:
         say(f"the simulation ended, the server goes on: {error}")
 

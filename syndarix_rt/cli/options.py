@@ -26,6 +26,7 @@ __all__ = [
     "PROJECT",
     "REPLAY",
     "RETENTION",
+    "RUN",
     "SPEED",
     "TOKEN",
     "TYPES",
@@ -106,6 +107,14 @@ def _project(text: str) -> str:
     return text
 
 
+def _run(text: str) -> str:
+    from syndarix_rt.broker.protocol import is_run_name
+
+    if not is_run_name(text):
+        raise ValueError(f"{text!r} is no run's name: 1 to 128 of letters, digits, '_' and '-'.")
+    return text
+
+
 def _token(text: str) -> str:
     if not re.fullmatch(r"[!-~]*", text):  # not shown: it is a secret
         raise ValueError("it must be of printable ASCII without spaces; 'syndarix-rt token' makes a good one.")
@@ -146,6 +155,7 @@ def _replay(text: str) -> int | str:
 SPEED = _Value("X|max", _speed)
 RETENTION = _Value("EVENTS,AGE,SIZE", _retention)
 PROJECT = _Value("NAME", _project)
+RUN = _Value("NAME", _run)
 TOKEN = _Value("SECRET", _token)
 ORIGIN = _Value("ORIGIN", _origin)
 URL = _Value("URL", _url)

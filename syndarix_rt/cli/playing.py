@@ -16,6 +16,7 @@ from syndarix_rt.cli.console import progress, run, say
 from syndarix_rt.cli.options import (
     COUNT,
     PROJECT,
+    RUN,
     SPEED,
     option,
     redis_url_option,
@@ -28,6 +29,7 @@ from syndarix_rt.cli.options import (
 if TYPE_CHECKING:
     from syndarix_rt.broker import Published
     from syndarix_rt.events import Event
+    from syndarix_rt.simulation import Simulation
 
 
 def _publishing(command: Any) -> Any:
@@ -36,6 +38,13 @@ def _publishing(command: Any) -> Any:
         option("--append", is_flag=True, help="Play beside a run that plays into the project."),
         option(
             "--replace", is_flag=True, help="Take the project over from a run that plays into it; a new epoch begins."
+        ),
+        option(
+            "--run",
+            "run_id",
+            type=RUN,
+            show_default="made of what it plays and some random characters",
+            help="The run's name, by which it is steered; it must never have been one.",
         ),
         redis_url_option,
         url_option,
@@ -62,6 +71,7 @@ def play_command(
     events: int | None,
     url: str | None,
     redis_url: str | None,
+    run_id: str | None,
     replace: bool,
     append: bool,
 ) -> None:
@@ -75,10 +85,12 @@ def play_command(
     loaded = Scenario.load(scenario)
     if project:
         loaded = loaded.for_project(project)
-    simulated = itertools.islice(Simulation(loaded, seed), events)
+    simulation = Simulation(loaded, seed)
     _play(
-        simulated,
-        run_name(loaded.name, seed),
+        itertools.islice(simulation, events),
+        f"{loaded.name} (seed {seed})",
+        run_id or run_name(loaded.name, seed),
+        simulation=simulation,
         speed=speed or loaded.speed,
         total=events,
         target=one_target(url, redis_url),
@@ -104,6 +116,7 @@ def replay_command(
     speed: float,
     url: str | None,
     redis_url: str | None,
+    run_id: str | None,
     replace: bool,
     append: bool,
 ) -> None:
@@ -115,7 +128,8 @@ def replay_command(
 
     _play(
         replay(file, project),
-        run_name(file.name),
+        file.name,
+        run_id or run_name(file.name),
         speed=speed,
         total=None,
         target=one_target(url, redis_url),
@@ -126,15 +140,17 @@ def replay_command(
 
 def _play(
     events: Iterable[Event],
+    title: str,
     name: str,
     *,
+    simulation: Simulation | None = None,
     speed: float,
     total: int | None,
     target: tuple[str | None, str | None],
     replace: bool,
     append: bool,
 ) -> None:
-    from syndarix_rt.playback import Player
+    from syndarix_rt.playback import Control, Player
 
     if replace and append:
         raise click.UsageError("give --replace or --append, not both.")
@@ -151,7 +167,9 @@ def _play(
                 player = Player(events, publish, speed=speed)
                 outlet.lost = player.stop
                 try:
-                    await player.run()
+                    async with Control(name, player, name=title, simulation=simulation, warn=say) as control:
+                        outlet.joined = control.join
+                        await player.run()
                 finally:
                     if player.published:  # also of a run that was interrupted
                         say(f"{player.published:,} events published, up to {player.position}")

@@ -356,8 +356,10 @@ class DebugClient:
                     try:
                         answer = await self._ask_once(method, params)
                     except Unavailable as error:
+                        if self._failure is not None:
+                            raise self._failure from error
                         if method not in _REPEATABLE or self._state == "closed":
-                            raise self._failure or error from error
+                            raise
                     else:
                         break
         except TimeoutError:

@@ -148,6 +148,7 @@ class Control:
 
     Attributes:
         run: its id.
+        simulation: see the argument; set anew by a source that goes on with another simulation.
     """
 
     def __init__(
@@ -165,7 +166,7 @@ class Control:
         self.run = run
         self._player = player
         self._name = name or run
-        self._simulation = simulation
+        self.simulation = simulation
         self._attended = attended
         self._warn = warn
         self._monotonic = monotonic
@@ -227,7 +228,7 @@ class Control:
         self._lines[line.project] = line
         if first:
             self._start(self._read(line.requests(), self._take), "requests")
-        if self._simulation is not None:
+        if self.simulation is not None:
             self._start(self._read(line.decisions(), self._decide), "decisions")
 
     def state(self, project: str | None = None) -> RunState:
@@ -244,7 +245,7 @@ class Control:
             time=player.time,
             position=None if player.position is None else str(player.position),
             lag_s=round(player.lag_s, 6),
-            simulation=None if self._simulation is None else self._simulation.id,
+            simulation=None if self.simulation is None else self.simulation.id,
             breakpoints=[msgspec.to_builtins(point) for point in self._breakpoints],
             stopped=self._stopped,
         )
@@ -378,7 +379,7 @@ class Control:
         what = _read(params, _Inject)
         if (what.fault is None) == (what.event is None):
             raise RpcError(jsonrpc.INVALID_PARAMS, "give a fault or an event", {"path": "$.params"})
-        simulation = self._simulation
+        simulation = self.simulation
         if simulation is None:
             raise RpcError(jsonrpc.REFUSED, "this run plays events that are there already; nothing can be injected")
         into = next((known.name for known in simulation.scenario.projects if known.name == project), None)
@@ -403,7 +404,7 @@ class Control:
 
     def _decide(self, event: Event) -> None:
         """Let the simulation go on from a person's decision; not from its own, which stand in the log, too."""
-        simulation = self._simulation
+        simulation = self.simulation
         if simulation is None or event.source != DECISION_SOURCE or event.simulation != simulation.id:
             return
         self._inspection(event.project).add(event)
