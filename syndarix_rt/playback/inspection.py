@@ -35,7 +35,7 @@ _KINDS = {
 
 _OVER = {"completed", "failed", "closed", "merged", "resolved", "over"}
 _STEPS = {event: (kind, key, state) for kind, (key, states) in _KINDS.items() for event, state in states.items()}
-_STEPS |= {"issue_updated": ("issue", "issue_id", ""), "agent_activity": ("agent_run", "run_id", "")}
+_STEPS["issue_updated"] = ("issue", "issue_id", "")
 
 ENTITIES = (
     "run, project, queues, agents, agent:ID, "
@@ -56,13 +56,18 @@ class Inspection:
         self._open: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in _KINDS}
         self._over: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in _KINDS}
         self._agents: dict[str, dict[str, Any]] = {}
+        self._activities: dict[str, Event] = {}
+        """The latest one of each agent that works."""
 
     def add(self, event: Event) -> None:
         """Take the next event of the project."""
-        kind_of_event = event.type
-        self._counts[kind_of_event] += 1
+        event_type = event.type
+        self._counts[event_type] += 1
         self._latest = event
-        step = _STEPS.get(kind_of_event)
+        if event_type == "agent_activity":  # three of four events: kept, and read when somebody looks
+            self._activities[event.data["agent_id"]] = event
+            return
+        step = _STEPS.get(event_type)
         if step is None:
             return
         kind, key, state = step
@@ -102,7 +107,7 @@ class Inspection:
         if kind == "project" and entity_id in ("", self._project):
             return self._summary()
         if kind == "agent":
-            return self._agents.get(entity_id)
+            return self._agent(entity_id) if entity_id in self._agents else None
         if kind in _KINDS:
             return self._open[kind].get(entity_id) or self._over[kind].get(entity_id)
         return None
@@ -110,10 +115,19 @@ class Inspection:
     def _list(self, kind: str) -> Any:
         if kind == "queues":
             return self._queues()
-        known = self._agents if kind == "agents" else self._open.get(kind.removesuffix("s"))
+        if kind == "agents":
+            return {"count": len(self._agents), kind: [self._agent(name) for name in list(self._agents)[-LISTED:]]}
+        known = self._open.get(kind.removesuffix("s"))
         if known is None:
             return None
         return {"count": len(known), kind: list(known.values())[-LISTED:]}
+
+    def _agent(self, name: str) -> dict[str, Any]:
+        activity = self._activities.get(name)
+        if activity is None:
+            return self._agents[name]
+        did = {key: activity.data[key] for key in _ACTIVITY if key in activity.data}
+        return self._agents[name] | {"last": {"time": activity.time, **did}}
 
     def _summary(self) -> dict[str, Any]:
         latest = self._latest
@@ -146,11 +160,9 @@ class Inspection:
         if state == "working":
             agent["runs"] += 1
             agent |= {"state": state, "since": event.time, "run_id": data["run_id"], "issue_id": data.get("issue_id")}
-            agent.pop("last", None)
-        elif state:
-            agent |= {"state": "idle", "since": event.time, "ended": data["end_reason"]}
+            self._activities.pop(name, None)
         else:
-            agent["last"] = {"time": event.time, **{key: data[key] for key in _ACTIVITY if key in data}}
+            agent |= {"state": "idle", "since": event.time, "ended": data["end_reason"]}
             agent["cost_usd"] += data.get("cost_usd", 0.0)
 
 
