@@ -331,6 +331,7 @@ async def test_times_are_those_of_the_zone_of_utc_or_of_a_simulation(open_chart)
               const {step, times} = clock.ticks(t - 6 * 86400, t, 7);
               return times.slice(-2).map((at) => clock.label(at, step));
             }),
+            sprint: clocks[2].ticks(t - 2 * 86400, t + 12 * 86400, 5).times.map((at) => clocks[2].label(at, 86400)),
             fine: clocks[1].ticks(t, t + 1, 5).times.map((at) => clocks[1].label(at, 0.2)),
             values: [0, 1234.5, 98765, 1.5e6, -2e9, 3e12, 1e300, 1e-7].map(formatValue),
             durations: [0.25, 4.23, 59, 61, 3600, 7300, 200000].map(formatDuration),
@@ -343,6 +344,7 @@ async def test_times_are_those_of_the_zone_of_utc_or_of_a_simulation(open_chart)
         "full": ["03:56:40", "22:26:40", "day 3 22:26:40", "11-22 22:26:40"],
         "zone": ["UTC+05:30", "UTC", "simulated time", "simulated time"],
         "days": [["11-22", "11-23"], ["11-21", "11-22"], ["day 2", "day 3"], ["11-21", "11-22"]],
+        "sprint": ["day 4", "day 7", "day 10", "day 13"],  # counted from day 1
         "fine": ["22:26:40.0", "22:26:40.2", "22:26:40.4", "22:26:40.6", "22:26:40.8", "22:26:41.0"],
         "values": ["0", "1235", "98.77 k", "1.5 M", f"{MINUS}2 G", "3 T", "1.0e300", f"1e{MINUS}7"],
         "durations": ["250 ms", "4.2 s", "59 s", "1 min 1 s", "1 h", "2 h 1 min", "2 d 7 h"],
