@@ -7,17 +7,17 @@ import math
 import re
 import time
 import xml.etree.ElementTree as ET
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
 
 from syndarix_rt.client import StreamState
-from syndarix_rt.delivery import Gap, Ledger
+from syndarix_rt.delivery import Gap, Ledger, RunState
 from syndarix_rt.errors import SyndarixError
 from syndarix_rt.events import Event, EventId
 from syndarix_rt.notebook.approvals import ApprovalsWidget
-from syndarix_rt.notebook.background import Background
 from syndarix_rt.notebook.connection import ConnectionWidget, StatusWidget
 from syndarix_rt.notebook.control import Controls, ControlWidget
 from syndarix_rt.notebook.dashboard import PANELS, Still
@@ -26,6 +26,7 @@ from syndarix_rt.notebook.log_widget import LogWidget
 from syndarix_rt.notebook.panels.catalogue import CHARTS, Axis, make_chart
 from syndarix_rt.notebook.panels.inbox import ApprovalInbox
 from syndarix_rt.notebook.panels.log import EventLog
+from syndarix_rt.notebook.steering import Asked
 from syndarix_rt.notebook.still import draw_chart
 from syndarix_rt.notebook.store import Store
 from syndarix_rt.notebook.words import duration, plural
@@ -395,28 +396,35 @@ class FakeRun:
 
     def __init__(self):
         self.told = []
+        self.state = None
 
     def stop(self):
         self.told.append(("stop",))
 
     def pause(self):
-        self.told.append(("pause",))
+        return self._asked("pause")
 
-    async def inject(self, fault):
-        self.told.append(("inject", type(fault).__name__, fault.minutes))
+    def inject(self, fault):
+        return self._asked("inject", type(fault).__name__, fault.minutes)
 
     def step(self, events):
-        raise SyndarixError(f"cannot step by {events}")
+        answer = Future()
+        answer.set_exception(SyndarixError(f"cannot step by {events}"))
+        return Asked("step", answer)
+
+    def _asked(self, *what):
+        self.told.append(what)
+        answer = Future()
+        answer.set_result(None)
+        return Asked(what[0], answer)
 
 
 @pytest.fixture
 def steered():
     """A run, what was played, and a widget that steers."""
-    background = Background("syndarix-rt test")
     run, played = FakeRun(), []
-    controls = Controls(lambda *what: played.append(what), lambda: run, background)
-    yield run, played, recording(ControlWidget)(controls)
-    background.close()
+    controls = Controls(lambda *what: played.append(what), lambda: run)
+    return run, played, recording(ControlWidget)(controls)
 
 
 def until_done(widget):
@@ -434,19 +442,23 @@ def test_buttons_begin_and_steer_a_run_and_say_what_went_wrong(steered):
         {"op": "play", "value": "idle", "speed": "max"},
         {"op": "play", "value": "idle", "speed": ""},
         {"op": "play", "value": "/etc/passwd"},
-        {"op": "set_speed", "value": "60"},  # which this run cannot
+        {"op": "resume"},  # while it does not stand
         {"op": "step", "value": 5},
     ):
         widget.view(**message)
         until_done(widget)
-        if message["op"] == "set_speed":
+        if message["op"] == "resume":
             assert widget._error == "this run cannot be steered; begin one here"
     assert run.told == [("pause",), ("inject", "CiOutage", 30), ("stop",), ("stop",)]
     assert played == [("idle", math.inf), ("idle", None)]
     widget.push(0)
     (told,) = widget.taken()
     assert (told["error"], told["doing"]) == ("cannot step by 5", "")
-    assert told["abilities"] == ["pause", "step", "inject"]
+    assert told["abilities"] == ["pause", "step", "set_speed", "inject"]
+    run.state = RunState(run="run-1", project="apollo", state="paused")
+    widget.push(60)
+    (told,) = widget.taken()
+    assert told["abilities"] == ["resume", "step", "set_speed"], "a recording takes no faults"
 
 
 @pytest.mark.browser

@@ -196,6 +196,10 @@ class DebugClient:
         """Begin a fault (``{"kind": "ci_outage", "minutes": 30}``), or emit an event (``{"type": …, "data": {…}}``)."""
         return await self._steer("run.inject", run, fault=fault, event=event)
 
+    async def call(self, method: str, params: dict[str, Any] | None = None) -> Any:
+        """Any method by its name; the result as JSON values."""
+        return msgspec.json.decode(await self._ask(method, params or {}))
+
     async def inspect(self, entity: str = "run", run: str | None = None) -> Any:
         """What is known about an entity of the run: ``run``, ``project``, ``agents`` or ``agent:developer-1``."""
         return msgspec.json.decode(await self._ask("run.inspect", _params(run, entity=entity)))

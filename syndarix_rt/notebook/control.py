@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from syndarix_rt.errors import SyndarixError
-from syndarix_rt.notebook.background import Background
 from syndarix_rt.notebook.panel_widget import PanelWidget, module
 from syndarix_rt.notebook.runs import Run
 from syndarix_rt.simulation import presets
@@ -32,7 +30,8 @@ _FAULTS = {
     "incident_storm": IncidentStorm(minutes=FAULT_MIN),
 }
 
-_STEERING = ("pause", "resume", "step", "set_speed", "inject")
+ANSWER_S = 30.0
+"""A run answers within milliseconds; a preset that was just begun, once its process plays."""
 
 
 class Controls:
@@ -41,15 +40,11 @@ class Controls:
     Args:
         play: begins a preset at a speed (None: its own), in place of what plays.
         current: the run that was begun last; None before the first.
-        background: where what a run has to await is awaited.
     """
 
-    def __init__(
-        self, play: Callable[[str, float | None], Run], current: Callable[[], Run | None], background: Background
-    ) -> None:
+    def __init__(self, play: Callable[[str, float | None], Run], current: Callable[[], Run | None]) -> None:
         self.current = current
         self._play = play
-        self._background = background
 
     def play(self, scenario: str, speed: float | None) -> None:
         """Begin a preset; what plays is ended."""
@@ -64,9 +59,14 @@ class Controls:
 
     @property
     def abilities(self) -> list[str]:
-        """How the current run can be steered."""
+        """How the current run can be steered now."""
         run = self.current()
-        return [] if run is None or run.done else [name for name in _STEERING if hasattr(run, name)]
+        if run is None or run.done:
+            return []
+        state = run.state
+        stands = state is not None and state.state == "paused"
+        simulated = state is None or state.simulation is not None
+        return ["resume" if stands else "pause", "step", "set_speed", *(["inject"] if simulated else [])]
 
     def steer(self, how: str, *values: Any) -> None:
         """Do one of the abilities.
@@ -76,9 +76,10 @@ class Controls:
         """
         if how not in self.abilities:
             raise SyndarixError("this run cannot be steered; begin one here")
-        done = getattr(self.current(), how)(*values)
-        if inspect.iscoroutine(done):
-            self._background.run(done)
+        try:
+            getattr(self.current(), how)(*values).result(ANSWER_S)
+        except TimeoutError:
+            raise SyndarixError(f"the run has not answered within {ANSWER_S:g} s; it may do so yet") from None
 
 
 class ControlWidget(PanelWidget):

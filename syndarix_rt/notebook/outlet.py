@@ -8,11 +8,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from syndarix_rt.broker import Broker, Publisher
 from syndarix_rt.broker.factory import open_broker
-from syndarix_rt.client import HttpPublisher
+from syndarix_rt.client import HttpLine, HttpPublisher
 from syndarix_rt.delivery import Position, Published
 from syndarix_rt.errors import ProjectBusy
 from syndarix_rt.events import Event
-from syndarix_rt.playback import claim
+from syndarix_rt.playback import BrokerLine, Line, claim
 from syndarix_rt.state import ServerEndpoint
 
 __all__ = ["Outlet"]
@@ -58,6 +58,14 @@ class Outlet:
         publisher = await self._publisher(project)
         async with claim(publisher, run, on_lost=on_lost, replace=replace, append=append):
             yield
+
+    async def line(self, project: str, run: str) -> Line:
+        """How a run is steered that plays into the project; open as long as this is."""
+        if self._redis is None:
+            return await self._stack.enter_async_context(HttpLine(self._url, project, run))
+        await self._publisher(project)
+        assert self._broker is not None
+        return await BrokerLine.open(self._broker, project, run)
 
     async def aclose(self) -> None:
         """Give back connections."""

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import re
-from abc import ABC, abstractmethod
+import time
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError, Future
+from typing import Any
 
-from syndarix_rt.errors import SyndarixError
+from syndarix_rt.client import DebugClient
+from syndarix_rt.delivery import RunState
+from syndarix_rt.delivery.jsonrpc import UNKNOWN_RUN
+from syndarix_rt.errors import RpcError, SyndarixError
 from syndarix_rt.notebook.background import Background
 from syndarix_rt.notebook.children import Child
-from syndarix_rt.playback import Player
+from syndarix_rt.notebook.steering import Steering, described
+from syndarix_rt.playback import Control, Player
 
 __all__ = ["PlayerRun", "ProcessRun", "Run"]
 
@@ -23,7 +30,11 @@ STOP_S = 5.0
 """The batch in flight gets so long; a server that is gone would have it tried again for half a minute."""
 
 
-class Run(ABC):
+START_S = 60.0
+"""A child that has not begun to play after so long will not."""
+
+
+class Run(Steering):
     """Something that plays events into a project.
 
     Attributes:
@@ -31,7 +42,8 @@ class Run(ABC):
         project: where to.
     """
 
-    def __init__(self, name: str, project: str) -> None:
+    def __init__(self, name: str, project: str, background: Background) -> None:
+        super().__init__(background)
         self.name = name
         self.project = project
 
@@ -44,6 +56,11 @@ class Run(ABC):
     @abstractmethod
     def published(self) -> int | None:
         """Events published; None while that is not known."""
+
+    @property
+    @abstractmethod
+    def state(self) -> RunState | None:
+        """How it stands; None while that is not known."""
 
     @property
     @abstractmethod
@@ -70,7 +87,10 @@ class Run(ABC):
     def status(self) -> str:
         """One line for people."""
         if not self.done:
-            return f"{self.name} plays"
+            state = self.state
+            stands = state is not None and state.state in ("paused", "stepping")
+            text = f"{self.name} {described(state) if state and stands else 'plays'}"
+            return f"{text} ({self._trouble})" if self._trouble else text
         if self.error:
             return f"{self.name} failed: {self.error}"
         return f"{self.name} ended" + ("" if self.published is None else f" after {self.published:,} events")
@@ -82,9 +102,21 @@ class Run(ABC):
 class ProcessRun(Run):
     """``syndarix-rt play`` in a child process: a cell that blocks does not slow it down."""
 
-    def __init__(self, name: str, project: str, child: Child) -> None:
-        super().__init__(name, project)
+    def __init__(
+        self,
+        name: str,
+        project: str,
+        child: Child,
+        run_id: str,
+        background: Background,
+        debugger: Callable[[], Awaitable[DebugClient]],
+    ) -> None:
+        super().__init__(name, project, background)
         self._child = child
+        self._id = run_id
+        self._debugger = debugger
+        self._debug: DebugClient | None = None
+        self._turn = asyncio.Lock()
         self._stopped = False
 
     @property
@@ -104,6 +136,32 @@ class ProcessRun(Run):
         failed = self.done and self._child.returncode != 0 and not self._stopped
         return self._child.last_words() or f"exit code {self._child.returncode}" if failed else ""
 
+    @property
+    def state(self) -> RunState | None:
+        """How it stands, as it last told; None before it was first steered."""
+        return self._debug.attached.get(self._id) if self._debug else None
+
+    async def _ask(self, method: str, params: dict[str, Any]) -> Any:
+        async with self._turn:  # what is asked first arrives first
+            debug = self._debug = self._debug or await self._meet()
+        return await debug.call(method, params | {"run": self._id})
+
+    async def _meet(self) -> DebugClient:
+        """The client, attached to the run; a child needs a moment until it plays."""
+        debug = await self._debugger()
+        deadline_s = time.monotonic() + START_S
+        while True:
+            try:
+                await debug.attach(self._id)
+            except RpcError as error:
+                if self.done:
+                    raise SyndarixError(self.status) from error
+                if error.code != UNKNOWN_RUN or time.monotonic() > deadline_s:
+                    raise
+                await asyncio.sleep(POLL_S)
+            else:
+                return debug
+
     def stop(self) -> None:
         """End the process."""
         if not self.done:
@@ -114,10 +172,12 @@ class ProcessRun(Run):
 class PlayerRun(Run):
     """A `Player` on the workbench's thread."""
 
-    def __init__(self, name: str, project: str, player: Player, background: Background, task: Future[None]) -> None:
-        super().__init__(name, project)
+    def __init__(
+        self, name: str, project: str, player: Player, control: Control, background: Background, task: Future[None]
+    ) -> None:
+        super().__init__(name, project, background)
         self._player = player
-        self._background = background
+        self._control = control
         self._task = task
 
     @property
@@ -138,6 +198,16 @@ class PlayerRun(Run):
         except CancelledError:
             return ""
         return "" if error is None else str(error) or type(error).__name__
+
+    @property
+    def state(self) -> RunState:
+        """How it stands."""
+        return self._control.state(self.project)
+
+    async def _ask(self, method: str, params: dict[str, Any]) -> Any:
+        if self.done:
+            raise SyndarixError(self.status)
+        return await self._control.ask(method, params, project=self.project)
 
     def stop(self) -> None:
         """End it after the batch in flight."""

@@ -10,14 +10,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from copy import deepcopy
 from datetime import UTC, datetime
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import quote
 
 import msgspec
 
-from syndarix_rt.client import parse_server_url
-from syndarix_rt.delivery import Ledger, Position, Published
+from syndarix_rt.client import DebugClient, parse_server_url
+from syndarix_rt.delivery import Ledger, Position, Published, RunState
 from syndarix_rt.errors import StreamError, SyndarixError
 from syndarix_rt.events import Event, is_project_name
 from syndarix_rt.notebook.background import Background
@@ -27,7 +28,8 @@ from syndarix_rt.notebook.dashboard import Dashboard
 from syndarix_rt.notebook.feed import Feed
 from syndarix_rt.notebook.outlet import Outlet
 from syndarix_rt.notebook.runs import PlayerRun, ProcessRun, Run
-from syndarix_rt.playback import Player
+from syndarix_rt.notebook.steering import Asked, RemoteRun, Steering
+from syndarix_rt.playback import Control, Player
 from syndarix_rt.simulation import Scenario, Simulation
 from syndarix_rt.state import ServerEndpoint, running_servers
 
@@ -175,6 +177,32 @@ class Workbench:
             run = self._parts.play_events("events", what, project, speed or 1.0, replace=replace, append=append)
         return run
 
+    # ---- steering -------------------------------------------------------------------------------------------------
+    #
+    # The same methods as a run's, for the one that plays into a project: the newest of this workbench, else anybody's.
+
+    def pause(self, project: str | None = None) -> Asked[RunState]:
+        """Let the project's run publish nothing more; see `Run.pause`."""
+        return self._parts.steering(project or self.project).pause()
+
+    def resume(self, project: str | None = None) -> Asked[RunState]:
+        """Let it play on."""
+        return self._parts.steering(project or self.project).resume()
+
+    def step(self, events: int = 1, *, project: str | None = None) -> Asked[RunState]:
+        """Let it publish exactly so many events."""
+        return self._parts.steering(project or self.project).step(events)
+
+    def set_speed(self, speed: float, *, project: str | None = None) -> Asked[RunState]:
+        """Let it play at another speed, simulated seconds per second."""
+        return self._parts.steering(project or self.project).set_speed(speed)
+
+    def inject(self, what: Any, *, project: str | None = None, **settings: Any) -> Asked[RunState]:
+        """Begin a fault in it, or put an event into its stream; see `Run.inject`."""
+        return self._parts.steering(project or self.project).inject(what, **settings)
+
+    # ---- publishing ---------------------------------------------------------------------------------------------
+
     async def publish(self, type: str, data: dict[str, Any] | msgspec.Struct, **attributes: Any) -> Published:  # noqa: A002 - the attribute's name in CloudEvents
         """Publish an event of your own; where it stands when it is stored.
 
@@ -300,6 +328,7 @@ class _Parts:
         self._server = server
         self._feeds: dict[str, Feed] = {}
         self._runs: list[Run] = []
+        self._debuggers: dict[str, DebugClient] = {}
         self._dashboards: dict[str, Dashboard] = {}
 
     def feed(self, project: str, replay: int | Literal["all"] = 0) -> Feed:
@@ -311,19 +340,35 @@ class _Parts:
             self._feeds[project] = feed
         return feed
 
+    async def debugger(self, project: str) -> DebugClient:
+        """The project's debug client, opened if need be; on the background's loop."""
+        client = self._debuggers.get(project)
+        if client is None or client.state == "closed":
+            client = self._debuggers[project] = DebugClient(self.url, project, on_notice=lambda _: None)
+            await client.__aenter__()  # it lives as long as the workbench
+        return client
+
+    def steering(self, project: str) -> Steering:
+        """The project's run."""
+        run = self.latest(_checked(project))
+        if run is not None and not run.done:
+            return run
+        return RemoteRun(self.background, partial(self.debugger, project))
+
+    def latest(self, project: str) -> Run | None:
+        """The run that was begun last in a project."""
+        return next((run for run in reversed(self._runs) if run.project == project), None)
+
     def show(self, feed: Feed, **options: Any) -> Dashboard:
         """A dashboard over the feed, instead of the last one."""
         if feed.project in self._dashboards:
             self._dashboards.pop(feed.project).close()
-        runs, project = self._runs, feed.project
-
-        def current() -> Run | None:
-            return next((run for run in reversed(runs) if run.project == project), None)
+        project = feed.project
 
         def play(name: str, speed: float | None) -> Run:
             return self.play_preset(name, Scenario.preset(name), project, speed, 1, replace=True, append=False)
 
-        dashboard = Dashboard(feed, self.background, Controls(play, current, self.background), **options)
+        dashboard = Dashboard(feed, self.background, Controls(play, partial(self.latest, project)), **options)
         self._dashboards[project] = dashboard
         return dashboard
 
@@ -342,7 +387,10 @@ class _Parts:
         arguments += [*(["--append"] if append else []), "--speed", _speed_word(speed or scenario.speed)]
         # Over HTTP, to the very server that is watched; the URL, with its key, not on a command line.
         environment = {"SYNDARIX_RT_URL": self.url, "SYNDARIX_RT_REDIS_URL": None, "SYNDARIX_RT_EVENTS": None}
-        run = ProcessRun(f"{scenario.name} (seed {seed})", project, Child(arguments, environment))
+        run_id = f"notebook-{secrets.token_hex(6)}"
+        child = Child([*arguments, "--run", run_id], environment)
+        title = f"{scenario.name} (seed {seed})"
+        run = ProcessRun(title, project, child, run_id, self.background, partial(self.debugger, project))
         self._runs.append(run)
         return run
 
@@ -350,14 +398,17 @@ class _Parts:
         self, name: str, events: Iterable[Event], project: str, speed: float, *, replace: bool, append: bool
     ) -> Run:
         player = Player(_moved(events, project), self.outlet.publish, speed=speed)
-        holder = f"notebook-{secrets.token_hex(3)}"
+        run_id = f"notebook-{secrets.token_hex(6)}"
+        simulation = events if isinstance(events, Simulation) else None
+        control = Control(run_id, player, name=name, simulation=simulation, attended=True)
 
         async def play() -> None:
-            claimed = self.outlet.claim(project, holder, on_lost=player.stop, replace=replace, append=append)
-            async with claimed:
+            claimed = self.outlet.claim(project, run_id, on_lost=player.stop, replace=replace, append=append)
+            async with claimed, control:
+                await control.join(await self.outlet.line(project, run_id))
                 await player.run()
 
-        run = PlayerRun(name, project, player, self.background, self.background.submit(play()))
+        run = PlayerRun(name, project, player, control, self.background, self.background.submit(play()))
         self._runs.append(run)
         return run
 
@@ -379,6 +430,8 @@ class _Parts:
     async def _close_connections(self) -> None:
         async with AsyncExitStack() as stack:  # each is closed, whatever the others do
             stack.push_async_callback(self.outlet.aclose)
+            for debugger in self._debuggers.values():
+                stack.push_async_callback(debugger.aclose)
             for feed in self._feeds.values():
                 stack.push_async_callback(feed.aclose)
 

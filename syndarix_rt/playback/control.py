@@ -250,6 +250,17 @@ class Control:
             stopped=self._stopped,
         )
 
+    async def ask(self, method: str, params: Any = None, *, project: str | None = None) -> Any:
+        """The same from inside this process, where nothing need be sent.
+
+        Raises:
+            RpcError: it is refused.
+        """
+        done = self._methods.get(method, _unknown)(
+            {} if params is None else params, project or next(iter(self._lines), "")
+        )
+        return await done if isinstance(done, Awaitable) else done
+
     # ---- what the player tells (`Watcher`) ------------------------------------------------------------------------
 
     def breaks(self, event: Event) -> bool:
