@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -16,6 +17,7 @@ from command_line import TIMEOUT_S, Command, environment, run, wait_until
 from embedded_users import endpoint, is_running, own_state, processes, servers
 
 from syndarix_rt.cli.demo import _endlessly
+from syndarix_rt.client import DebugClient
 from syndarix_rt.delivery import Gap, Ledger
 from syndarix_rt.delivery.sse import Decoder
 from syndarix_rt.events import EventId
@@ -134,6 +136,20 @@ def test_a_project_that_is_asked_for_must_be_free():
         done = run("demo", "--port", "0", "--project", "apollo")
         assert done.code == 1
         assert "plays into project 'apollo'" in done.err
+        assert demo.interrupt() == 0
+
+
+def test_a_demonstration_is_steered_like_any_run():
+    async def steer(url):
+        async with DebugClient(url, "apollo") as debug:
+            before = await debug.pause()
+            assert (before.name, before.state) == ("demo_small (seed 1)", "paused")
+            await debug.inject(fault={"kind": "ci_outage", "minutes": 5})
+            assert (await debug.step(events=5)).published == before.published + 5
+            assert (await debug.inspect("faults"))["count"] == 1
+
+    with Command("demo", "--port", "0") as demo:
+        asyncio.run(asyncio.wait_for(steer(demo.url()), TIMEOUT_S))
         assert demo.interrupt() == 0
 
 

@@ -17,10 +17,11 @@ from syndarix_rt.playback import Player
 
 
 @contextlib.asynccontextmanager
-async def playing(events, *, speed=1.0, takes_s=0.0):
+async def playing(events, *, speed=1.0, takes_s=0.0, watcher=None):
     clock = Clock()
     sink = Sink(clock, takes_s)
     player = Player(events, sink.publish, speed=speed, monotonic=clock.monotonic, sleep=clock.sleep)
+    player.watcher = watcher
     task = asyncio.create_task(player.run())
     await settle()
     try:
@@ -407,3 +408,82 @@ def test_whatever_the_commands_each_event_is_published_once_in_order_and_never_e
             assert player.published == len(events)
 
     asyncio.run(play())
+
+
+class Stops:
+    """Looks on, and pauses at some events."""
+
+    def __init__(self, *numbers):
+        self.numbers, self.seen, self.changes = set(numbers), [], 0
+
+    def breaks(self, event):
+        return event.data["n"] in self.numbers
+
+    def published(self, events):
+        self.seen += [event.data["n"] for event in events]
+
+    def changed(self):
+        self.changes += 1
+
+
+@pytest.mark.parametrize("speed", [1, 60, math.inf])
+async def test_at_a_break_nothing_was_read_beyond_its_event(speed):
+    read = []
+
+    def source():
+        for event in ticks(5000):
+            read.append(event.data["n"])
+            yield event
+
+    watcher = Stops(7, 8, 1500)
+    async with playing(source(), speed=speed, takes_s=0.5, watcher=watcher) as (player, sink, clock, _):
+        for stop in (7, 8, 1500):
+            player.resume()
+            await clock.advance(2000)
+            assert player.state == "paused"
+            assert player.stands
+            assert sink.numbers == watcher.seen == list(range(stop + 1))
+            assert len(read) == stop + 1
+            assert player.time == START + timedelta(seconds=stop)
+        watcher.numbers = {1600}
+        player.step(50)
+        await clock.advance(10)
+        assert (len(read), player.published) == (1551, 1551)
+        player.step(1000)
+        await clock.advance(10)
+        assert read[-1] == sink.numbers[-1] == 1600
+        watcher.numbers = set()
+        player.set_speed(math.inf)
+        player.resume()
+        await clock.advance(10)
+        assert player.state == "ended"
+        assert sink.numbers == watcher.seen == list(range(5000))
+
+
+async def test_a_break_that_is_taken_back_before_its_event_stops_nothing():
+    watcher = Stops(5)
+    async with playing(ticks(20), speed=1, watcher=watcher) as (player, sink, clock, _):
+        await clock.advance(4.5)  # the event at 5 s was read and found to be one
+        watcher.numbers = set()
+        await clock.advance(10)
+        assert player.state == "playing"
+        assert sink.numbers == list(range(15))
+
+
+async def test_settled_waits_for_the_batch_in_flight_and_for_steps():
+    async with playing(ticks(20), speed=1, takes_s=3) as (player, sink, clock, _):
+        player.pause()
+        settled = asyncio.create_task(player.settled())
+        await settle()
+        assert not player.stands
+        assert not settled.done()
+        await clock.advance(3)
+        assert player.stands
+        await settled
+        player.step(2)
+        settled = asyncio.create_task(player.settled())
+        await clock.advance(2)
+        assert not settled.done()
+        await clock.advance(2)
+        await settled
+        assert sink.numbers == [0, 1, 2]

@@ -355,7 +355,7 @@ class Player:
         sending.result()  # raises what the publisher raised
         if self._breaks:
             self._breaks = False
-            self._bend()
+            self._anchor_time = self._newest_s  # it stands at that event, however long publishing it took
             self._move("break")
         elif stepping and not self._steps:
             self._move("stepped")
