@@ -1,8 +1,8 @@
 """Simulated time to wall time, and files of events.
 
 * :mod:`~syndarix_rt.playback.player`: `Player` publishes events at a speed; pause, resume, step
-* :mod:`~syndarix_rt.playback.control`: `Control` steers a run from outside, over a `Line`;
-  :mod:`~syndarix_rt.playback.lines` has the one over a broker
+* :mod:`~syndarix_rt.playback.control`: `Control` steers a run from outside, over a `Line` of
+  :mod:`~syndarix_rt.playback.lines`, with the :mod:`~syndarix_rt.playback.requests` it checks
 * :mod:`~syndarix_rt.playback.breakpoints`: at which events a run stops
 * :mod:`~syndarix_rt.playback.inspection`: what its events say about a project
 * :mod:`~syndarix_rt.playback.claims`: `claim` sees to it that one run plays into a project
@@ -12,8 +12,8 @@
 """
 
 from syndarix_rt.playback.claims import claim
-from syndarix_rt.playback.control import Control, Line
-from syndarix_rt.playback.lines import BrokerLine
+from syndarix_rt.playback.control import Control
+from syndarix_rt.playback.lines import BrokerLine, Line
 from syndarix_rt.playback.player import Player
 from syndarix_rt.playback.recording import (
     RecordingWriter,

@@ -38,10 +38,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Annotated, Any, Literal, Protocol, Self, TypeVar
+from typing import Any, Literal, Self
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET
 
 from syndarix_rt.delivery import jsonrpc
 from syndarix_rt.delivery.approvals import DECISION_SOURCE
@@ -50,19 +50,18 @@ from syndarix_rt.errors import CommandError, EventError, RpcError, ScenarioError
 from syndarix_rt.events import Event
 from syndarix_rt.playback.breakpoints import Breakpoint
 from syndarix_rt.playback.inspection import ENTITIES, Inspection
+from syndarix_rt.playback.lines import Line
 from syndarix_rt.playback.player import Player
+from syndarix_rt.playback.requests import Call, InjectInto, Inspect, Params, SetBreakpoints, SetSpeed, Step, read
 from syndarix_rt.simulation import Decide, Emit, Inject, Simulation
 
-__all__ = ["Control", "Line"]
+__all__ = ["Control"]
 
 LEASE_S = 15.0
 """How long a request holds the run: three renewals, or a client that connects anew to another server."""
 
 FLUSH_S = 2.0
 """At the end the last notice may take so long; who misses it learns from the project's claims."""
-
-MAX_BREAKPOINTS = 32
-"""Each is asked at every event."""
 
 MAX_ANSWER_BYTES = 56 * 1024
 """An answer is the payload of an event, which has 64 KiB."""
@@ -71,59 +70,6 @@ _OUTBOX = 1_000
 """Messages that wait for a broker that is away; the oldest go first, nobody waits for them any more."""
 
 _BATCH = 50
-
-T = TypeVar("T")
-
-
-class Line(Protocol):
-    """A run's way to those who steer it through one project."""
-
-    @property
-    def project(self) -> str:
-        """Its name."""
-        ...
-
-    def requests(self) -> AsyncGenerator[Event]:
-        """Requests from the run's control channel, from its beginning on, each once; those of all its projects."""
-        ...
-
-    def decisions(self) -> AsyncGenerator[Event]:
-        """The project's ``approval_resolved`` from now on."""
-        ...
-
-    async def send(self, events: Sequence[Event]) -> None:
-        """Append to the control channel; they name this project."""
-        ...
-
-
-class _Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    pass
-
-
-class _Step(_Params, frozen=True):
-    events: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
-
-
-class _SetSpeed(_Params, frozen=True):
-    speed: Annotated[float, Meta(gt=0)] | Literal["max"]
-
-
-class _SetBreakpoints(_Params, frozen=True):
-    breakpoints: Annotated[list[Breakpoint], Meta(max_length=MAX_BREAKPOINTS)]
-
-
-class _Inspect(_Params, frozen=True):
-    entity: Annotated[str, Meta(max_length=256)] = "run"
-
-
-class _NewEvent(_Params, frozen=True):
-    type: str
-    data: dict[str, Any] = {}
-
-
-class _Inject(_Params, frozen=True):
-    fault: dict[str, Any] | None = None
-    event: _NewEvent | None = None
 
 
 class Control:
@@ -309,7 +255,7 @@ class Control:
         if event.project not in self._lines:
             return  # whoever sent it may steer runs of another project
         try:
-            call = msgspec.convert(event.data, _Call)
+            call = msgspec.convert(event.data, Call)
         except msgspec.ValidationError:
             return  # no server wrote that
         if call.method != "run.state":  # asked of all runs that play, by people who want another one
@@ -325,10 +271,10 @@ class Control:
             else:
                 self._answer(call, event.project, done)
 
-    async def _answer_later(self, call: _Call, project: str, done: Awaitable[Any]) -> None:
+    async def _answer_later(self, call: Call, project: str, done: Awaitable[Any]) -> None:
         self._answer(call, project, await done)
 
-    def _answer(self, call: _Call, project: str, done: Any) -> None:
+    def _answer(self, call: Call, project: str, done: Any) -> None:
         if call.id is UNSET:
             return
         if isinstance(done, RpcError):
@@ -341,34 +287,34 @@ class Control:
         self._put(ANSWER, project, answer)
 
     def _look(self, params: Any, project: str) -> RunState:
-        _read(params, _Params)
+        read(params, Params)
         return self.state(project)
 
     def _pause(self, params: Any, project: str) -> Awaitable[RunState]:
-        _read(params, _Params)
+        read(params, Params)
         self._reason = "pause"
         self._player.pause()
         return self._settled(project)
 
     def _resume(self, params: Any, project: str) -> RunState:
-        _read(params, _Params)
+        read(params, Params)
         self._player.resume()
         return self.state(project)
 
     def _step(self, params: Any, project: str) -> Awaitable[RunState]:
-        events = _read(params, _Step).events
+        events = read(params, Step).events
         self._reason = "step"
         self._player.step(events)
         return self._settled(project)
 
     def _set_speed(self, params: Any, project: str) -> RunState:
-        speed = _read(params, _SetSpeed).speed
+        speed = read(params, SetSpeed).speed
         self._player.set_speed(math.inf if speed == "max" else speed)
         return self.state(project)
 
     def _set_breakpoints(self, params: Any, project: str) -> RunState:
         given = {"breakpoints": params} if isinstance(params, list) else params
-        self._break_at(_read(given, _SetBreakpoints).breakpoints)
+        self._break_at(read(given, SetBreakpoints).breakpoints)
         return self.state(project)
 
     def _break_at(self, breakpoints: list[Breakpoint]) -> None:
@@ -377,7 +323,7 @@ class Control:
         self.changed()
 
     def _inspect(self, params: Any, project: str) -> Any:
-        entity = _read(params, _Inspect).entity
+        entity = read(params, Inspect).entity
         if entity == "run":
             return self.state(project)
         found = self._inspection(project).look(entity)
@@ -387,7 +333,7 @@ class Control:
         return found
 
     def _inject(self, params: Any, project: str) -> RunState:
-        what = _read(params, _Inject)
+        what = read(params, InjectInto)
         if (what.fault is None) == (what.event is None):
             raise RpcError(jsonrpc.INVALID_PARAMS, "give a fault or an event", {"path": "$.params"})
         simulation = self.simulation
@@ -492,25 +438,3 @@ class Control:
 
 def _unknown(_: Any, __: str) -> Any:
     raise RpcError(jsonrpc.METHOD_NOT_FOUND, "a run has no such method")
-
-
-class _Call(msgspec.Struct):
-    """A request, as a server has checked it."""
-
-    method: str
-    params: dict[str, Any] | list[Any] = {}
-    id: str | UnsetType = UNSET
-
-
-def _read(params: Any, kind: type[T]) -> T:
-    """The parameters of a method.
-
-    Raises:
-        RpcError: they are wrong; the data name the path.
-    """
-    try:
-        return msgspec.convert({} if params == [] else params, kind)
-    except msgspec.ValidationError as error:
-        reason, _, path = str(error).partition(" - at `$")
-        where = "$.params" + path.removesuffix("`")
-        raise RpcError(jsonrpc.INVALID_PARAMS, f"{where}: {reason}", {"path": where}) from error

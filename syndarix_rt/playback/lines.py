@@ -1,4 +1,4 @@
-"""`BrokerLine`: how a run that publishes straight into a broker is steered."""
+"""`Line`: how a run is reached by those who steer it; `BrokerLine` where it publishes straight into a broker."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from typing import Protocol
 
 from syndarix_rt.broker.protocol import Batch, Broker, control_channel, follow, project_channel
 from syndarix_rt.delivery.approvals import DECISION_SOURCE
@@ -13,11 +14,32 @@ from syndarix_rt.delivery.steering import REQUEST
 from syndarix_rt.errors import BrokerUnavailable, EventError
 from syndarix_rt.events import Event, EventId
 
-__all__ = ["BrokerLine"]
+__all__ = ["BrokerLine", "Line"]
 
 AGAIN_S = 0.5
 TRIES = 10
 """An answer is tried for five seconds; whoever asked does not wait longer."""
+
+
+class Line(Protocol):
+    """A run's way to those who steer it through one project."""
+
+    @property
+    def project(self) -> str:
+        """Its name."""
+        ...
+
+    def requests(self) -> AsyncGenerator[Event]:
+        """Requests from the run's control channel, from its beginning on, each once; those of all its projects."""
+        ...
+
+    def decisions(self) -> AsyncGenerator[Event]:
+        """The project's ``approval_resolved`` from now on."""
+        ...
+
+    async def send(self, events: Sequence[Event]) -> None:
+        """Append to the control channel; they name this project."""
+        ...
 
 
 class BrokerLine:
