@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import cProfile
-import gc
 import json
 import pstats
 import tempfile
@@ -36,7 +35,6 @@ def cpu_us(work, count):
 def measure(scenario, events):
     simulation = Simulation(Scenario.load(scenario), seed=7)
     stretch = events // STRETCHES
-    gc.set_threshold(100_000, 50, 50)  # as `syndarix-rt simulate` has it
     best = {}
     with tempfile.TemporaryFile() as file:
         for _ in range(STRETCHES):
