@@ -8,9 +8,7 @@ anew; so a reload, a second view and a loss heal in the same way.
 from __future__ import annotations
 
 import math
-import re
 import threading
-from importlib.resources import files
 from typing import Any, NamedTuple, Protocol
 
 import anywidget
@@ -19,11 +17,12 @@ import traitlets
 from numpy.typing import NDArray
 
 from syndarix_rt.notebook.metrics import Span
+from syndarix_rt.notebook.modules import WEB, joined
 
 __all__ = ["ChartModel", "ChartWidget", "Mark"]
 
-_MODULES = ("axes", "rows", "frame", "tip", "input", "series", "lanes")
-"""The modules of ``web/chart.js``, each after those that it imports."""
+_MODULES = (*(f"chart-{name}.js" for name in ("axes", "rows", "frame", "tip", "input", "series", "lanes")), "chart.js")
+"""The modules of a chart, each after those that it imports."""
 
 _WINDOW_S = 120.0
 """What a chart shows if its options do not tell, as in ``chart.js``."""
@@ -88,14 +87,6 @@ class _State(NamedTuple):
         return is_later and (self.cleared, self.rest) == (old.cleared, old.rest)
 
 
-def _joined() -> str:
-    """The modules and the adapter as one, which is what anywidget takes; each chart sends it, so without comments."""
-    web, notebook = files("syndarix_rt") / "web", files("syndarix_rt") / "notebook"
-    texts = [(web / f"chart-{name}.js").read_text() for name in _MODULES]
-    text = "\n".join([*texts, (web / "chart.js").read_text(), (notebook / "widget.js").read_text()])
-    return re.sub(r"^\s*(import .*\n|//.*\n|/\*\*(.|\n)*?\*/\n)?", "", text, flags=re.MULTILINE)
-
-
 class ChartWidget(anywidget.AnyWidget):
     """A live chart.
 
@@ -105,8 +96,8 @@ class ChartWidget(anywidget.AnyWidget):
     """
 
     # As text: anywidget would watch a file, and never let go of the widget.
-    _esm = _joined()
-    _css = (files("syndarix_rt") / "web" / "chart.css").read_text()
+    _esm = joined(*_MODULES, adapter="widget.js")
+    _css = (WEB / "chart.css").read_text()
     options = traitlets.Dict().tag(sync=True)
 
     def __init__(self, model: ChartModel, options: dict[str, Any]) -> None:

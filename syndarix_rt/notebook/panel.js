@@ -1,4 +1,5 @@
-// What the panels share. Text that comes from events is only ever shown as text, never as HTML.
+
+// What follows is put below a view: the adapter between the kernel's messages and it.
 
 const ASK_AGAIN_MS = 1000; // a kernel that is busy answers late; asking more often would not help
 
@@ -28,24 +29,13 @@ function listen(model, receive) {
   return () => model.off("msg:custom", take);
 }
 
-/** An element with a class, attributes and a text. */
-function make(tag, className = "", text = "", attributes = {}) {
-  const node = document.createElement(tag);
-  node.className = className;
-  node.textContent = text;
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  return node;
-}
-
-/** The frame of a panel: a section with a heading, a note beside it, and a body. */
-function frame(el, title, className) {
-  const section = make("section", `srt-panel ${className}`, "", { "aria-label": title });
-  const head = section.appendChild(make("header"));
-  head.append(make("h3", "", title));
-  const note = head.appendChild(make("span", "srt-note"));
-  const body = section.appendChild(make("div", "srt-body"));
-  // Keys pressed here are not JupyterLab's.
-  section.setAttribute("data-lm-suppress-shortcuts", "true");
-  el.append(section);
-  return { section, head, note, body };
-}
+export default {
+  render({ model, el }) {
+    const view = createView(el, model.get("options"), (message) => model.send(message));
+    const stop = listen(model, view.receive);
+    return () => {
+      stop();
+      view.destroy?.();
+    };
+  },
+};

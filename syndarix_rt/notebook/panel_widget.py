@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import threading
 from abc import abstractmethod
-from importlib.resources import files
 from typing import Any
 
 import anywidget
 import traitlets
 
-__all__ = ["PanelWidget", "module"]
+from syndarix_rt.notebook.modules import WEB, joined
 
-_HERE = files("syndarix_rt") / "notebook"
+__all__ = ["PanelWidget", "module"]
 
 
 def module(name: str) -> str:
-    """The text of ``<name>.js`` below what all panels share. As text: anywidget would watch a file."""
-    return (_HERE / "panel.js").read_text() + (_HERE / f"{name}.js").read_text()
+    """The text of ``web/views/<name>.js`` and what it needs. As text: anywidget would watch a file."""
+    return joined("views/frame.js", f"views/{name}.js", adapter="panel.js")
 
 
 class PanelWidget(anywidget.AnyWidget):
@@ -27,7 +26,7 @@ class PanelWidget(anywidget.AnyWidget):
         options: what the module is told at its start.
     """
 
-    _css = (_HERE / "panels.css").read_text()
+    _css = (WEB / "panels.css").read_text()
     options = traitlets.Dict().tag(sync=True)
 
     def __init__(self, options: dict[str, Any]) -> None:

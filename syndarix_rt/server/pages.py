@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import gzip
+import hashlib
 import mimetypes
+from collections.abc import Iterator
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 
-from quart import Blueprint, Response, abort
+from quart import Blueprint, Response, abort, request
 
 from syndarix_rt.events import is_project_name
 from syndarix_rt.server.problems import bad_request
@@ -14,7 +19,7 @@ __all__ = ["pages"]
 
 pages = Blueprint("pages", __name__)
 
-_WEB = files("syndarix_rt") / "web"
+_SERVED = (".html", ".js", ".css", ".svg", ".json")
 
 # No CDN, no inline script, no eval; nobody else's frame.
 CONTENT_SECURITY_POLICY = (
@@ -37,22 +42,53 @@ async def project_page(project: str) -> Response:
     return _file("project.html")
 
 
-@pages.get("/static/<name>")
+@pages.get("/static/<path:name>")
 async def static(name: str) -> Response:
     """A script, style sheet or picture of the page."""
     return _file(name)
 
 
+class _File:
+    """One of the files, as it is sent."""
+
+    def __init__(self, name: str, content: bytes) -> None:
+        content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        if content_type.startswith(("text/", "image/svg")) or content_type.endswith(("javascript", "json")):
+            content_type = content_type.replace("application/javascript", "text/javascript") + "; charset=utf-8"
+        self.content_type = content_type
+        self.content = content
+        self.compressed = gzip.compress(content, mtime=0)
+        self.etag = hashlib.sha256(content).hexdigest()[:20]
+
+
+def _read(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, _File]]:
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _read(entry, f"{prefix}{entry.name}/")
+        elif entry.name.endswith(_SERVED):
+            yield prefix + entry.name, _File(prefix + entry.name, entry.read_bytes())
+
+
+@functools.cache
+def _files() -> dict[str, _File]:
+    """All files by name. A name that is none of them is none of ours, whatever dots and slashes it has."""
+    return dict(_read(files("syndarix_rt") / "web"))
+
+
 def _file(name: str) -> Response:
-    # One flat folder: a name with a separator, or of a Python file, is no name of ours.
-    path = _WEB / name
-    if "/" in name or "\\" in name or name.startswith(".") or name.endswith((".py", ".pyc")) or not path.is_file():
+    found = _files().get(name)
+    if found is None:
         abort(404)
-    content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    if content_type.startswith("text/") or content_type.endswith("javascript"):
-        content_type = content_type.replace("application/", "text/") + "; charset=utf-8"
-    response = Response(path.read_bytes(), content_type=content_type)
-    response.headers["cache-control"] = "no-cache"
+    if request.if_none_match.contains(found.etag):
+        response = Response("", status=304)
+    else:
+        response = Response(found.content, content_type=found.content_type)
+        if request.accept_encodings["gzip"] > 0:
+            response = Response(found.compressed, content_type=found.content_type)
+            response.headers["content-encoding"] = "gzip"
+    response.headers["vary"] = "accept-encoding"
+    response.headers["etag"] = f'"{found.etag}"'
+    response.headers["cache-control"] = "no-cache"  # asked for again each time, and rarely sent again
     response.headers["content-security-policy"] = CONTENT_SECURITY_POLICY
     response.headers["x-content-type-options"] = "nosniff"
     response.headers["referrer-policy"] = "same-origin"

@@ -1,0 +1,20 @@
+"""The modules of ``web/`` for a notebook: joined into one text, which is what anywidget takes."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+__all__ = ["WEB", "joined"]
+
+WEB = files("syndarix_rt") / "web"
+_HERE = files("syndarix_rt") / "notebook"
+
+
+def joined(*names: str, adapter: str) -> str:
+    """Modules of ``web/``, each after those that it imports, and below them an adapter of this folder.
+
+    Each widget sends it, so without comments.
+    """
+    text = "\n".join([*((WEB / name).read_text() for name in names), (_HERE / adapter).read_text()])
+    return re.sub(r"^\s*(import .*\n|//.*\n|/\*\*(.|\n)*?\*/\n)?", "", text, flags=re.MULTILINE)

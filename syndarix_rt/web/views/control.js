@@ -1,0 +1,75 @@
+/** Begin a run, and steer it. `send` gets {op, value, …}; see `asked_for` of the notebook's `control.py`. */
+
+import { frame, make } from "./frame.js";
+
+export function createView(el, { title, scenarios, speeds, faults }, send) {
+  const { section, note, body } = frame(el, title, "srt-control");
+  const row = body.appendChild(make("div", "srt-row"));
+  const live = body.appendChild(make("div", "srt-row srt-live"));
+  const answer = body.appendChild(make("p", "srt-answer", "", { role: "status" }));
+  const ask = (op, value, more = {}) => send({ op, value, ...more });
+
+  function choice(parent, label, options, first = null) {
+    const wrap = parent.appendChild(make("label", "", label));
+    const select = wrap.appendChild(make("select", "", "", { "aria-label": label }));
+    if (first) select.append(new Option(first, ""));
+    for (const [value, text, hint] of options) {
+      const option = new Option(text, value);
+      if (hint) option.title = hint;
+      select.append(option);
+    }
+    return select;
+  }
+
+  function button(parent, text, className, act) {
+    const node = parent.appendChild(make("button", className, text, { type: "button" }));
+    node.addEventListener("click", act);
+    return node;
+  }
+
+  const scenario = choice(row, "scenario", scenarios.map(([name, hint]) => [name, name, hint]));
+  if (scenarios.some(([name]) => name === "demo_small")) scenario.value = "demo_small";
+  const speed = choice(row, "speed", speeds, "the scenario's own");
+  const play = button(row, "Play", "srt-yes", () => ask("play", scenario.value, { speed: speed.value }));
+  const stop = button(row, "Stop", "", () => ask("stop", null));
+  const hint = row.appendChild(make("span", "srt-note"));
+
+  const steering = [
+    ["pause", button(live, "Pause", "", () => ask("pause", null))],
+    ["resume", button(live, "Resume", "", () => ask("resume", null))],
+    ["step", button(live, "Step 1", "", () => ask("step", 1))],
+    ["step", button(live, "Step 100", "", () => ask("step", 100))],
+    ...faults.map(([kind, text]) => ["inject", button(live, `Inject ${text}`, "srt-fault", () => ask("inject", kind))]),
+  ];
+
+  const tell = () => {
+    hint.textContent = scenarios.find(([name]) => name === scenario.value)?.[1] ?? "";
+  };
+  scenario.addEventListener("change", tell);
+  tell();
+  let steerable = false;
+  speed.addEventListener("change", () => {
+    if (steerable && speed.value) ask("set_speed", speed.value);
+  });
+
+  function receive({ status, playing, abilities, doing, error, ended }) {
+    section.classList.toggle("srt-ended", Boolean(ended));
+    note.textContent = status;
+    note.title = status;
+    const busy = Boolean(doing || ended);
+    play.disabled = busy;
+    play.textContent = playing ? "Play anew" : "Play";
+    stop.disabled = busy || !playing;
+    steerable = playing && abilities.includes("set_speed");
+    live.hidden = !playing || !abilities.length;
+    for (const [ability, node] of steering) {
+      node.hidden = !abilities.includes(ability);
+      node.disabled = busy;
+    }
+    const words = error || (doing ? `${doing.replace("_", " ")} …` : "");
+    if (answer.textContent !== words) answer.textContent = words;
+    answer.classList.toggle("srt-bad", Boolean(error));
+  }
+
+  return { receive };
+}
