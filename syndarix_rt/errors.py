@@ -7,6 +7,7 @@ Each says what happened, where, and what to do. The tree:
   * :exc:`EventError` (also a ``ValueError``): an event or an event id breaks the rules; carries ``path`` and ``reason``
   * :exc:`FilterError` (also a ``ValueError``): a ``types`` filter has a word that means nothing
   * :exc:`DecodeError` (also a ``ValueError``): an event stream breaks its limits (Sans-I/O)
+  * :exc:`ChatError` (also a ``ValueError``): a chat frame is wrong or refused; carries ``code``, ``path``, ``id``
   * :exc:`ScenarioError` (also a ``ValueError``): a scenario or profile is wrong; carries ``path`` and ``reason``
   * :exc:`CommandError`: a simulation cannot do what a command says
   * :exc:`RecordingError`: a recording or a trace cannot be read; carries file and line
@@ -33,6 +34,7 @@ __all__ = [
     "ApprovalDecided",
     "BrokerError",
     "BrokerUnavailable",
+    "ChatError",
     "CommandError",
     "DecodeError",
     "EmbeddedServerError",
@@ -76,6 +78,22 @@ class EventError(_PathError):
     def within(self, prefix: str) -> EventError:
         """The same error, seen from a document in which the event stands at ``prefix`` (such as ``$[3]``)."""
         return EventError(self.reason, prefix + self.path.removeprefix("$"))
+
+
+class ChatError(_PathError):
+    """A chat frame is wrong, or was refused.
+
+    Attributes:
+        code: as in the frame ``error``; `syndarix_rt.delivery.chat.Refused` has them.
+        reason: what is wrong, for a person.
+        path: where, as a JSON path in the frame, such as ``$.text``.
+        id: of the frame, if it has one.
+    """
+
+    def __init__(self, code: str, reason: str, path: str = "$", id: str | None = None) -> None:  # noqa: A002 - its name
+        super().__init__(reason, path)
+        self.code = code
+        self.id = id
 
 
 class ScenarioError(_PathError):

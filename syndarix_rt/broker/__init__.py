@@ -5,6 +5,7 @@
 * :mod:`~syndarix_rt.broker.redis`: `RedisBroker`, on the scripts in ``lua/`` and three parts: ``endpoint`` (commands),
   ``subscriptions`` (Pub/Sub) and ``reader`` (the sans-IO core that repairs a tail from the log)
 * :mod:`~syndarix_rt.broker.approvals`: what is known about approvals, and how a decision becomes an event
+* :mod:`~syndarix_rt.broker.chat`: `Chat`, what is said in a project and who is there
 * :mod:`~syndarix_rt.broker.publisher`: `Publisher`, which gets events into a project's log exactly once
 * :mod:`~syndarix_rt.broker.factory`: `open_broker`, which takes the Redis that was named, else the embedded one
 * :mod:`~syndarix_rt.broker.embedded`: the embedded Redis, one per user: found by ``binary``, ended by ``watchdog``
@@ -14,6 +15,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from syndarix_rt.broker.chat import Chat
 from syndarix_rt.broker.memory import MemoryBroker
 from syndarix_rt.broker.protocol import (
     Batch,
@@ -22,6 +24,7 @@ from syndarix_rt.broker.protocol import (
     Published,
     Retention,
     TailUpdate,
+    chat_channel,
     control_channel,
     project_channel,
     project_of,
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Batch",
     "Broker",
+    "Chat",
     "MemoryBroker",
     "Page",
     "Published",
@@ -41,6 +45,7 @@ __all__ = [
     "RedisBroker",
     "Retention",
     "TailUpdate",
+    "chat_channel",
     "control_channel",
     "project_channel",
     "project_of",

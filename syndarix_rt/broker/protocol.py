@@ -31,6 +31,7 @@ __all__ = [
     "Published",
     "Retention",
     "TailUpdate",
+    "chat_channel",
     "check_batch",
     "control_channel",
     "follow",
@@ -74,6 +75,11 @@ def control_channel(run: str) -> str:
     if not is_run_name(run):
         raise ValueError(f"not a run's name: {run!r} (1 to 128 of letters, digits, '_' and '-')")
     return f"control:{{{run}}}"
+
+
+def chat_channel(project: str) -> str:
+    """The channel of what is said in a project: ``chat:{apollo}``."""
+    return "chat" + project_channel(project).removeprefix("project")
 
 
 def check_batch(entries: Sequence[bytes]) -> bytes:
@@ -260,7 +266,7 @@ class Broker(Protocol):
         ...
 
     async def claim(self, channel: str, holder: str, ttl_s: float) -> str:
-        """Say that ``holder`` (a run) plays into the channel for the next ``ttl_s``; returns who holds it then.
+        """Say that ``holder`` (a run, a member of a chat) is there for the next ``ttl_s``; returns who holds it then.
 
         The first one to claim holds it until it lets it lapse or releases it; claiming again prolongs it.
         """

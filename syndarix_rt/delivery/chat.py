@@ -1,0 +1,417 @@
+"""Chat: the frames of ``syndarix.chat.v1``, each a JSON object with a ``type``, and what a member makes of them.
+
+What a client sends: `Say`, `Typing`, `Ping`; an agent's client also `Stream` and `Finish`, in pieces and as a whole
+what it answers. What a server sends: `Ready` first, then `Said`, `Delta` and `Done` in the order of the log, each with
+its ``position``; and, in between, `Missed`, `Presence`, `Refused` and `Pong`.
+
+The log of ``chat:{project}`` holds `Said`, `Delta` and `Done` as they are sent, but for the ``position``, which is
+where they stand. **Everything that is said is durable, the deltas of an answer too**: they are entries like any other,
+so every member sees the same order, and whoever resumes in the middle of an answer gets the deltas that it lacks.
+Nothing beside the log has to be repaired. A delta says at which character it begins, and `Done` repeats the whole text,
+which is what counts: deltas of an answer that has its `Done` may be left out of history and of what a member catches up
+on, and are. An agent keeps the log small by sending what came within `DELTA_S` as one delta.
+
+Who speaks (``from``) is set by the server, from the credential. A message is named by its speaker and the ``id`` that
+its client gave it: said again under the same id, it is there once.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from datetime import datetime
+from typing import Annotated, Any, Literal, get_args
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from syndarix_rt.delivery.resume import GapReason
+from syndarix_rt.errors import ChatError
+from syndarix_rt.events import EventId
+
+__all__ = [
+    "DELTA_S",
+    "EVERYBODY",
+    "MAX_ENTRY_BYTES",
+    "PROTOCOL",
+    "ClientFrame",
+    "Delta",
+    "Done",
+    "Entry",
+    "Finish",
+    "Kind",
+    "Member",
+    "Message",
+    "Missed",
+    "Ping",
+    "Pong",
+    "Presence",
+    "Ready",
+    "Refused",
+    "Said",
+    "Say",
+    "ServerFrame",
+    "Stream",
+    "Transcript",
+    "Typing",
+    "decode_client",
+    "decode_entry",
+    "decode_server",
+    "encode",
+    "is_member_name",
+    "placed",
+]
+
+PROTOCOL = "syndarix.chat.v1"
+
+EVERYBODY = "all"
+"""The ``to`` of what is said to everybody; no member is called so."""
+
+DELTA_S = 0.05
+"""An agent sends so often at most: a reader sees text flow, and an answer of ten seconds is 200 entries."""
+
+MAX_ENTRY_BYTES = 64 * 1024
+"""Largest entry, as of an event."""
+
+MAX_NAME = 64
+_MAX_MESSAGES = 1_000
+
+Id = Annotated[str, Meta(min_length=1, max_length=128, description="Random, or counted: unique for its speaker.")]
+Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME, description="A member's name, or `all`.")]
+Text = Annotated[str, Meta(min_length=1)]
+Offset = Annotated[int, Meta(ge=0, description="Unicode characters of the answer before this delta.")]
+Kind = Literal["person", "agent"]
+
+
+def is_member_name(name: str) -> bool:
+    """Whether a member may be called so: 1 to 64 printable characters, no space at either end, and not ``all``."""
+    return 0 < len(name) <= MAX_NAME and name.isprintable() and name == name.strip() and name != EVERYBODY
+
+
+class _Frame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
+    pass
+
+
+# ---- what clients send --------------------------------------------------------------------------------------------
+
+
+class Say(_Frame, frozen=True, kw_only=True, tag="say"):
+    """Say something; `Said` with the same ``id`` acknowledges it. Without that after a reconnect, it is sent again."""
+
+    id: Id
+    text: Text
+    to: Name = EVERYBODY
+    """Whom it is meant for; everybody reads it."""
+    reply_to: Id | None = None
+    """The ``id`` of the message that it answers, if it answers one of ``to``."""
+
+
+class Stream(_Frame, frozen=True, kw_only=True, tag="delta"):
+    """The next piece of an answer, as it comes into being; `Delta` acknowledges it."""
+
+    id: Id
+    at: Offset
+    text: Text
+    to: Name = EVERYBODY
+    reply_to: Id | None = None
+
+
+class Finish(_Frame, frozen=True, kw_only=True, tag="done"):
+    """The whole answer, at its end; `Done` acknowledges it."""
+
+    id: Id
+    text: str
+    to: Name = EVERYBODY
+    reply_to: Id | None = None
+    error: str | None = None
+    """Why it ends here, if it broke off."""
+
+
+class Typing(_Frame, frozen=True, kw_only=True, tag="typing"):
+    """This member is writing; holds for five seconds, or until it has said something."""
+
+
+class Ping(_Frame, frozen=True, kw_only=True, tag="ping"):
+    """Asks for `Pong`."""
+
+
+ClientFrame = Say | Stream | Finish | Typing | Ping
+
+
+# ---- what servers send --------------------------------------------------------------------------------------------
+
+
+class Said(_Frame, frozen=True, kw_only=True, tag="said"):
+    """Somebody has said something."""
+
+    position: str | UnsetType = UNSET
+    """Where it stands, ``<epoch>.<offset>``; in the log itself it is absent."""
+    id: Id
+    speaker: Name = msgspec.field(name="from")
+    to: Name
+    text: Text
+    time: datetime
+    reply_to: Id | None = None
+
+
+class Delta(_Frame, frozen=True, kw_only=True, tag="delta"):
+    """The next piece of an answer."""
+
+    position: str | UnsetType = UNSET
+    id: Id
+    """The answer's; all its deltas and its `Done` have the same."""
+    speaker: Name = msgspec.field(name="from")
+    to: Name
+    at: Offset
+    text: Text
+    reply_to: Id | None = None
+    """The ``id`` of the message of ``to`` that it answers."""
+
+
+class Done(_Frame, frozen=True, kw_only=True, tag="done"):
+    """An answer is complete."""
+
+    position: str | UnsetType = UNSET
+    id: Id
+    speaker: Name = msgspec.field(name="from")
+    to: Name
+    text: str
+    """All of it, whatever deltas there were."""
+    time: datetime
+    reply_to: Id | None = None
+    error: str | None = None
+    """Why it ends here, if it broke off."""
+
+
+class Member(msgspec.Struct, frozen=True, order=True):
+    """Somebody who is here, through whatever instance and however many times."""
+
+    name: Name
+    kind: Kind = "person"
+
+
+class Ready(_Frame, frozen=True, kw_only=True, omit_defaults=False, tag="ready"):
+    """The first frame: who you are, where you stand, who is here."""
+
+    project: str
+    name: Name
+    """Under which this member speaks."""
+    session: str
+    """Give it as ``?session=`` after a reconnect: the same member comes back, rather than another one of that name."""
+    position: str
+    """What follows begins after this."""
+    epoch: str
+    first: int
+    """Oldest offset retained."""
+    last: int
+    """Newest offset; what stands after it is live."""
+    resumed: bool
+    """Whether it continues exactly after the ``last_event_id`` that was given."""
+    members: list[Member]
+    typing: list[Name]
+
+
+class Missed(_Frame, frozen=True, kw_only=True, omit_defaults=False, tag="gap"):
+    """What stood here is gone for good; it goes on after ``position``. The other fields as in `Gap`."""
+
+    position: str
+    reason: GapReason
+    requested: str
+    first: int
+    last: int
+    missed: int | None
+
+
+class Presence(_Frame, frozen=True, kw_only=True, omit_defaults=False, tag="presence"):
+    """Who came and who left since `Ready` or the last one, and who is typing now."""
+
+    joined: list[Member]
+    left: list[Member]
+    typing: list[Name]
+    count: int
+    """How many are here now."""
+
+
+class Refused(_Frame, frozen=True, kw_only=True, tag="error"):
+    """Something that the client sent was not taken; before a socket is closed, why."""
+
+    code: str
+    """``invalid-json``, ``invalid-frame``, ``conflict`` (this id came with other content before), ``broker-away`` (send
+    it again), ``rate-limit``, ``too-large``, ``too-slow``, ``silent``; the last four close the socket."""
+    detail: str
+    """For a person."""
+    path: str | None = None
+    """Where in the frame, as a JSON path such as ``$.text``."""
+    id: str | None = None
+    """The ``id`` of the frame, if it has one."""
+
+
+class Pong(_Frame, frozen=True, kw_only=True, tag="pong"):
+    """Answers `Ping`."""
+
+
+Entry = Said | Delta | Done
+"""What the log holds."""
+
+ServerFrame = Ready | Said | Delta | Done | Missed | Presence | Refused | Pong
+
+
+class _Tagged(msgspec.Struct):
+    type: Any
+
+
+_client: msgspec.json.Decoder[ClientFrame] = msgspec.json.Decoder(ClientFrame)
+_entry: msgspec.json.Decoder[Entry] = msgspec.json.Decoder(Entry)
+_server: msgspec.json.Decoder[ServerFrame] = msgspec.json.Decoder(ServerFrame)
+_json = msgspec.json.Decoder()
+_tagged = msgspec.json.Decoder(_Tagged)
+_encode = msgspec.json.Encoder().encode
+_SERVER_TAGS = {kind.__struct_config__.tag for kind in get_args(ServerFrame)}
+
+
+def decode_client(text: str | bytes) -> ClientFrame:
+    """Read what a client sent.
+
+    Raises:
+        ChatError: ``invalid-json`` or ``invalid-frame``, with the path and, where there is one, the frame's id.
+    """
+    try:
+        try:
+            return _client.decode(text)
+        except msgspec.ValidationError as error:  # found before all of it was read
+            document: Any = _json.decode(text)
+            reason, _, path = str(error).removesuffix("`").partition(" - at `")
+            frame_id = document.get("id") if isinstance(document, dict) else None
+            frame_id = frame_id[:128] if isinstance(frame_id, str) else None
+            raise ChatError("invalid-frame", reason, path or "$", frame_id) from None
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise ChatError("invalid-json", f"not JSON: {error}", "$") from None
+
+
+def decode_entry(entry: bytes) -> Entry | None:
+    """Read an entry of the log; None if no chat of ours wrote it."""
+    try:
+        return _entry.decode(entry)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
+
+
+def decode_server(text: str | bytes) -> ServerFrame | None:
+    """Read what a server sent; None if it is a frame of a newer version, which may be skipped.
+
+    Raises:
+        ChatError: it is no frame.
+    """
+    try:
+        try:
+            return _server.decode(text)
+        except msgspec.ValidationError as error:
+            kind = _tagged.decode(text).type
+            if isinstance(kind, str) and kind not in _SERVER_TAGS:
+                return None
+            raise ChatError("invalid-frame", str(error)) from error
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise ChatError("invalid-json", f"not JSON: {error}") from error
+
+
+def encode(frame: ClientFrame | ServerFrame) -> bytes:
+    """One line of JSON.
+
+    Raises:
+        ChatError: the text is none that can be written (a lone surrogate).
+    """
+    try:
+        return _encode(frame)
+    except UnicodeError as error:
+        raise ChatError("invalid-frame", f"cannot be written as JSON: {error}", "$.text") from error
+
+
+def placed(entry: bytes, epoch: str, offset: int) -> bytes:
+    """The frame that tells of an entry: the entry with its position."""
+    return b'{"position":"%s.%d",%s' % (epoch.encode(), offset, entry[1:])
+
+
+# ---- what a member makes of it ------------------------------------------------------------------------------------
+
+
+class Message:
+    """Something that was said, or an answer that may still be on its way.
+
+    Attributes:
+        id: as its speaker's client named it.
+        speaker: who says it.
+        to: whom it is meant for; `EVERYBODY`.
+        text: all of it that is known.
+        time: when it was said; None of an answer that is on its way.
+        reply_to: the id of the message of ``to`` that it answers.
+        position: where it stands in the log; None of an answer that is on its way.
+        answer: whether it came as the stream of an answer.
+        done: whether it is complete.
+        error: why it broke off.
+    """
+
+    __slots__ = ("answer", "done", "error", "id", "position", "reply_to", "speaker", "text", "time", "to")
+
+    def __init__(self, frame: Entry) -> None:
+        self.id, self.speaker, self.to, self.reply_to = frame.id, frame.speaker, frame.to, frame.reply_to
+        self.answer = not isinstance(frame, Said)
+        self.text = ""
+        self.time: datetime | None = None
+        self.position: EventId | None = None
+        self.done = False
+        self.error: str | None = None
+        self.apply(frame)
+
+    def apply(self, frame: Entry) -> None:
+        """Take what more is known of it. A delta that does not follow on is left to `Done`."""
+        if isinstance(frame, Delta):
+            if frame.at <= len(self.text) < frame.at + len(frame.text):
+                self.text = self.text[: frame.at] + frame.text
+            return
+        self.text, self.time, self.done = frame.text, frame.time, True
+        if isinstance(frame.position, str):
+            self.position = EventId.parse(frame.position)
+        if isinstance(frame, Done):
+            self.error = frame.error
+
+    def __repr__(self) -> str:
+        return f"<{self.speaker} to {self.to}: {self.text[:40]!r}{'' if self.done else ' …'}>"
+
+
+class Transcript:
+    """What was said, as one member knows it: in the order of the log, each message once, at most ``keep`` of them.
+
+    Attributes:
+        messages: what was said and the answers that are complete, in the order of the log.
+        answers: those on their way, by speaker and id, in the order in which they began.
+    """
+
+    def __init__(self, *, keep: int = _MAX_MESSAGES) -> None:
+        self.messages: deque[Message] = deque(maxlen=keep)
+        self.answers: OrderedDict[tuple[str, str], Message] = OrderedDict()
+        self._finished: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._keep = keep
+
+    def apply(self, frame: Entry) -> Message | None:
+        """Take a frame; the message that it made or changed, None if it told nothing new."""
+        name = (frame.speaker, frame.id)
+        if name in self._finished:
+            return None
+        message = self.answers.get(name)
+        if message is None:
+            message = Message(frame)
+        else:
+            known = message.text
+            message.apply(frame)
+            if not message.done and message.text == known:
+                return None
+        if message.done:
+            self.answers.pop(name, None)
+            self.messages.append(message)
+            self._finished[name] = None
+            while len(self._finished) > self._keep:
+                self._finished.popitem(last=False)
+        else:
+            self.answers[name] = message
+            while len(self.answers) > self._keep:
+                self.answers.popitem(last=False)
+        return message
