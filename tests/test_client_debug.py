@@ -82,8 +82,12 @@ async def test_a_run_is_found_paused_stepped_inspected_and_plays_on_as_if_nothin
         (found,) = await debug.runs()
         assert (found.run, found.state, found.simulation) == ("sim-1", "paused", simulation.id)
         await debug.set_breakpoints([{"type": "pipeline_failed"}], "sim-1")
+        ahead = [event.type for event in undisturbed(1_000)].index("pipeline_failed")
+        await debug.step("sim-1", events=ahead - 10)  # so that 60 times real time are no minute here
+        await debug.set_speed(60)
         assert (await debug.resume("sim-1")).state == "playing"
         notice = await told(debug, stopped_at_a_breakpoint)
+        assert (notice.state.speed, notice.state.published) == (60, ahead + 1)
         log = await log_of(server.broker)
         assert log[-1].type == "pipeline_failed"
         assert notice.state.published == len(log)

@@ -248,7 +248,7 @@ async def test_a_run_that_somebody_here_looks_after_needs_no_lease():
 @pytest.mark.parametrize(
     ("method", "params", "code", "path"),
     [
-        ("run.fly", {}, jsonrpc.METHOD_NOT_FOUND, None),
+        ("run.fly", {}, jsonrpc.METHOD_NOT_FOUND, "$.method"),
         ("run.pause", {"now": True}, jsonrpc.INVALID_PARAMS, "$.params"),
         ("run.pause", [1], jsonrpc.INVALID_PARAMS, "$.params"),
         ("run.step", {"events": 0}, jsonrpc.INVALID_PARAMS, "$.params.events"),
@@ -270,8 +270,8 @@ async def test_a_run_that_somebody_here_looks_after_needs_no_lease():
             jsonrpc.INVALID_PARAMS,
             "$.params.fault.minutes",
         ),
-        ("run.inject", {"event": {"type": "NoType"}}, jsonrpc.INVALID_PARAMS, "$.params.type"),
-        ("run.inject", {"event": {"type": "agent_started"}}, jsonrpc.INVALID_PARAMS, "$.params.data"),
+        ("run.inject", {"event": {"type": "NoType"}}, jsonrpc.INVALID_PARAMS, "$.params.event.type"),
+        ("run.inject", {"event": {"type": "agent_started"}}, jsonrpc.INVALID_PARAMS, "$.params.event.data"),
     ],
 )
 async def test_what_a_run_cannot_do_is_refused_with_code_and_path_and_changes_nothing(method, params, code, path):

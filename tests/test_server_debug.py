@@ -16,6 +16,7 @@ from serving import TIMEOUT_S, event, running
 from steering import demo, steered
 
 from syndarix_rt.broker.protocol import control_channel, project_channel
+from syndarix_rt.delivery import jsonrpc
 from syndarix_rt.server import debug, socket, steering
 
 PROTOCOL = "syndarix.debug.v1"
@@ -110,6 +111,7 @@ async def test_what_is_wrong_is_answered_with_its_code(server, sent, code, call_
         assert answer.keys() - {"result"} == {"jsonrpc", "error", "id"}
         assert (answer["jsonrpc"], answer["id"], answer["error"]["code"]) == ("2.0", call_id, code)
         assert answer["error"]["message"]
+        assert answer["error"]["data"]["path"].startswith("$")
         assert (await debugger.call("ping"))["result"] == "pong"
 
 
@@ -138,17 +140,43 @@ async def test_a_batch_is_answered_in_one_message_without_its_notifications(serv
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(-(10**4_000), 10**4_000)
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from(["run-1", "run", "project", "pipeline_failed", "n > 3", "max", "$"]),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
     max_leaves=20,
+)
+named = (
+    "run",
+    "events",
+    "speed",
+    "entity",
+    "breakpoints",
+    "type",
+    "where",
+    "fault",
+    "event",
+    "kind",
+    "minutes",
+    "data",
+)
+params = st.dictionaries(
+    st.sampled_from(named),
+    json_values
+    | st.lists(st.dictionaries(st.sampled_from(named), json_values, max_size=3), max_size=3)
+    | st.dictionaries(st.sampled_from(named), json_values, max_size=3),
+    max_size=4,
 )
 calls = st.fixed_dictionaries(
     {},
     optional={
         "jsonrpc": st.just("2.0") | json_values,
-        "method": st.sampled_from(["run.list", "run.pause", "run.step", "run.inject", "run.setBreakpoints", "ping"])
-        | json_values,
-        "params": json_values,
+        "method": st.sampled_from(["run.list", "ping", "run.state", *debug.METHODS]) | json_values,
+        "params": params | json_values,
         "id": json_values,
     },
 )
@@ -156,13 +184,19 @@ frames = st.one_of(
     st.text(max_size=200),
     st.binary(max_size=200),
     (calls | json_values | st.lists(calls, max_size=5)).map(json.dumps),
+    st.integers(1, 30_000).map(lambda deep: "[" * deep + "]" * deep),
+    st.integers(1, 10_000).map(lambda deep: '{"a":' * deep + "1" + "}" * deep),
+    st.integers(1, 60_000).map(lambda digits: f'{{"jsonrpc":"2.0","method":"ping","id":{"9" * digits}}}'),
+    st.integers(1, 60_000).map(lambda size: f'{{"jsonrpc":"2.0","method":"ping","id":"{"x" * size}"}}'),
 )
 
 
-async def test_whatever_comes_the_socket_lives_or_says_why_not(server, monkeypatch):
+async def test_whatever_comes_is_answered_with_code_and_path_and_no_task_stays(server, monkeypatch):
     monkeypatch.setattr(socket, "BURST", 1e9)
     async with steered(ticks(100), broker=server.broker), connected(server) as debugger:
         loop = asyncio.get_running_loop()
+        await debugger.call("run.attach")
+        settled = len(asyncio.all_tasks())
 
         async def try_out(frame):
             await (debugger.ws.send_bytes if isinstance(frame, bytes) else debugger.ws.send_str)(frame)
@@ -170,17 +204,33 @@ async def test_whatever_comes_the_socket_lives_or_says_why_not(server, monkeypat
             while True:
                 answer = await debugger.receive()
                 if isinstance(answer, dict) and answer.get("id") == "still there":
-                    return
+                    break
                 for one in answer if isinstance(answer, list) else [answer]:
                     assert one["jsonrpc"] == "2.0"
                     assert "method" in one or ("result" in one) != ("error" in one)
+                    if "error" in one and one["error"]["code"] != jsonrpc.REFUSED:
+                        assert one["error"]["data"]["path"].startswith("$")
 
-        @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+        @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
         @given(frames)
         def fuzz(frame):
             asyncio.run_coroutine_threadsafe(try_out(frame), loop).result(TIMEOUT_S)
 
         await asyncio.to_thread(fuzz)
+        async with asyncio.timeout(TIMEOUT_S):
+            while len(asyncio.all_tasks()) > settled:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_text_that_is_no_utf8_ends_that_socket_alone(server):
+    async with connected(server) as calm:
+        for broken in (b"\xff", b'{"jsonrpc":"2.0","id":"\xc3"}', b"\xed\xa0\x80"):
+            async with connected(server) as debugger:
+                await debugger.ws._writer.send_frame(broken, aiohttp.WSMsgType.TEXT)
+                assert (await debugger.closed())[0] in (1006, 1007)  # Hypercorn drops the connection without a frame
+            assert (await calm.call("ping"))["result"] == "pong"
+        while len(server.hub._sockets) > 1:
+            await asyncio.sleep(0.01)
 
 
 # ---- runs ---------------------------------------------------------------------------------------------------------

@@ -69,20 +69,20 @@ def decode(text: str | bytes) -> tuple[list[Call | dict[str, Any]], bool]:
     """Read one message.
 
     Returns:
-        Its calls in order, and in the place of each that is none the error that answers it; and whether it is a batch,
-        so that the answers are one, too.
+        Its calls in order, and in the place of each that is none the error that answers it, with the path to what is
+        wrong; and whether it is a batch, so that the answers are one, too.
     """
     try:
         document = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        return [failure(None, RpcError(PARSE_ERROR, f"not JSON: {error}"))], False
+        return [failure(None, RpcError(PARSE_ERROR, f"not JSON: {error}", {"path": "$"}))], False
     if not isinstance(document, list):
         return [_call(document, "$")], False
     if not document:
-        return [failure(None, RpcError(INVALID_REQUEST, "an empty batch"))], False
+        return [failure(None, RpcError(INVALID_REQUEST, "an empty batch", {"path": "$"}))], False
     if len(document) > _MAX_CALLS:
         text = f"{len(document)} calls in one batch; at most {_MAX_CALLS}"
-        return [failure(None, RpcError(INVALID_REQUEST, text))], False
+        return [failure(None, RpcError(INVALID_REQUEST, text, {"path": "$"}))], False
     return [_call(element, f"$[{index}]") for index, element in enumerate(document)], True
 
 

@@ -347,7 +347,8 @@ class Control:
                 fault: Any = what.fault
                 simulation.send(Inject(fault=fault, project=into), self._player.time)
         except (ScenarioError, EventError) as error:
-            path = "$.params." + error.path.removeprefix("$.")
+            inside = "$.params.event" if what.event is not None else "$.params"  # of a fault they name it themselves
+            path = f"{inside}.{error.path.removeprefix('$.')}"
             raise RpcError(jsonrpc.INVALID_PARAMS, str(error), {"path": path}) from error
         except CommandError as error:
             raise RpcError(jsonrpc.REFUSED, str(error)) from error
@@ -437,4 +438,4 @@ class Control:
 
 
 def _unknown(_: Any, __: str) -> Any:
-    raise RpcError(jsonrpc.METHOD_NOT_FOUND, "a run has no such method")
+    raise RpcError(jsonrpc.METHOD_NOT_FOUND, "a run has no such method", {"path": "$.method"})

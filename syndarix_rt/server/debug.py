@@ -156,7 +156,7 @@ class _Session:
                 return self._answer(link, asked, STEP_S if method == "run.step" else ANSWER_S)
             case method:
                 text = f"there is no method {method[:100]!r}; there are run.list, {', '.join(METHODS)}"
-                raise RpcError(jsonrpc.METHOD_NOT_FOUND, text)
+                raise RpcError(jsonrpc.METHOD_NOT_FOUND, text, {"path": "$.method"})
 
     async def _answer(self, link: Link, asked: Any, timeout_s: float) -> Any:
         answer = await link.answer(asked, timeout_s)

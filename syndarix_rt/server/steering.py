@@ -79,7 +79,7 @@ class Link:
         async with self.opened:
             if not self._tasks:
                 if self._run not in await self._broker.claimants(project_channel(self._project)):
-                    raise RpcError(jsonrpc.UNKNOWN_RUN, f"no run {self._run!r} plays into {self._project!r} now")
+                    raise _unknown(self._run, self._project)
                 top = (await self._broker.position(self._channel)).top
                 self._tasks = [asyncio.create_task(work) for work in (self._follow(top), self._renew())]
 
@@ -199,7 +199,7 @@ class Links:
             RpcError: no such run plays into the project, or the broker is away.
         """
         if not is_run_name(run):
-            raise RpcError(jsonrpc.UNKNOWN_RUN, f"no run {run[:100]!r} plays into {project!r} now")
+            raise _unknown(run[:100], project)
         key = (project, run)
         link = self._links.get(key)
         if link is None:
@@ -220,3 +220,8 @@ class Links:
         if not link.users:
             link.close()
             self._links = {key: other for key, other in self._links.items() if other is not link}
+
+
+def _unknown(run: str, project: str) -> RpcError:
+    text = f"no run {run!r} plays into {project!r} now"
+    return RpcError(jsonrpc.UNKNOWN_RUN, text, {"path": "$.params.run"})
