@@ -70,6 +70,8 @@ async def test_commands_reach_a_run_that_steps(broker):
     async with steered(endless(), broker=broker) as run:
         stepping = await run.asker.send("run.step", {"events": 1_000_000})
         await run.told(lambda _, state: state.state == "stepping")
+        while not run.player.published:
+            await asyncio.sleep(0)
         paused = await run.ask("run.pause")
         assert 0 < paused.published < 1_000_000
         assert (await run.asker.answer(stepping))["state"] == "paused"
