@@ -9,10 +9,12 @@ from quart import Quart, Response
 from syndarix_rt.broker.protocol import MAX_BATCH_BYTES, Broker
 from syndarix_rt.errors import BrokerUnavailable
 from syndarix_rt.server import access, problems
+from syndarix_rt.server.chat import chat
 from syndarix_rt.server.debug import debug
 from syndarix_rt.server.hub import Hub
 from syndarix_rt.server.pages import pages
 from syndarix_rt.server.projects import Rates, projects
+from syndarix_rt.server.room import Rooms
 from syndarix_rt.server.settings import Settings
 from syndarix_rt.server.steering import Links
 
@@ -31,16 +33,19 @@ def create_app(broker: Broker, settings: Settings | None = None) -> Quart:
     hub = app.extensions["syndarix_rt"] = Hub(broker, settings)
     app.extensions["syndarix_rt_rates"] = Rates()
     app.extensions["syndarix_rt_links"] = Links(broker)
+    rooms = app.extensions["syndarix_rt_rooms"] = Rooms(broker)
     problems.install(app)
     access.install(app, settings)
     app.register_blueprint(pages)
     app.register_blueprint(projects)
+    app.register_blueprint(chat)
     app.register_blueprint(debug)
 
     @app.while_serving
     async def _serving() -> AsyncGenerator[None]:
         hub.start()
         yield
+        await rooms.aclose()
         await hub.aclose()
 
     @app.get("/healthz")

@@ -20,13 +20,15 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from quart import g, websocket
 
 from syndarix_rt.server.problems import Problem
+from syndarix_rt.server.wire import Wire
 
 if TYPE_CHECKING:
     from syndarix_rt.server.hub import Hub
@@ -62,17 +64,34 @@ class Socket:
 
     Args:
         hub: ends it when the server ends.
-        ping: sent when nothing came for a while, to be answered with anything.
+        ping: sent when nothing came for a while, to be answered with anything; None: a ping of the WebSocket protocol,
+            which every client answers by itself.
+        refuse: the message to send before the socket is closed over a limit, of a code and a text.
+        rate_per_s: messages a client may send, lasting.
+        burst: … and at once.
     """
 
-    def __init__(self, hub: Hub, ping: str) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        ping: str | None,
+        *,
+        refuse: Callable[[str, str], str] | None = None,
+        rate_per_s: float | None = None,
+        burst: float | None = None,
+    ) -> None:
         self._hub = hub
         self._ping = ping
+        self._refuse = refuse
+        self._rate_per_s = RATE_PER_S if rate_per_s is None else rate_per_s
+        self._burst = BURST if burst is None else burst
         self._inbox: asyncio.Queue[str] = asyncio.Queue(INBOX)
-        self._outbox: asyncio.Queue[str] = asyncio.Queue(OUTBOX)
+        self._outbox: deque[str] = deque()
+        self._woken = asyncio.Event()
+        self._wire = Wire()
         self._heard_s = time.monotonic()
-        self._tokens, self._counted_s = BURST, self._heard_s
-        self._end: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
+        self._tokens, self._counted_s = self._burst, self._heard_s
+        self._end: asyncio.Future[tuple[int, str, str]] = asyncio.get_running_loop().create_future()
 
     @staticmethod
     async def accept(subprotocol: str) -> bool:
@@ -91,34 +110,62 @@ class Socket:
             return False
         return True
 
+    @property
+    def left(self) -> bool:
+        """Whether the client has said that it leaves, rather than been cut off or closed."""
+        return self._wire.left and not self._end.done()
+
     def send(self, text: str) -> None:
         """Send it when the client takes it."""
-        try:
-            self._outbox.put_nowait(text)
-        except asyncio.QueueFull:
-            self.close(POLICY, "too slow in taking messages")
+        if len(self._outbox) >= OUTBOX:
+            self._limit(POLICY, "too-slow", "too slow in taking messages")
+        else:
+            self._outbox.append(text)
+            self._woken.set()
+
+    def wake(self) -> None:
+        """There may be something to pull."""
+        self._woken.set()
 
     def close(self, code: int, reason: str) -> None:
         """End it; the first reason counts."""
         if not self._end.done():
-            self._end.set_result((code, reason))
+            self._end.set_result((code, reason, ""))
+
+    def _limit(self, code: int, kind: str, reason: str) -> None:
+        """End it over a limit."""
+        if not self._end.done():
+            self._end.set_result((code, reason, self._refuse(kind, reason) if self._refuse else ""))
 
     def drain(self, *, within_s: float) -> None:
         """End it at a random moment within ``within_s``, because the server ends."""
         asyncio.get_running_loop().call_later(_rng.random() * within_s, self.close, RESTART, "this server ends")
 
-    async def run(self, take: Callable[[str], Awaitable[None]]) -> None:
-        """Give what comes to ``take``, one after the other, until it is closed by either side."""
-        works = (self._receive(), self._work(take), self._write(), self._watch())
+    async def run(
+        self, take: Callable[[str], Awaitable[None]], pull: Callable[[], Awaitable[Sequence[str]]] | None = None
+    ) -> None:
+        """Give what comes to ``take``, one after the other, until it is closed by either side.
+
+        Args:
+            take: takes a message.
+            pull: gives what is there to be sent beside what `send` was given; asked again until it is nothing, then
+                after each `wake`. What it gives first is sent first.
+        """
+        works = (self._receive(), self._work(take), self._write(pull), self._watch())
         tasks = [asyncio.create_task(work) for work in works]
         with self._hub.holding(self):
             try:
                 ends: list[asyncio.Future[Any]] = [self._end, *tasks]
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
                 if self._end.done():
+                    code, reason, farewell = self._end.result()
                     with suppress(TimeoutError):
                         async with asyncio.timeout(CLOSE_S):
-                            await websocket.close(*self._end.result())
+                            tasks[2].cancel()  # nothing else is written after the farewell
+                            await asyncio.wait({tasks[2]})
+                            if farewell:
+                                await websocket.send(farewell)
+                            await websocket.close(code, reason)
             finally:
                 for task in tasks:
                     task.cancel()
@@ -133,12 +180,12 @@ class Socket:
             data = await websocket.receive()
             now_s = self._heard_s = time.monotonic()
             text = data if isinstance(data, str) else ""  # nothing of ours is binary
-            self._tokens = min(BURST, self._tokens + RATE_PER_S * (now_s - self._counted_s)) - 1
+            self._tokens = min(self._burst, self._tokens + self._rate_per_s * (now_s - self._counted_s)) - 1
             self._counted_s = now_s
             if len(text) > MAX_MESSAGE_BYTES or len(text.encode(errors="replace")) > MAX_MESSAGE_BYTES:
-                self.close(TOO_BIG, f"a message has at most {MAX_MESSAGE_BYTES} bytes")
+                self._limit(TOO_BIG, "too-large", f"a message has at most {MAX_MESSAGE_BYTES} bytes")
             elif self._tokens < 0 or self._inbox.full():
-                self.close(POLICY, f"too many messages; at most {RATE_PER_S:g} a second")
+                self._limit(POLICY, "rate-limit", f"too many messages; at most {self._rate_per_s:g} a second")
             else:
                 self._inbox.put_nowait(text)
         await asyncio.Event().wait()  # until the end has been told
@@ -147,21 +194,36 @@ class Socket:
         while True:
             await take(await self._inbox.get())
 
-    async def _write(self) -> None:
+    async def _write(self, pull: Callable[[], Awaitable[Sequence[str]]] | None) -> None:
         while True:
-            await websocket.send(await self._outbox.get())
+            self._woken.clear()
+            pulled = await pull() if pull is not None else ()
+            if pulled:
+                await self._wire.send(pulled)
+            if self._outbox:
+                waiting = list(self._outbox)
+                self._outbox.clear()
+                await self._wire.send(waiting)
+            if not pulled:
+                await self._woken.wait()
 
     async def _watch(self) -> None:
         """Ask for a sign of life, and close without one: a peer that vanished sends nothing, not even a close."""
         wait_s = self._hub.settings.ping_s
         while True:
-            silent_s = time.monotonic() - self._heard_s
+            silent_s = time.monotonic() - self._heard()
             if silent_s < wait_s:
                 await asyncio.sleep(wait_s - silent_s)
                 continue
             asked_s = time.monotonic()
-            self.send(self._ping)
+            if self._ping is None:
+                await self._wire.ping()
+            else:
+                self.send(self._ping)
             await asyncio.sleep(wait_s)
-            if self._heard_s < asked_s:
-                self.close(POLICY, "no sign of life")
+            if self._heard() < asked_s:
+                self._limit(POLICY, "silent", "no sign of life")
                 return
+
+    def _heard(self) -> float:
+        return max(self._heard_s, self._wire.heard_s)
