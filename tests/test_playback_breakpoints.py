@@ -158,3 +158,11 @@ def test_a_breakpoint_is_a_type_a_condition_or_both():
     ):
         with pytest.raises(msgspec.ValidationError):
             msgspec.convert(wrong, Breakpoint)
+
+
+def test_the_payload_may_be_named_as_the_event_has_it():
+    holds = condition("data.n > 3")
+    assert holds({"n": 4})
+    assert not holds({"n": 3})
+    assert not holds({"n": 4, "data": {"n": 3}}), "a key of that name goes first"
+    assert not condition("data == 4")({"n": 4})

@@ -7,6 +7,8 @@
 * :mod:`~syndarix_rt.cli.serving`: ``serve``
 * :mod:`~syndarix_rt.cli.playing`: ``play``, ``replay``
 * :mod:`~syndarix_rt.cli.watching`: ``watch``, ``record``
+* :mod:`~syndarix_rt.cli.terminal`: lines from a person while others talk
+* :mod:`~syndarix_rt.cli.debugging`: ``debug``
 * :mod:`~syndarix_rt.cli.files`: ``simulate``, ``import``, ``validate``
 * :mod:`~syndarix_rt.cli.scenarios`: ``scenarios``
 * :mod:`~syndarix_rt.cli.exporting`: ``export``
@@ -41,6 +43,7 @@ COMMANDS = {
     "watch": "watching",
     "record": "watching",
     "replay": "playing",
+    "debug": "debugging",
     "import": "files",
     "export": "exporting",
     "fit": "fitting",

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import msgspec
 
-__all__ = ["ANSWER", "NOTICE", "REQUEST", "SOURCE", "Notice", "RunState", "Stop"]
+__all__ = ["ANSWER", "NOTICE", "REQUEST", "SOURCE", "Notice", "RunState", "Stop", "described"]
 
 REQUEST = "control_request"
 ANSWER = "control_answer"
@@ -78,3 +78,18 @@ class Notice(msgspec.Struct, frozen=True):
     def state(self) -> RunState:
         """The run as it was then."""
         return self.params
+
+
+def described(state: RunState) -> str:
+    """How a run stands, in a line for people."""
+    words: dict[Literal["playing", "paused", "stepping", "ended", "cancelled", "failed", "unknown"], str] = {
+        "playing": "plays",
+        "paused": "stands",
+        "stepping": "steps",
+    }
+    text = words.get(state.state, state.state)
+    if state.stopped is not None and state.stopped.event is not None:
+        text += f" at a breakpoint ({state.stopped.event['type']})"
+    if state.time is not None:
+        text += f" at {state.time:%Y-%m-%d %H:%M:%S} of simulated time"
+    return f"{text}, {state.published:,} events published"

@@ -13,10 +13,11 @@ from typing import Any
 from syndarix_rt.client import DebugClient
 from syndarix_rt.delivery import RunState
 from syndarix_rt.delivery.jsonrpc import UNKNOWN_RUN
+from syndarix_rt.delivery.steering import described
 from syndarix_rt.errors import RpcError, SyndarixError
 from syndarix_rt.notebook.background import Background
 from syndarix_rt.notebook.children import Child
-from syndarix_rt.notebook.steering import Steering, described
+from syndarix_rt.notebook.steering import Steering
 from syndarix_rt.playback import Control, Player
 
 __all__ = ["PlayerRun", "ProcessRun", "Run"]

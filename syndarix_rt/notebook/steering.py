@@ -6,12 +6,13 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from concurrent.futures import Future
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from syndarix_rt.client import DebugClient
 from syndarix_rt.delivery import RunState
+from syndarix_rt.delivery.steering import described
 from syndarix_rt.events import Event
 from syndarix_rt.notebook.background import Background
 from syndarix_rt.simulation.settings import AnyFault
@@ -139,18 +140,3 @@ class RemoteRun(Steering):
 
     async def _ask(self, method: str, params: dict[str, Any]) -> Any:
         return await (await self._debugger()).call(method, params)
-
-
-def described(state: RunState) -> str:
-    """How a run stands, in a line for people."""
-    words: dict[Literal["playing", "paused", "stepping", "ended", "cancelled", "failed", "unknown"], str] = {
-        "playing": "plays",
-        "paused": "stands",
-        "stepping": "steps",
-    }
-    text = words.get(state.state, state.state)
-    if state.stopped is not None and state.stopped.event is not None:
-        text += f" at a breakpoint ({state.stopped.event['type']})"
-    if state.time is not None:
-        text += f" at {state.time:%Y-%m-%d %H:%M:%S} of simulated time"
-    return f"{text}, {state.published:,} events published"

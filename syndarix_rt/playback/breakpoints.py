@@ -10,7 +10,8 @@ or        ``a or b``
 and       ``a and b``, binds tighter
 not       ``not a``, tighter still; parentheses group
 compares  ``path == value``, and with ``!=``, ``<``, ``<=``, ``>``, ``>=``; the path stands on the left
-path      names joined by dots, into nested objects; the longest key that exists goes first
+path      names joined by dots, into nested objects; the longest key that exists goes first; ``data.`` may stand
+          before it, for the payload as the event has it
 value     a number, ``"text"`` or ``'text'`` (a backslash keeps the next character), ``true``, ``false``, ``null``
 ========  ==============================================================================================
 
@@ -224,6 +225,8 @@ def _at(data: Any, path: tuple[str, ...]) -> Any:
             key = ".".join(path[:length])
             if key in data:
                 return _at(data[key], path[length:])
+        if path[0] == "data" and len(path) > 1:
+            return _at(data, path[1:])
     return None
 
 

@@ -1,0 +1,110 @@
+"""`Terminal`: lines from a person while others talk; at a plain pipe the same, without prompt and colours."""
+
+# ruff: noqa: PLC0415 - what a command needs is loaded when it runs; see serving.py
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
+from typing import Any
+
+import click
+
+__all__ = ["Terminal", "printable"]
+
+
+class Terminal:
+    """Standard input line by line, and standard output above what is being typed.
+
+    Args:
+        prompt: stands before what is typed.
+        words: what the tab key completes.
+
+    Attributes:
+        interactive: whether a person sits there; else a pipe.
+    """
+
+    def __init__(self, prompt: str, words: Sequence[str] = ()) -> None:
+        self.interactive = sys.stdin.isatty() and sys.stdout.isatty()
+        self.prompt = prompt
+        self._words = sorted(words)
+        self._readline: Any = None
+        self._waiting = False
+
+    def say(self, text: str, **style: Any) -> None:
+        """One or more lines; ``style`` as of `click.style`, seen only at a terminal."""
+        if self._waiting:
+            click.echo("\r\x1b[K", nl=False)
+        click.echo(click.style(text, **style) if style else text)
+        if self._waiting:
+            typed = self._readline.get_line_buffer() if self._readline else ""
+            click.echo(self.prompt + typed, nl=False)
+        sys.stdout.flush()
+
+    async def lines(self) -> AsyncGenerator[str]:
+        """What is typed, to its end (Ctrl-D). The next line is read when the one before has been dealt with."""
+        loop = asyncio.get_running_loop()
+        wanted = threading.Semaphore(0)
+        lines: asyncio.Queue[str | None] = asyncio.Queue()
+
+        def put(line: str | None) -> None:
+            with suppress(RuntimeError):  # the loop has ended before the thread
+                loop.call_soon_threadsafe(lines.put_nowait, line)
+
+        def read() -> None:
+            while True:
+                wanted.acquire()
+                try:
+                    put(self._read())
+                except (EOFError, OSError, ValueError, KeyboardInterrupt):
+                    put(None)
+                    return
+
+        self._prepare()
+        # Not on the loop's executor: its threads are waited for, and this one waits for a person.
+        threading.Thread(target=read, name="syndarix-rt terminal", daemon=True).start()
+        while True:
+            self._waiting = self.interactive
+            wanted.release()
+            try:
+                line = await lines.get()
+            finally:
+                self._waiting = False
+            if line is None:
+                if self.interactive:
+                    click.echo()
+                return
+            yield line
+
+    def _read(self) -> str:
+        if self.interactive:
+            return input(self.prompt)
+        line = sys.stdin.readline()
+        if not line:
+            raise EOFError
+        return line.rstrip("\n")
+
+    def _prepare(self) -> None:
+        """History with the arrow keys and completion with tab, where Python has readline."""
+        if not self.interactive:
+            return
+        with suppress(ImportError):
+            import readline
+
+            self._readline = readline
+            readline.set_completer(self._complete)
+            readline.set_completer_delims(" ")
+            with suppress(Exception):  # libedit has other words for it
+                readline.parse_and_bind("tab: complete")
+
+    def _complete(self, text: str, state: int) -> str | None:
+        found = [word for word in self._words if word.startswith(text)]
+        return found[state] if state < len(found) else None
+
+
+def printable(text: str) -> str:
+    """Text of others, without anything that moves a terminal's cursor; line ends stay."""
+    return "".join(character if character.isprintable() or character == "\n" else "?" for character in text)
