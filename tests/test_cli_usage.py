@@ -22,6 +22,7 @@ FIXED = {
     "watch": "--url --json --events --types --last-event-id --replay",
     "record": "-o --events --url",
     "replay": "--project --speed --redis-url --url --replace --append",
+    "debug": "--url --run",
     "import": "-o",
     "export": "-o",
     "fit": "-o",

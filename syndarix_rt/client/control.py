@@ -69,6 +69,9 @@ class HttpLine:
         """See `Line.send`."""
         await self._publisher.publish(events)
 
+    def chat(self) -> None:
+        """See `Line.chat`."""
+
 
 async def _events(stream: EventStream) -> AsyncGenerator[Event]:
     async with stream:

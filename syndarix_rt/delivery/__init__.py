@@ -9,6 +9,7 @@
 * :mod:`~syndarix_rt.delivery.approvals`: `Approval`, `Decision`
 * :mod:`~syndarix_rt.delivery.jsonrpc`: JSON-RPC 2.0
 * :mod:`~syndarix_rt.delivery.chat`: the frames of the chat, what its log holds, and a member's `Transcript` of it
+* :mod:`~syndarix_rt.delivery.replies`: an agent's answer as frames of the chat
 * :mod:`~syndarix_rt.delivery.steering`: what goes over a run's control channel; `RunState`
 * :mod:`~syndarix_rt.delivery.ledger`: what one subscriber received, as evidence
 """

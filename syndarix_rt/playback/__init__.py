@@ -5,6 +5,8 @@
   :mod:`~syndarix_rt.playback.lines`, with the :mod:`~syndarix_rt.playback.requests` it checks
 * :mod:`~syndarix_rt.playback.breakpoints`: at which events a run stops
 * :mod:`~syndarix_rt.playback.inspection`: what its events say about a project
+* :mod:`~syndarix_rt.playback.agents`: a run's agents in the chat, with what they say from
+  :mod:`~syndarix_rt.playback.answers`
 * :mod:`~syndarix_rt.playback.claims`: `claim` sees to it that one run plays into a project
 * :mod:`~syndarix_rt.playback.recording`: JSON Lines files, one event a line, written, read and replayed
 * :mod:`~syndarix_rt.playback.importers`: real traces as events

@@ -24,6 +24,8 @@ and a run that stands plays on.
 **What was read ahead.** When a run is paused, the player has read the next event (at full speed, the next batch), and
 what is injected comes after that. At a breakpoint nothing was read ahead.
 
+**Agents.** Those of a simulation answer in the project's chat, from their state in the run (`Agents`).
+
 **Decisions.** When a person decides about an approval that the simulation asked for, it goes on from that decision.
 """
 
@@ -48,6 +50,7 @@ from syndarix_rt.delivery.approvals import DECISION_SOURCE
 from syndarix_rt.delivery.steering import ANSWER, NOTICE, SOURCE, RunState, Stop
 from syndarix_rt.errors import CommandError, EventError, RpcError, ScenarioError, SyndarixError
 from syndarix_rt.events import Event
+from syndarix_rt.playback.agents import Agents
 from syndarix_rt.playback.breakpoints import Breakpoint
 from syndarix_rt.playback.inspection import ENTITIES, Inspection
 from syndarix_rt.playback.lines import Line
@@ -176,6 +179,10 @@ class Control:
             self._start(self._read(line.requests(), self._take), "requests")
         if self.simulation is not None:
             self._start(self._read(line.decisions(), self._decide), "decisions")
+            chat = line.chat()
+            if chat is not None:
+                agents = Agents(chat, self._inspection(line.project), self.simulation.id, self.run)
+                self._start(self._talk(agents), "agents")
 
     def state(self, project: str | None = None) -> RunState:
         """The run as it is now."""
@@ -392,6 +399,14 @@ class Control:
             self._held.clear()
             self._break_at([])
             self._player.resume()
+
+    # ---- the chat -------------------------------------------------------------------------------------------------
+
+    async def _talk(self, agents: Agents) -> None:
+        try:
+            await agents.run()
+        except SyndarixError as error:
+            self._warn(f"this run's agents do not answer any more: {error}")
 
     # ---- in and out -----------------------------------------------------------------------------------------------
 

@@ -16,6 +16,9 @@ __all__ = ["ENTITIES", "Inspection"]
 KEPT = 200
 """Entities of each kind that are over and still known; how the last ones ended is what people ask."""
 
+UNREAD = 500
+"""Activities of an agent that nobody has looked at; the model's runs have fewer."""
+
 LISTED = 50
 """Entities in a list at most; the newest."""
 
@@ -56,8 +59,8 @@ class Inspection:
         self._open: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in _KINDS}
         self._over: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in _KINDS}
         self._agents: dict[str, dict[str, Any]] = {}
-        self._activities: dict[str, Event] = {}
-        """The latest one of each agent that works."""
+        self._activities: dict[str, list[Event]] = {}
+        """Those of the current run of each agent that works, as far as they are not counted yet."""
 
     def add(self, event: Event) -> None:
         """Take the next event of the project."""
@@ -65,7 +68,12 @@ class Inspection:
         self._counts[event_type] += 1
         self._latest = event
         if event_type == "agent_activity":  # three of four events: kept, and read when somebody looks
-            self._activities[event.data["agent_id"]] = event
+            activities = self._activities.get(event.data["agent_id"])
+            if activities is None:
+                activities = self._activities[event.data["agent_id"]] = []
+            activities.append(event)
+            if len(activities) > UNREAD:
+                self._count(event.data["agent_id"])
             return
         step = _STEPS.get(event_type)
         if step is None:
@@ -123,11 +131,39 @@ class Inspection:
         return {"count": len(known), kind: list(known.values())[-LISTED:]}
 
     def _agent(self, name: str) -> dict[str, Any]:
-        activity = self._activities.get(name)
-        if activity is None:
-            return self._agents[name]
-        did = {key: activity.data[key] for key in _ACTIVITY if key in activity.data}
-        return self._agents[name] | {"last": {"time": activity.time, **did}}
+        self._count(name)
+        return self._agents[name]
+
+    def _count(self, name: str) -> None:
+        """Read what an agent has done since it was last read."""
+        agent = self._agents.get(name)
+        activities = self._activities.pop(name, None)
+        if agent is None or activities is None:
+            return
+        agent = self._agents[name] = dict(agent)  # whoever has looked has the old one
+        for event in activities:
+            data = event.data
+            did = {"time": event.time, **{key: data[key] for key in _ACTIVITY if key in data}}
+            agent["last"] = did
+            tool = did.get("gen_ai.operation.name") == "execute_tool"
+            if tool:
+                agent["last_tool"] = did
+            if did.get("status") == "error":
+                agent["last_error"] = did
+            agent["tool_calls" if tool else "llm_calls"] += 1
+            agent["input_tokens"] += data.get("gen_ai.usage.input_tokens", 0)
+            agent["output_tokens"] += data.get("gen_ai.usage.output_tokens", 0)
+            agent["cost_usd"] += data.get("cost_usd", 0.0)
+
+    @property
+    def agents(self) -> list[str]:
+        """All that have begun to work, in that order."""
+        return list(self._agents)
+
+    def newest(self, kind: str) -> list[dict[str, Any]]:
+        """The entities of a kind that are known, over or not: the one that changed last first."""
+        known = [*self._open[kind].values(), *self._over[kind].values()]
+        return sorted((entity for entity in known if "since" in entity), key=lambda found: found["since"], reverse=True)
 
     def _summary(self) -> dict[str, Any]:
         latest = self._latest
@@ -154,16 +190,19 @@ class Inspection:
 
     def _follow_agent(self, event: Event, data: dict[str, Any], state: str) -> None:
         name = data["agent_id"]
-        agent = self._agents.get(name)
-        if agent is None:
-            agent = self._agents[name] = {"agent_id": name, "role": data["role"], "runs": 0, "cost_usd": 0.0}
+        self._count(name)
+        agent = dict(self._agents.get(name) or {"agent_id": name, "role": data["role"], "runs": 0, **_TOTALS})
+        self._agents[name] = agent
         if state == "working":
             agent["runs"] += 1
             agent |= {"state": state, "since": event.time, "run_id": data["run_id"], "issue_id": data.get("issue_id")}
-            self._activities.pop(name, None)
+            for last in ("last", "last_tool", "last_error"):
+                agent.pop(last, None)
         else:
             agent |= {"state": "idle", "since": event.time, "ended": data["end_reason"]}
-            agent["cost_usd"] += data.get("cost_usd", 0.0)
 
+
+_TOTALS = {"llm_calls": 0, "tool_calls": 0, "input_tokens": 0, "output_tokens": 0, "cost_usd": 0.0}
+"""What an agent has done in all its runs, the current one so far."""
 
 _ACTIVITY = ("gen_ai.operation.name", "gen_ai.tool.name", "status", "error", "attempt", "duration_s", "backoff_s")

@@ -8,11 +8,13 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
+from syndarix_rt.broker.chat import Chat
 from syndarix_rt.broker.protocol import Batch, Broker, control_channel, follow, project_channel
 from syndarix_rt.delivery.approvals import DECISION_SOURCE
 from syndarix_rt.delivery.steering import REQUEST
 from syndarix_rt.errors import BrokerUnavailable, EventError
 from syndarix_rt.events import Event, EventId
+from syndarix_rt.playback.agents import ChatLine
 
 __all__ = ["BrokerLine", "Line"]
 
@@ -39,6 +41,10 @@ class Line(Protocol):
 
     async def send(self, events: Sequence[Event]) -> None:
         """Append to the control channel; they name this project."""
+        ...
+
+    def chat(self) -> ChatLine | None:
+        """The project's chat, for the run's agents; None if it cannot be reached this way."""
         ...
 
 
@@ -68,6 +74,10 @@ class BrokerLine:
             BrokerUnavailable: the broker is away.
         """
         return cls(broker, project, run, (await broker.position(project_channel(project))).top)
+
+    def chat(self) -> Chat:
+        """See `Line.chat`."""
+        return Chat(self._broker, self.project)
 
     async def requests(self) -> AsyncGenerator[Event]:
         """See `Line.requests`."""

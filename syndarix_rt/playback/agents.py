@@ -1,0 +1,149 @@
+"""`Agents`: the agents of a run that plays take part in its project's chat, and answer for themselves.
+
+They are there from their first event on, as long as the run plays. One answers what is said to it; to what is said to
+everybody all answer that are named in it, or, if it is a question, all (at most `MAX_AT_ONCE`). What they say is in
+:mod:`~syndarix_rt.playback.answers`, read from the run's state when the question comes; it is streamed as by a model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, suppress
+from typing import Any, Protocol
+
+from syndarix_rt.delivery.chat import EVERYBODY, Entry, Finish, Member, Said, Say, Stream
+from syndarix_rt.delivery.replies import stream_answer
+from syndarix_rt.delivery.resume import Gap
+from syndarix_rt.errors import SyndarixError
+from syndarix_rt.playback.answers import answer
+from syndarix_rt.playback.inspection import Inspection
+
+__all__ = ["Agents", "ChatLine"]
+
+TOKENS_PER_S = 60.0
+"""As fast as hosted models write; a person reads along at a tenth of it."""
+
+MAX_AT_ONCE = 8
+"""Agents that answer one message; more is no talk."""
+
+MAX_ANSWERS = 32
+"""Answers on their way at the same time; what is asked meanwhile is not answered."""
+
+MAX_AGENTS = 64
+"""Agents that are shown as being there."""
+
+ARRIVE_S = 2.0
+"""A new agent is seen so soon."""
+
+GIVE_UP_AFTER_S = 5.0
+
+
+class ChatLine(Protocol):
+    """A project's chat, as `syndarix_rt.broker.chat.Chat` is one."""
+
+    def follow(self) -> AsyncGenerator[Entry | Gap]:
+        """What is said from now on."""
+        ...
+
+    async def send(self, speaker: str, frame: Say | Stream | Finish, *, give_up_after_s: float = 0.0) -> Any:
+        """Say something."""
+        ...
+
+    async def arrive(self, member: Member, session: str) -> None:
+        """Be there for some seconds."""
+        ...
+
+    async def leave(self, member: Member, session: str) -> None:
+        """Be gone."""
+        ...
+
+
+class Agents:
+    """The agents of one run in one project.
+
+    Args:
+        chat: the project's.
+        known: its state, as far as it is published.
+        seed: the simulation's id; with the question it decides about the words.
+        session: the run's id.
+        sleep: waits that many seconds, between the tokens.
+    """
+
+    def __init__(
+        self,
+        chat: ChatLine,
+        known: Inspection,
+        seed: str,
+        session: str,
+        *,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._chat = chat
+        self._known = known
+        self._seed = seed
+        self._session = session
+        self._sleep = sleep
+        self._here: set[str] = set()
+        self._answers: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Be there and answer until cancelled.
+
+        Raises:
+            SyndarixError: the chat cannot be followed.
+        """
+        presence = asyncio.create_task(self._be_there(), name=f"agents of {self._session}")
+        try:
+            async with aclosing(self._chat.follow()) as frames:
+                async for frame in frames:
+                    if isinstance(frame, Said):
+                        self._hear(frame)
+        finally:
+            for task in (presence, *self._answers):
+                task.cancel()
+            await asyncio.gather(presence, *self._answers, return_exceptions=True)
+            for name in self._here:
+                with suppress(SyndarixError):
+                    await self._chat.leave(Member(name, "agent"), self._session)
+
+    async def _be_there(self) -> None:
+        renewed = 0
+        while True:
+            agents = set(self._known.agents[:MAX_AGENTS])
+            due = agents if renewed == 0 else agents - self._here
+            renewed = (renewed + 1) % 3  # a claim lasts three times as long
+            for name in sorted(due):
+                with suppress(SyndarixError):  # the broker is away; the next round may find it
+                    await self._chat.arrive(Member(name, "agent"), self._session)
+                    self._here.add(name)
+            await self._sleep(ARRIVE_S)
+
+    def _hear(self, said: Said) -> None:
+        agents = self._known.agents
+        if said.speaker in agents:
+            return
+        if said.to != EVERYBODY:
+            asked = [said.to] if said.to in agents else []
+        else:
+            words = set(re.findall(r"[A-Za-z0-9_-]+", said.text))
+            asked = [name for name in agents if name in words] or (agents if "?" in said.text else [])
+        for name in asked[:MAX_AT_ONCE]:
+            if len(self._answers) < MAX_ANSWERS:
+                text = answer(self._known, name, said.text, self._seed)
+                task = asyncio.create_task(self._answer(name, said, text), name=f"answer of {name}")
+                self._answers.add(task)
+                task.add_done_callback(self._answers.discard)
+
+    async def _answer(self, name: str, said: Said, text: str) -> None:
+        async def send(frame: Stream | Finish) -> None:
+            await self._chat.send(name, frame, give_up_after_s=GIVE_UP_AFTER_S)
+
+        with suppress(SyndarixError):  # another run has an agent of that name, or the broker stays away
+            await stream_answer(said, self._tokens(text), send)
+
+    async def _tokens(self, text: str) -> AsyncGenerator[str]:
+        for token in re.findall(r"\s*\S{1,6}", text):
+            await self._sleep(1 / TOKENS_PER_S)
+            yield token
