@@ -14,7 +14,7 @@ from contextlib import aclosing, suppress
 from typing import Any, Protocol
 
 from syndarix_rt.delivery.chat import EVERYBODY, Entry, Finish, Member, Said, Say, Stream
-from syndarix_rt.delivery.replies import stream_answer
+from syndarix_rt.delivery.replies import Reply
 from syndarix_rt.delivery.resume import Gap
 from syndarix_rt.errors import SyndarixError
 from syndarix_rt.playback.answers import answer
@@ -137,11 +137,21 @@ class Agents:
                 task.add_done_callback(self._answers.discard)
 
     async def _answer(self, name: str, said: Said, text: str) -> None:
-        async def send(frame: Stream | Finish) -> None:
-            await self._chat.send(name, frame, give_up_after_s=GIVE_UP_AFTER_S)
-
+        reply, failure = Reply(said), None
+        loop = asyncio.get_running_loop()
         with suppress(SyndarixError):  # another run has an agent of that name, or the broker stays away
-            await stream_answer(said, self._tokens(text), send)
+            try:
+                async with aclosing(self._tokens(text)) as tokens:
+                    async for token in tokens:
+                        reply.add(token)
+                        frame = reply.take(loop.time())
+                        if frame is not None:
+                            await self._chat.send(name, frame, give_up_after_s=GIVE_UP_AFTER_S)
+            except SyndarixError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whoever asked must not wait for ever
+                failure = error
+            await self._chat.send(name, reply.finish(failure), give_up_after_s=GIVE_UP_AFTER_S)
 
     async def _tokens(self, text: str) -> AsyncGenerator[str]:
         for token in re.findall(r"\s*\S{1,6}", text):
