@@ -9,6 +9,7 @@ from quart import Quart, Response
 from syndarix_rt.broker.protocol import MAX_BATCH_BYTES, Broker
 from syndarix_rt.errors import BrokerUnavailable
 from syndarix_rt.server import access, problems
+from syndarix_rt.server.asyncapi import asyncapi
 from syndarix_rt.server.chat import chat
 from syndarix_rt.server.debug import debug
 from syndarix_rt.server.hub import Hub
@@ -40,6 +41,7 @@ def create_app(broker: Broker, settings: Settings | None = None) -> Quart:
     app.register_blueprint(projects)
     app.register_blueprint(chat)
     app.register_blueprint(debug)
+    app.register_blueprint(asyncapi)
 
     @app.while_serving
     async def _serving() -> AsyncGenerator[None]:

@@ -25,7 +25,7 @@ from syndarix_rt.events import EventId
 if TYPE_CHECKING:
     from syndarix_rt.server.hub import Channel, Hub
 
-__all__ = ["Start", "Stream"]
+__all__ = ["Start", "Stream", "StreamOpen"]
 
 PAGE_ENTRIES = 1_000
 """Entries read from the broker at once: one script, about a millisecond of Redis."""
@@ -35,6 +35,17 @@ AWAY_S = 0.5
 
 _KEEPALIVE = encode(comment="keepalive")
 _rng = random.SystemRandom()
+
+
+class StreamOpen(msgspec.Struct, frozen=True):
+    """The first frame: what the log holds, and whether the stream goes on exactly after the cursor that was given."""
+
+    epoch: str
+    first: int
+    """Oldest offset retained."""
+    last: int
+    """Newest offset."""
+    resumed: bool
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -182,7 +193,7 @@ class Stream:
 
     def _opening(self, position: Position, gap: Gap | None) -> bytes:
         resumed = self._start.cursor is not None and gap is None
-        document = {"epoch": position.epoch, "first": position.first, "last": position.last, "resumed": resumed}
+        document = StreamOpen(position.epoch, position.first, position.last, resumed)
         opening = encode(msgspec.json.encode(document), event="stream-open")
         return opening if gap is None else opening + self._declare(gap)
 
