@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import pytest_asyncio
 from hypothesis import HealthCheck, settings
 from system_tools import HOW_TO_GET, require_tool, require_traces
 
@@ -76,6 +77,15 @@ def pytest_terminal_summary(terminalreporter):
             terminalreporter.line(f"{count:4d} for {name}: {HOW_TO_GET[name]}")
 
 
+# ---- one browser for a worker's tests ------------------------------------------------------------------------------
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):  # which it is driven in the loop of
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
 # ---- nothing is left behind ---------------------------------------------------------------------------------------
 
 
@@ -113,6 +123,7 @@ def no_process_left():
             with contextlib.suppress(psutil.Error):
                 if (
                     child not in before
+                    and before.isdisjoint(child.parents())  # what servers and browsers of the session start is theirs
                     and child.status() != psutil.STATUS_ZOMBIE
                     and "multiprocessing.resource_tracker" not in " ".join(child.cmdline())
                 ):
@@ -130,14 +141,27 @@ def no_process_left():
 @pytest.fixture(autouse=True)
 def _asyncio_checks(request, no_process_left):
     if inspect.iscoroutinefunction(getattr(request, "function", None)):
-        request.getfixturevalue("no_task_left")
+        shared = "browser" in request.fixturenames
+        request.getfixturevalue("no_task_left_in_session" if shared else "no_task_left")
 
 
 @pytest.fixture
 async def no_task_left():
     """After an async test no task of its loop is pending."""
     yield
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    await _fail_if_pending(asyncio.all_tasks())
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def no_task_left_in_session():
+    """After a test with a browser no task is pending that was not there before."""
+    before = asyncio.all_tasks()
+    yield
+    await _fail_if_pending(asyncio.all_tasks() - before)
+
+
+async def _fail_if_pending(tasks):
+    tasks = tasks - {asyncio.current_task()}
     if tasks:  # those that were cancelled just now may need a moment
         _, tasks = await asyncio.wait(tasks, timeout=1)
     if tasks:
@@ -217,9 +241,9 @@ def redis_url(redis_server) -> str:
     return redis_server.url
 
 
-@pytest.fixture
-async def browser(chromium):
-    """A headless Chromium of its own (Playwright, async), closed after the test."""
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def shared_browser(chromium):
+    """One headless Chromium for the whole run: to start one takes longer than most tests."""
     from playwright.async_api import async_playwright  # noqa: PLC0415 - slow to load
 
     async with async_playwright() as playwright:
@@ -228,3 +252,11 @@ async def browser(chromium):
             yield browser
         finally:
             await browser.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def browser(shared_browser):
+    """A headless Chromium (Playwright, async); its pages are closed after the test. Such tests share a loop."""
+    yield shared_browser
+    for context in shared_browser.contexts:
+        await context.close()

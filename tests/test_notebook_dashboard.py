@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
+import pytest_asyncio
 
 from syndarix_rt.client import StreamState
 from syndarix_rt.delivery import Gap, Ledger, RunState
@@ -276,7 +277,7 @@ window.show = async (esm, css, options) => {
 """
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def page(browser):
     page = await browser.new_page()
     page.problems = []
