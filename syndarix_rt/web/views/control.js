@@ -5,6 +5,7 @@ import { frame, make } from "./frame.js";
 export function createView(el, { title, scenarios, speeds, faults }, send) {
   const { section, note, body } = frame(el, title, "srt-control");
   const row = body.appendChild(make("div", "srt-row"));
+  row.hidden = !scenarios.length; // where none can be begun, runs are only steered
   const live = body.appendChild(make("div", "srt-row srt-live"));
   const answer = body.appendChild(make("p", "srt-answer", "", { role: "status" }));
   const ask = (op, value, more = {}) => send({ op, value, ...more });
@@ -29,7 +30,7 @@ export function createView(el, { title, scenarios, speeds, faults }, send) {
 
   const scenario = choice(row, "scenario", scenarios.map(([name, hint]) => [name, name, hint]));
   if (scenarios.some(([name]) => name === "demo_small")) scenario.value = "demo_small";
-  const speed = choice(row, "speed", speeds, "the scenario's own");
+  const speed = choice(scenarios.length ? row : live, "speed", speeds, scenarios.length ? "the scenario's own" : "as it is");
   const play = button(row, "Play", "srt-yes", () => ask("play", scenario.value, { speed: speed.value }));
   const stop = button(row, "Stop", "", () => ask("stop", null));
   const hint = row.appendChild(make("span", "srt-note"));

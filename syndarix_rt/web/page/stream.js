@@ -8,6 +8,8 @@
  * than came, the log is asked for events of other names, which are listened to from then on.
  */
 
+const HIDDEN_MS = 60_000; // who comes back within a minute has missed nothing
+const HIDDEN_STREAMS = 2; // a browser has six connections to a server, for all tabs; the visible one needs its share
 const FIRST_DELAY_MS = 1000; // what a restart takes
 const MAX_DELAY_MS = 30000; // nobody watches a dead page for longer without reloading it
 const LOOK_EVERY_MS = 2000; // for events of unknown names that no other follows
@@ -21,12 +23,16 @@ const REMEMBERED = 10000; // ids of custom events; more than a connection and a 
  *   names     the types to listen to from the start
  *   replay    how many of the newest entries to begin with
  *   onOpen    called with what the server says at the start of each connection: {epoch, first, last, resumed}
- *   onEvent   called with each event and its event id
+ *   onEvent   called with each event's JSON and its event id
  *   onGap     called with each declared gap
- *   onState   called with "connecting", "open", "waiting" or "closed", and the reason for people
- * @returns {{close}}
+ *   onLost    called with the event id of what should have come and did not: delivery is broken
+ *   onState   called with "connecting", "open", "waiting", "asleep" or "closed", and the reason for people
+ * @returns {{close, behind}} `behind()`: how many entries are still to come of those that were there when it was opened
+ *
+ * A hidden tab gives its connection back after a minute, or as soon as two others were hidden later; when it is seen
+ * again it goes on exactly where it was.
  */
-export function openStream(base, { names, replay, onOpen, onEvent, onGap, onState }) {
+export function openStream(base, { names, replay, onOpen, onEvent, onGap, onLost, onState }) {
   const catalogue = new Set(names);
   const custom = new Set();
   const seen = new Set(); // ids of custom events, which may come from the stream and from the log
@@ -37,6 +43,12 @@ export function openStream(base, { names, replay, onOpen, onEvent, onGap, onStat
   let failures = 0;
   let reason = "";
   let timer = 0;
+  let top = 0; // the log's, when the stream was opened
+  let isAsleep = false;
+  let isClosed = false;
+  let hiding = 0; // the timer until it falls asleep
+  let later = 0; // other tabs that were hidden after this one
+  const tabs = new BroadcastChannel("syndarix-rt");
   let looking = Promise.resolve();
 
   function connect() {
@@ -56,6 +68,7 @@ export function openStream(base, { names, replay, onOpen, onEvent, onGap, onStat
     failures = 0;
     reason = "";
     epoch = info.epoch;
+    top = info.last;
     if (!info.resumed) covered = Math.max(info.first - 1, info.last - (cursor ? 0 : replay));
     onOpen(info);
     onState("open", "");
@@ -75,25 +88,25 @@ export function openStream(base, { names, replay, onOpen, onEvent, onGap, onStat
     cursor = lastEventId;
     epoch = epochOf(lastEventId);
     const offset = offsetOf(lastEventId);
-    if (offset > covered + 1) look(covered, offset - 1);
+    if (offset > covered + 1) look(covered, offset - 1, true);
     covered = Math.max(covered, offset);
-    if (catalogue.has(type)) onEvent(JSON.parse(data), lastEventId);
-    else receivedCustom(JSON.parse(data), lastEventId);
+    if (catalogue.has(type)) onEvent(data, lastEventId);
+    else receivedCustom(type, data, lastEventId);
   }
 
-  function receivedCustom(event, id) {
+  function receivedCustom(type, raw, id) {
     if (seen.has(id)) return;
     seen.add(id);
     if (seen.size > REMEMBERED) seen.delete(seen.values().next().value);
-    if (!custom.has(event.type) && custom.size < MAX_NAMES) {
-      custom.add(event.type);
-      source.addEventListener(event.type, received);
+    if (!custom.has(type) && custom.size < MAX_NAMES) {
+      custom.add(type);
+      source.addEventListener(type, received);
     }
-    onEvent(event, id);
+    onEvent(raw, id);
   }
 
   /** Ask the log for custom events between two offsets of this epoch; one look after the other. */
-  function look(after, last) {
+  function look(after, last, isPast = false) {
     let from = `${epoch}.${after}`;
     const work = async () => {
       while (offsetOf(from) < last) {
@@ -105,7 +118,8 @@ export function openStream(base, { names, replay, onOpen, onEvent, onGap, onStat
         if (!events.length) return;
         from = events.at(-1).position; // of a newer epoch, if that kept everything
         for (const { position, event } of events) {
-          if (!catalogue.has(event.type)) receivedCustom(event, position);
+          if (!catalogue.has(event.type)) receivedCustom(event.type, JSON.stringify(event), position);
+          else if (isPast) onLost(position);
         }
       }
     };
@@ -124,6 +138,7 @@ export function openStream(base, { names, replay, onOpen, onEvent, onGap, onStat
   }
 
   async function failed() {
+    if (isAsleep || isClosed) return;
     if (source.readyState !== EventSource.CLOSED) {
       onState("waiting", reason || "the connection was cut");
       return;
@@ -134,6 +149,7 @@ export function openStream(base, { names, replay, onOpen, onEvent, onGap, onStat
     try {
       const { status, headers } = await fetch(`${base}/position`);
       if (status === 401 || status === 403) {
+        isClosed = true;
         onState("closed", "this browser has no key any more: open the URL that the server printed");
         return;
       }
@@ -142,14 +158,49 @@ export function openStream(base, { names, replay, onOpen, onEvent, onGap, onStat
     } catch {
       reason = "the server cannot be reached";
     }
+    if (isAsleep || isClosed) return;
     onState("waiting", reason);
     timer = setTimeout(connect, Math.max(delay, atLeast));
   }
 
+  // ---- hidden tabs -------------------------------------------------------------------------------------------------
+
+  function shown() {
+    clearTimeout(hiding);
+    later = 0;
+    if (document.hidden) {
+      hiding = setTimeout(sleep, HIDDEN_MS);
+      tabs.postMessage("hidden");
+    } else if (isAsleep) {
+      isAsleep = false;
+      connect();
+    }
+  }
+
+  function sleep() {
+    if (isAsleep || isClosed) return;
+    isAsleep = true;
+    clearTimeout(timer);
+    source.close();
+    onState("asleep", "");
+  }
+
+  tabs.onmessage = () => {
+    later += 1;
+    if (document.hidden && later >= HIDDEN_STREAMS) sleep();
+  };
+  document.addEventListener("visibilitychange", shown);
+
   connect();
+  if (document.hidden) shown(); // opened in the background
   const looker = setInterval(lookForMore, LOOK_EVERY_MS);
   return {
+    behind: () => Math.max(0, top - covered),
     close() {
+      isClosed = true;
+      document.removeEventListener("visibilitychange", shown);
+      tabs.close();
+      clearTimeout(hiding);
       clearTimeout(timer);
       clearInterval(looker);
       source.close();
