@@ -152,15 +152,15 @@ async def test_the_page_counts_by_the_same_rules(browser):
         await page.goto(f"http://127.0.0.1:{server.server_port}/icon.svg")
         found = await page.evaluate(
             """async ([cases, names, t0]) => {
-              const {EventRate} = await import("./rates.js");
+              const {EventRate} = await import("./panels/rates.js");
               return JSON.stringify(cases.map((steps) => {
                 const rate = new EventRate(names, {bins: 40});
                 for (const [name, ...values] of steps) {
-                  if (name === "add") rate.add(values[0], t0 + values[1]);
+                  if (name === "add") rate.see({type: values[0]}, t0 + values[1]);
                   if (name === "advance") rate.advance(t0 + values[0]);
                   if (name === "gap") rate.gap(t0 + values[0], "gap");
                 }
-                return [[...rate.take()], rate.gaps.map(({from, to}) => [from, to])];
+                return [[...rate.rows()], rate.gaps.map(({from, to}) => [from, to])];
               }));
             }""",
             [cases, NAMES, T0],

@@ -1,6 +1,6 @@
 """Values in bins of time, counted as events come: pure, without widgets, pandas or a clock.
 
-``web/rates.js`` counts by the same rules for the web page.
+``web/panels/binned.js`` counts by the same rules for the web page.
 """
 
 from __future__ import annotations
