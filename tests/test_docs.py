@@ -1,0 +1,60 @@
+"""The documents say what is so: their Python runs, their links lead somewhere, and the tests that they name are there."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from serving import running
+from system_tools import ROOT
+
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+HOWTO = ROOT / "docs" / "howto.md"
+
+
+def blocks(path):
+    return re.findall(r"```python\n(.*?)```", path.read_text("utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize("path", [path for path in DOCS if blocks(path) and path != HOWTO], ids=lambda path: path.stem)
+def test_the_python_of_a_document_runs(path):
+    names = {}
+    for block in blocks(path):
+        exec(compile(block, path.name, "exec"), names)
+
+
+async def test_the_how_tos_do_what_they_say():
+    async with running() as server:
+        printed = []
+        for block in blocks(HOWTO):
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", block,
+                env=os.environ | {"SYNDARIX_RT_URL": server.url}, stdout=subprocess.PIPE,
+            )  # fmt: skip
+            printed.append((await process.communicate())[0].decode())
+    published, read = printed
+    assert published.startswith("202 ")
+    assert read.startswith("1 found")
+
+
+def test_every_fenced_block_of_the_documents_is_python_that_runs():
+    for path in DOCS:
+        fences = re.findall(r"^```(\w*)$", path.read_text("utf-8"), re.MULTILINE)
+        assert fences[::2] == ["python"] * (len(fences) // 2), path.name
+
+
+def test_every_test_that_the_decision_names_is_there():
+    named = re.findall(r"`(tests/\w+\.py)::(\w+)`", (ROOT / "docs" / "adr-002.md").read_text("utf-8"))
+    assert len(named) > 15
+    for file, name in named:
+        assert re.search(rf"def {name}\(", (ROOT / file).read_text("utf-8")), (file, name)
+
+
+def test_the_links_of_the_documents_lead_to_files():
+    for path in [*DOCS, ROOT / "README.md"]:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", path.read_text("utf-8")):
+            assert (path.parent / target).exists(), (path.name, target)
