@@ -1,4 +1,4 @@
-"""The documents say what is so: their Python runs, their links lead somewhere, and the tests that they name are there."""
+"""The documents say what is so: their Python runs, their links lead to files, the tests that they name are there."""
 
 from __future__ import annotations
 
