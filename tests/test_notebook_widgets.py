@@ -13,6 +13,7 @@ from ipywidgets.widgets.widget import _instances
 
 from syndarix_rt.notebook.chart_widget import ChartWidget, Mark
 from syndarix_rt.notebook.metrics import EVENT_SERIES, EventRate
+from syndarix_rt.notebook.panels.agents import AgentLanes
 
 T0 = 1_795_386_400
 
@@ -193,3 +194,15 @@ def test_a_closed_widget_is_let_go():
     gc.collect()
     assert len(_instances) == before
     assert kept() is None
+
+
+@pytest.mark.parametrize("model", [EventRate(["a_a", "other"]), AgentLanes()])
+def test_when_time_begins_anew_no_view_keeps_what_was_before(model):
+    chart = RecordingChart(model)
+    if isinstance(model, EventRate):
+        model.add("a_a", T0)
+    chart.push(T0 + 5)
+    chart.taken()
+    model.clear()
+    chart.push(T0 + 6)  # later than before: time alone does not tell
+    assert [(operation, rows) for operation, _, rows in chart.taken()] == [("reset", [])]

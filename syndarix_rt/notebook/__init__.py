@@ -13,6 +13,7 @@
 * :mod:`~syndarix_rt.notebook.metrics`: values in bins of time, counted as they come
 * :mod:`~syndarix_rt.notebook.runs`: what plays into a project
 * :mod:`~syndarix_rt.notebook.outlet`: how a notebook's own events get into the log
+* :mod:`~syndarix_rt.notebook.address`: where a browser finds the server
 * :mod:`~syndarix_rt.notebook.children`: child processes that never outlive the kernel
 * :mod:`~syndarix_rt.notebook.background`: the thread and event loop beside the kernel's
 

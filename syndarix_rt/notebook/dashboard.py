@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from datetime import datetime
@@ -53,6 +54,20 @@ CATCH_UP_S = 2.0
 ASK_S = 2.0
 """Time between two questions to the server what waits for a decision, if the first gets no answer."""
 
+VIEW_S = 5.0
+"""Time in which a view answers that has all it needs: it does within a second."""
+
+ANSWER_S = 0.5
+"""What waited while a cell blocked the kernel is taken first."""
+
+REFRESH_S = 5.0
+"""Time between two pictures where no view is: each is some 100 kB in the notebook's output, in place of the last."""
+
+NO_VIEW = (
+    "No live view has answered. If JupyterLab runs in another environment than this kernel, install the widgets there, "
+    "too: pip install anywidget, then load this page again and run this cell again."
+)
+
 _WIDE = ("control", "log")
 """Panels as wide as the dashboard."""
 
@@ -78,6 +93,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
         window_s: how much time a chart shows, on its axis; None: 60 s of publication, or two simulated hours.
     """
 
+    _replaced = False  # whether a picture stands where a view should
     _pumping: Future[None] | None = None  # ipywidgets closes what failed in its constructor, too
 
     def __init__(
@@ -110,7 +126,10 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
         self._timeline = Timeline(models, simulated=simulated, simulation=simulation)
         self._panels = {name: self._make(name, log, controls) for name in names}
         self._status = StatusWidget(feed, lambda: run.status if (run := controls.current()) else "")
+        self._status.on_msg(self._on_view)
         self._handle: DisplayHandle | None = None
+        self._views = 0
+        """Messages from views: as long as there is none, no browser shows it."""
         for name, panel in self._panels.items():
             if name in _WIDE or len(names) == 1:
                 panel.add_class("srt-wide")
@@ -279,6 +298,30 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
         """Show it in a cell, as IPython asks for, in a way that a still picture can take its place."""
         bundle = self._repr_mimebundle_()
         self._handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call] # as all of IPython
+        with contextlib.suppress(RuntimeError):  # no loop: this is no kernel, and nobody will answer
+            loop = asyncio.get_running_loop()
+            if self._pumping and not self._views:
+                loop.call_later(VIEW_S, loop.call_later, ANSWER_S, self._show_still)
+
+    def _show_still(self) -> None:
+        """No view has answered: say why, and show a picture instead, now and again.
+
+        On the kernel's loop: a cell that blocks it holds up the views' answers as well as this.
+        """
+        if self._views or self._pumping is None or self._handle is None:
+            return
+        self._replaced = True
+        still = self.snapshot()
+        bundle = still.bundle() | {"text/html": no_view(still.svg), "text/plain": f"{NO_VIEW}\n{still!r}"}
+        self._handle.update(bundle, raw=True)  # type: ignore[no-untyped-call] # as all of IPython
+        asyncio.get_running_loop().call_later(REFRESH_S, self._show_still)
+
+    def _on_view(self, *_: object) -> None:
+        """A view shows it. If that came late, let it: where it was is a picture by now."""
+        self._views += 1
+        if self._replaced and self._handle is not None and self._pumping:
+            self._replaced = False
+            self._handle.update(self._repr_mimebundle_(), raw=True)  # type: ignore[no-untyped-call] # as all of IPython
 
     def __repr__(self) -> str:
         return f"<Dashboard of {self.project!r}: {'live' if self._pumping else 'ended'}>"
@@ -306,6 +349,12 @@ class Still:
 
     def __repr__(self) -> str:
         return f"<Still of {len(self.pictures)} charts>"
+
+
+def no_view(svg: str) -> str:
+    """What is shown where widgets are not."""
+    picture = b64encode(svg.encode()).decode()
+    return f'<p><strong>{NO_VIEW}</strong></p><img alt="Still picture" src="data:image/svg+xml;base64,{picture}">'
 
 
 async def _call(work: Callable[[], Any]) -> Any:

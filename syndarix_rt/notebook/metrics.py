@@ -47,12 +47,14 @@ class Binned:
     Attributes:
         gaps: declared losses, the newest last.
         version: grows with every change.
+        cleared: how often everything was forgotten.
     """
 
     def __init__(self, width: int, *, bin_s: float = 1.0, bins: int = 602) -> None:
         self.bin_s = bin_s
         self.gaps: list[Span] = []
         self.version = 0
+        self.cleared = 0
         self._width = width
         self._bins = bins
         self._rows: dict[int, list[float]] = {}
@@ -94,6 +96,7 @@ class Binned:
     def clear(self) -> None:
         """Forget everything, as time itself begins anew."""
         self.version += 1
+        self.cleared += 1
         self.gaps.clear()
         self._rows.clear()
         self._lost.clear()

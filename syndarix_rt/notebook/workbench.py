@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import threading
 import weakref
@@ -21,6 +22,7 @@ from syndarix_rt.client import DebugClient, parse_server_url
 from syndarix_rt.delivery import Ledger, Position, Published, RunState
 from syndarix_rt.errors import StreamError, SyndarixError
 from syndarix_rt.events import Event, is_project_name
+from syndarix_rt.notebook.address import page_url
 from syndarix_rt.notebook.background import Background
 from syndarix_rt.notebook.children import Child
 from syndarix_rt.notebook.control import Controls
@@ -69,7 +71,8 @@ class Workbench:
 
     Attributes:
         project: the default project.
-        url: the server's web page for that project, with its key: for the browser, not for others' eyes.
+        url: the server's web page for that project, with its key: for the browser, not for others' eyes. On a
+            notebook hub it leads through jupyter-server-proxy; ``SYNDARIX_RT_PUBLIC_URL`` names another way.
     """
 
     def __init__(self, parts: _Parts, project: str) -> None:
@@ -130,9 +133,9 @@ class Workbench:
     @property
     def url(self) -> str:
         """The web page of the default project, with the server's key."""
-        server = parse_server_url(self._parts.url)
-        key = f"?key={quote(server.token, safe='')}" if server.token else ""
-        return f"{server.base_url}/p/{self.project}{key}"
+        token = parse_server_url(self._parts.url).token
+        key = f"?key={quote(token, safe='')}" if token else ""
+        return f"{page_url(self._parts.url, os.environ)}/p/{self.project}{key}"
 
     # ---- publishing -----------------------------------------------------------------------------------------------
 

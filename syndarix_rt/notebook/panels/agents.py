@@ -70,6 +70,7 @@ class AgentLanes:
         bin_s: the time between two drawings that differ though nothing happened.
         gaps: declared losses, the newest last.
         version: grows with every change.
+        cleared: how often everything was forgotten.
     """
 
     types: Final = ("agent_started", "agent_activity", "agent_completed", "agent_error")
@@ -78,6 +79,7 @@ class AgentLanes:
         self.lanes: list[str] = []
         self.gaps: list[Span] = []
         self.version = 0
+        self.cleared = 0
         self._window_s = window_s
         self.bin_s = self._step_s = window_s / STEPS
         self._by_agent: dict[tuple[str | None, str], _Lane] = {}
@@ -146,6 +148,7 @@ class AgentLanes:
     def clear(self) -> None:
         """Forget everything, as time itself begins anew."""
         self.version += 1
+        self.cleared += 1
         self.gaps.clear()
         self._by_agent.clear()
         self._beyond.clear()
