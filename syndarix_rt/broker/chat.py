@@ -124,7 +124,8 @@ class Chat:
                 )
             except PublishConflict as error:
                 text = "this id came with other content before, or with more of this answer"
-                raise ChatError("conflict", text, "$.id", frame.id) from error
+                path = "$.at" if isinstance(frame, Stream) else "$.id"
+                raise ChatError("conflict", text, path, frame.id) from error
             except BrokerUnavailable:
                 if time.monotonic() + pause_s > deadline_s:
                     raise

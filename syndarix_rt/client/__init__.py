@@ -3,14 +3,17 @@
 * :mod:`~syndarix_rt.client.stream`: `EventStream` receives a project's events and resumes by itself
 * :mod:`~syndarix_rt.client.reception`: what a stream receives, without I/O
 * :mod:`~syndarix_rt.client.publisher`: `HttpPublisher` publishes into a project
+* :mod:`~syndarix_rt.client.chat`: `ChatClient` talks in a project's chat, for a person or as an agent
 * :mod:`~syndarix_rt.client.debug`: `DebugClient` steers the runs that play into a project
 * :mod:`~syndarix_rt.client.control`: `HttpLine`, over which a run that publishes over HTTP is steered
 * :mod:`~syndarix_rt.client.api`: `Api` asks a server what it has
 * :mod:`~syndarix_rt.client.url`: `parse_server_url` takes a pasted URL apart
-* :mod:`~syndarix_rt.client.http`: what they share
+* :mod:`~syndarix_rt.client.socket`: the WebSocket of chat and debug, opened anew when it is cut
+* :mod:`~syndarix_rt.client.http`: what they all share
 """
 
 from syndarix_rt.client.api import Api, ProjectState
+from syndarix_rt.client.chat import Answer, ChatClient
 from syndarix_rt.client.control import HttpLine
 from syndarix_rt.client.debug import DebugClient
 from syndarix_rt.client.publisher import HttpPublisher
@@ -19,7 +22,9 @@ from syndarix_rt.client.stream import EventStream, StreamState
 from syndarix_rt.client.url import ServerUrl, parse_server_url
 
 __all__ = [
+    "Answer",
     "Api",
+    "ChatClient",
     "DebugClient",
     "EventStream",
     "HttpLine",

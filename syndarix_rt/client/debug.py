@@ -1,15 +1,4 @@
-"""`DebugClient`: steers the runs that play into a project, over a WebSocket that it opens anew when it is cut.
-
-=============  ==========================================  =============
-state          on                                          becomes
-=============  ==========================================  =============
-``connecting`` the server takes the socket                 ``open``
-``connecting`` no connection, 429, 5xx                     ``waiting``
-``open``       cut, silent, or closed to come back         ``waiting``
-``waiting``    the delay is over                           ``connecting``
-any            a refusal for good, or ``aclose()``         ``closed``
-=============  ==========================================  =============
-"""
+"""`DebugClient`: steers the runs that play into a project, over a `SocketClient`."""
 
 from __future__ import annotations
 
@@ -17,49 +6,24 @@ import asyncio
 import itertools
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from http import HTTPStatus
-from types import TracebackType
-from typing import Any, Literal, Self
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, ClassVar, Literal, Self
 
-import aiohttp
 import msgspec
 
-from syndarix_rt.client.http import CONNECT_S, Unavailable, open_session, translated
-from syndarix_rt.client.url import parse_server_url
-from syndarix_rt.delivery import RunState, backoff, jsonrpc
+from syndarix_rt.client.http import Unavailable
+from syndarix_rt.client.socket import MAX_SENT_BYTES, SocketClient
+from syndarix_rt.delivery import RunState, jsonrpc
 from syndarix_rt.delivery.steering import Notice
 from syndarix_rt.errors import RpcError, StreamError
-from syndarix_rt.events import is_project_name
 
 __all__ = ["DebugClient"]
-
-PROTOCOL = "syndarix.debug.v1"
-
-FIRST_DELAY_S = 0.5
-CAP_S = 5.0
-"""The longest delay: a run waits 15 s for those who steer it before it plays on."""
-
-SILENCE_S = 45.0
-"""A socket without a word for so long is dead: the server asks for a sign of life every 15 s."""
 
 ANSWER_S = 70.0
 """A run answers within milliseconds, and a server itself after a minute at most."""
 
 MAX_NOTICES = 1_000
 """Notices that wait to be taken; the oldest go first, the newest tell the state."""
-
-MAX_ASKED_BYTES = 64 * 1024
-"""A server closes a socket over a larger message."""
-
-MAX_ANSWER_BYTES = 4 * 1024 * 1024
-"""A list of many runs; anything else has at most 64 KiB."""
-
-_FOR_GOOD = {
-    4401: "the server wants its key; use the URL that it printed, with its ?key=",
-    4403: "this key does not reach so far",
-    4404: "there is no such project",
-}
 
 _REPEATABLE = {
     "run.list", "run.attach", "run.pause", "run.resume", "run.setSpeed", "run.setBreakpoints", "run.inspect",
@@ -84,7 +48,7 @@ class _Error(msgspec.Struct):
 _message = msgspec.json.Decoder(_Message).decode
 
 
-class DebugClient:
+class DebugClient(SocketClient):
     """Steers runs; an asynchronous context manager, and an iterator of what the runs tell (`Notice`).
 
     ::
@@ -112,6 +76,10 @@ class DebugClient:
         StreamError: the URL or the project's name is wrong.
     """
 
+    PROTOCOL: ClassVar[str] = "syndarix.debug.v1"
+    SILENCE_S: ClassVar[float] = 45.0
+    """The server asks for a sign of life every 15 s."""
+
     def __init__(
         self,
         base_url: str,
@@ -122,38 +90,14 @@ class DebugClient:
         rng: random.Random | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        server = parse_server_url(base_url)
-        if not is_project_name(project):
-            raise StreamError(f"not a project name: {project!r} (1 to 64 of letters, digits, '_' and '-')")
-        self.project = project
-        self._url = f"{server.base_url}/projects/{project}/debug"
-        self._token = token or server.token
+        super().__init__(base_url, project, "debug", token=token, rng=rng, sleep=sleep)
         self._on_notice = on_notice
-        self._rng = rng or random.Random()  # noqa: S311 - jitter, no secret
-        self._sleep = sleep
-
-        self._state: Literal["connecting", "open", "waiting", "closed"] = "connecting"
-        self._reason = ""
-        self._failure: StreamError | None = None
-        self._socket: aiohttp.ClientWebSocketResponse | None = None
-        self._task: asyncio.Task[None] | None = None
         self._numbers = itertools.count(1)
         self._pending: dict[int, asyncio.Future[_Message]] = {}
         self._attached: dict[str, RunState] = {}
         self._notices: deque[Notice] = deque(maxlen=MAX_NOTICES)
-        self._changed = asyncio.Condition()
 
     # ---- what can be seen -----------------------------------------------------------------------------------------
-
-    @property
-    def state(self) -> Literal["connecting", "open", "waiting", "closed"]:
-        """Where it stands in the module's table."""
-        return self._state
-
-    @property
-    def reason(self) -> str:
-        """Why it waits or is closed, for a person; empty while all is well."""
-        return self._reason
 
     @property
     def attached(self) -> dict[str, RunState]:
@@ -233,93 +177,13 @@ class DebugClient:
         else:
             self._notices.append(notice)
 
-    # ---- life -----------------------------------------------------------------------------------------------------
+    # ---- the socket -----------------------------------------------------------------------------------------------
 
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run(), name=f"debug client of {self.project}")
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Close the socket; who waits for an answer gets an error."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait({task})
-
-    async def _run(self) -> None:
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
-        try:
-            async with open_session(self._token, timeout, keep_connections=False) as session:
-                delays: Iterator[float] | None = None
-                while True:
-                    await self._move("connecting")
-                    try:
-                        socket = await self._connect(session)
-                        try:
-                            await self._use(socket)
-                        finally:
-                            if self._socket is not None:
-                                delays, self._socket = None, None
-                            await socket.close()
-                    except Unavailable as error:
-                        self._cut(error)
-                        delays = delays or backoff(self._rng, first_s=FIRST_DELAY_S, cap_s=CAP_S)
-                        await self._move("waiting", str(error))
-                        await self._sleep(error.retry_after_s + next(delays))
-        except StreamError as error:
-            self._failure = error
-        finally:
-            self._cut(self._failure or Unavailable(f"{self._url}: closed here"))
-            await self._move("closed", str(self._failure or "closed here"))
-
-    async def _connect(self, session: aiohttp.ClientSession) -> aiohttp.ClientWebSocketResponse:
-        with translated(self._url):
-            try:
-                return await session.ws_connect(
-                    self._url, protocols=(PROTOCOL,), max_msg_size=MAX_ANSWER_BYTES, compress=0
-                )
-            except aiohttp.WSServerHandshakeError as error:
-                text = f"{self._url}: {error.status}: the server does not take a debugger"
-                if error.status == HTTPStatus.TOO_MANY_REQUESTS or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-                    raise Unavailable(text, error.status) from error
-                raise StreamError(text, error.status) from error
-
-    async def _use(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        """Receive until the socket ends, which raises; attach again meanwhile.
-
-        Raises:
-            Unavailable: it was cut.
-            StreamError: it was closed for good.
-        """
-        self._socket = socket
-        attaching = asyncio.create_task(self._attach_again())
-        try:
-            await self._move("open")
-            while True:
-                with translated(self._url):
-                    message = await socket.receive(timeout=SILENCE_S)
-                if message.type is not aiohttp.WSMsgType.TEXT:
-                    break
-                await self._take(socket, message.data)
-        finally:
-            attaching.cancel()
-            await asyncio.wait({attaching})
-        reason = _FOR_GOOD.get(socket.close_code or 0)
-        if reason is not None:
-            raise StreamError(f"{self._url}: {reason}")
-        raise Unavailable(f"{self._url}: the server ended the connection ({message.extra or socket.close_code})")
-
-    async def _take(self, socket: aiohttp.ClientWebSocketResponse, text: str) -> None:
+    async def _take(self, text: str) -> None:
         try:
             message = _message(text)
             if message.method == "ping":
-                with translated(self._url):
-                    await socket.send_str(jsonrpc.encode(jsonrpc.notice("pong", {})))
+                await self._send(jsonrpc.encode(jsonrpc.notice("pong", {})))
             elif message.method in ("run.state", "run.stopped"):
                 notice = Notice(message.method, msgspec.json.decode(message.params, type=RunState))  # type: ignore[arg-type]  # one of the two
                 async with self._changed:
@@ -330,9 +194,9 @@ class DebugClient:
                 if asked is not None and not asked.done():
                     asked.set_result(message)
         except (msgspec.DecodeError, TypeError) as error:
-            raise StreamError(f"{self._url}: what answers there does not speak {PROTOCOL}: {error}") from error
+            raise StreamError(f"{self._url}: what answers there does not speak {self.PROTOCOL}: {error}") from error
 
-    async def _attach_again(self) -> None:
+    async def _begin(self) -> None:
         """After a reconnect; a run that has ended meanwhile is told of as ended."""
         for run, known in list(self._attached.items()):
             try:
@@ -382,13 +246,12 @@ class DebugClient:
             raise self._failure or Unavailable(f"{self._url}: {self._reason or 'the connection was cut'}")
         call_id = next(self._numbers)
         text = jsonrpc.encode({"jsonrpc": "2.0", "id": call_id, "method": method, "params": params})
-        if len(text.encode()) > MAX_ASKED_BYTES:
-            raise RpcError(jsonrpc.INVALID_PARAMS, f"a request has at most {MAX_ASKED_BYTES} bytes")
+        if len(text.encode()) > MAX_SENT_BYTES:
+            raise RpcError(jsonrpc.INVALID_PARAMS, f"a request has at most {MAX_SENT_BYTES} bytes")
         asked: asyncio.Future[_Message] = asyncio.get_running_loop().create_future()
         self._pending[call_id] = asked
         try:
-            with translated(self._url):
-                await socket.send_str(text)
+            await self._send(text)
             return await asked
         except Unavailable:
             self._pending.pop(call_id, None)
@@ -404,12 +267,6 @@ class DebugClient:
         for asked in pending.values():
             if not asked.done():
                 asked.set_exception(error)
-
-    async def _move(self, state: Literal["connecting", "open", "waiting", "closed"], reason: str = "") -> None:
-        async with self._changed:
-            self._state = state
-            self._reason = reason
-            self._changed.notify_all()
 
 
 def _params(run: str | None, **params: Any) -> dict[str, Any]:

@@ -1,0 +1,228 @@
+"""`SocketClient`: a WebSocket to a server, opened anew when it is cut; what `ChatClient` and `DebugClient` share.
+
+=============  ==========================================  =============
+state          on                                          becomes
+=============  ==========================================  =============
+``connecting`` the server takes the socket                 ``open``
+``connecting`` no connection, 429, 5xx                     ``waiting``
+``open``       cut, silent, or closed to come back         ``waiting``
+``waiting``    the delay is over                           ``connecting``
+any            a refusal for good, or ``aclose()``         ``closed``
+=============  ==========================================  =============
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from http import HTTPStatus
+from types import TracebackType
+from typing import ClassVar, Literal, Self
+
+import aiohttp
+
+from syndarix_rt.client.http import CONNECT_S, Unavailable, open_session, translated
+from syndarix_rt.client.url import parse_server_url
+from syndarix_rt.delivery import backoff
+from syndarix_rt.errors import StreamError
+from syndarix_rt.events import is_project_name
+
+__all__ = ["MAX_SENT_BYTES", "SocketClient", "State"]
+
+FIRST_DELAY_S = 0.5
+CAP_S = 5.0
+"""The longest delay: a run waits 15 s for those who steer it, a chat 20 s for who was cut off."""
+
+MAX_SENT_BYTES = 64 * 1024
+"""A server closes a socket over a larger message."""
+
+MAX_RECEIVED_BYTES = 4 * 1024 * 1024
+"""A list of many runs or members; anything else has at most some more than 64 KiB."""
+
+State = Literal["connecting", "open", "waiting", "closed"]
+
+_FOR_GOOD = {
+    4401: "the server wants its key; use the URL that it printed, with its ?key=",
+    4403: "this key does not reach so far",
+    4404: "there is no such project",
+}
+
+
+class SocketClient:
+    """An asynchronous context manager around one socket after another; what is said on it is the subclass's.
+
+    Args:
+        base_url: the server's URL, also as printed or pasted.
+        project: of which project.
+        what: the last part of the socket's path.
+        token: the secret, if it is not in the URL.
+        rng: the source of the jitter.
+        sleep: waits a number of seconds; for tests.
+
+    Raises:
+        StreamError: the URL or the project's name is wrong.
+    """
+
+    PROTOCOL: ClassVar[str]
+    SILENCE_S: ClassVar[float]
+    """A socket without a word for so long is dead."""
+
+    def __init__(
+        self,
+        base_url: str,
+        project: str,
+        what: str,
+        *,
+        token: str | None,
+        rng: random.Random | None,
+        sleep: Callable[[float], Awaitable[object]],
+    ) -> None:
+        server = parse_server_url(base_url)
+        if not is_project_name(project):
+            raise StreamError(f"not a project name: {project!r} (1 to 64 of letters, digits, '_' and '-')")
+        self.project = project
+        self._url = f"{server.base_url}/projects/{project}/{what}"
+        self._token = token or server.token
+        self._rng = rng or random.Random()  # noqa: S311 - jitter, no secret
+        self._sleep = sleep
+
+        self._state: State = "connecting"
+        self._reason = ""
+        self._failure: StreamError | None = None
+        self._socket: aiohttp.ClientWebSocketResponse | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._changed = asyncio.Condition()
+
+    @property
+    def state(self) -> State:
+        """Where it stands in the module's table."""
+        return self._state
+
+    @property
+    def reason(self) -> str:
+        """Why it waits or is closed, for a person; empty while all is well."""
+        return self._reason
+
+    # ---- what the subclass says -----------------------------------------------------------------------------------
+
+    def _query(self) -> dict[str, str]:
+        """The query of the next upgrade."""
+        return {}
+
+    async def _begin(self) -> None:
+        """A task of its own for as long as a socket is open."""
+
+    async def _take(self, text: str) -> None:
+        """A message has come.
+
+        Raises:
+            StreamError: the server does not speak the protocol.
+        """
+        raise NotImplementedError
+
+    def _cut(self, error: StreamError) -> None:
+        """The socket is gone: nothing that was asked on it is answered."""
+
+    # ---- life -----------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run(), name=f"client of {self._url}")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the socket; who waits for something gets an error."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
+
+    async def _run(self) -> None:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
+        try:
+            async with open_session(self._token, timeout, keep_connections=False) as session:
+                delays: Iterator[float] | None = None
+                while True:
+                    await self._move("connecting")
+                    try:
+                        socket = await self._connect(session)
+                        try:
+                            await self._use(socket)
+                        finally:
+                            if self._socket is not None:
+                                delays, self._socket = None, None
+                            await socket.close()
+                    except Unavailable as error:
+                        self._cut(error)
+                        delays = delays or backoff(self._rng, first_s=FIRST_DELAY_S, cap_s=CAP_S)
+                        await self._move("waiting", str(error))
+                        await self._sleep(error.retry_after_s + next(delays))
+        except StreamError as error:
+            self._failure = error
+        finally:
+            self._cut(self._failure or Unavailable(f"{self._url}: closed here"))
+            await self._move("closed", str(self._failure or "closed here"))
+
+    async def _connect(self, session: aiohttp.ClientSession) -> aiohttp.ClientWebSocketResponse:
+        with translated(self._url):
+            try:
+                return await session.ws_connect(
+                    self._url,
+                    params=self._query(),
+                    protocols=(self.PROTOCOL,),
+                    max_msg_size=MAX_RECEIVED_BYTES,
+                    compress=0,
+                )
+            except aiohttp.WSServerHandshakeError as error:
+                text = f"{self._url}: {error.status}: the server does not take this client"
+                if error.status == HTTPStatus.TOO_MANY_REQUESTS or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                    raise Unavailable(text, error.status) from error
+                raise StreamError(text, error.status) from error
+
+    async def _use(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        """Receive until the socket ends, which raises.
+
+        Raises:
+            Unavailable: it was cut.
+            StreamError: it was closed for good.
+        """
+        self._socket = socket
+        begun = asyncio.create_task(self._begin())
+        try:
+            await self._move("open")
+            while True:
+                with translated(self._url):
+                    message = await socket.receive(timeout=self.SILENCE_S)
+                if message.type is not aiohttp.WSMsgType.TEXT:
+                    break
+                await self._take(message.data)
+        finally:
+            begun.cancel()
+            await asyncio.wait({begun})
+        reason = _FOR_GOOD.get(socket.close_code or 0)
+        if reason is not None:
+            raise StreamError(f"{self._url}: {reason}")
+        raise Unavailable(f"{self._url}: the server ended the connection ({message.extra or socket.close_code})")
+
+    async def _send(self, text: str) -> None:
+        """Send on the socket that is open.
+
+        Raises:
+            Unavailable: there is none, or it has just been cut.
+        """
+        socket = self._socket
+        if socket is None:
+            raise Unavailable(f"{self._url}: {self._reason or 'the connection was cut'}")
+        with translated(self._url):
+            await socket.send_str(text)
+
+    async def _move(self, state: State, reason: str = "") -> None:
+        async with self._changed:
+            self._state = state
+            self._reason = reason
+            self._changed.notify_all()

@@ -1,0 +1,353 @@
+"""`ChatClient` and real servers: what is said arrives once, and answers whole, whatever is cut, stopped or killed."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import random
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+import pytest
+from serving import TIMEOUT_S, running
+
+from syndarix_rt.broker import Chat, RedisBroker
+from syndarix_rt.client import ChatClient
+from syndarix_rt.client import chat as client_chat
+from syndarix_rt.delivery.chat import Delta, Done, Finish, Missed, Presence, Said, Say, Stream
+from syndarix_rt.errors import ChatError, StreamError
+from syndarix_rt.events import EventId
+
+
+async def no_sleep(_seconds):
+    await asyncio.sleep(0.01)
+
+
+def client(url, name=None, project="apollo", **options):
+    return ChatClient(url, project, name=name, rng=random.Random(1), sleep=no_sleep, **options)
+
+
+async def until(chat, condition):
+    """Iterate to the first frame that meets the condition; all that came."""
+    frames = []
+    async with asyncio.timeout(TIMEOUT_S):
+        async for frame in chat:
+            frames.append(frame)
+            if condition(frame):
+                break
+    return frames
+
+
+async def eventually(condition):
+    async with asyncio.timeout(TIMEOUT_S):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def texts(chat):
+    return [message.text for message in chat.transcript.messages]
+
+
+@pytest.fixture
+async def server():
+    async with running() as server:
+        yield server
+
+
+async def test_people_and_an_agent_talk(server):
+    async with (
+        client(server.url, "ana") as ana,
+        client(server.url + "/p/apollo", "ben") as ben,
+        client(server.url, "echo", kind="agent") as echo,
+    ):
+        for chat in (ana, ben, echo):
+            assert (await chat.ready()).project == "apollo"
+        said = await ana.say("hello echo", to="echo")
+        assert (said.speaker, said.to, said.position) == ("ana", "echo", f"{(await ana.ready()).epoch}.1")
+        (question,) = [frame for frame in await until(echo, lambda f: isinstance(f, Said)) if isinstance(frame, Said)]
+        assert question == said
+        async with echo.answer(question) as answer:
+            for word in ("hello", " ", "ana"):
+                await answer.write(word)
+                await asyncio.sleep(0.02)
+        frames = await until(ben, lambda frame: isinstance(frame, Done))
+        assert "".join(frame.text for frame in frames if isinstance(frame, Delta)) in ("hello ana", "hello ", "hello")
+        assert (frames[-1].text, frames[-1].reply_to, frames[-1].to) == ("hello ana", said.id, "ana")
+        await eventually(lambda: len(ana.members) == 3)
+        assert [(who.name, who.kind) for who in ana.members] == [
+            ("ana", "person"),
+            ("ben", "person"),
+            ("echo", "agent"),
+        ]
+        ben.is_typing()
+        await eventually(lambda: ana.typing == ["ben"])
+        await eventually(lambda: texts(ana) == texts(ben) == texts(echo) == ["hello echo", "hello ana"])
+    with pytest.raises(StreamError, match="closed"):
+        await ana.say("too late")
+
+
+async def test_what_cannot_be_said_is_an_error_and_an_answer_that_fails_says_so(server):
+    async with client(server.url, "dev", kind="agent") as dev, client(server.url, "ana") as ana:
+        for text, code in (("", "invalid-frame"), ("x" * 70_000, "too-large"), ("\ud800", "invalid-frame")):
+            with pytest.raises(ChatError) as raised:
+                await ana.say(text)
+            assert raised.value.code == code
+        first = await ana.say("once", id="m1")
+        assert await ana.say("once", id="m1") == first
+        with pytest.raises(ChatError, match="content"):
+            await ana.say("twice", id="m1")
+        with pytest.raises(ZeroDivisionError):
+            async with dev.answer(first) as answer:
+                await answer.write("It is ")
+                raise ZeroDivisionError("no")
+        done = (await until(ana, lambda frame: isinstance(frame, Done)))[-1]
+        assert (done.text, done.error, done.reply_to) == ("It is ", "ZeroDivisionError: no", "m1")
+        with pytest.raises(ChatError, match="at most"):
+            async with dev.answer(first) as answer:
+                for _ in range(100):
+                    await answer.write("\x00" * 1_000)
+        done = (await until(ana, lambda frame: isinstance(frame, Done)))[-1]
+        assert "at most" in done.error
+        assert set(done.text) == {"\x00"}
+
+
+async def test_over_many_cuts_everything_is_there_once_and_in_order(server):
+    """Both sides lose their connection again and again, at any moment; nothing is lost or doubled."""
+    chance = random.Random(7)
+
+    async def cut(chats):
+        while True:
+            await asyncio.sleep(chance.random() * 0.05)
+            socket = chance.choice(chats)._socket
+            if socket is not None and socket._response.connection is not None:
+                socket._response.connection.transport.abort()
+
+    async with (
+        client(server.url, "ana") as ana,
+        client(server.url, "dev", kind="agent") as dev,
+        client(server.url, "ben") as ben,
+    ):
+        for chat in (ana, dev, ben):
+            await chat.ready()
+        cutting = asyncio.create_task(cut([ana, dev, ben]))
+        said = await asyncio.gather(*(ana.say(f"message {n}") for n in range(20)))
+        whole = "".join(f"{n} " for n in range(300))
+        async with dev.answer(to="ana", id="long") as answer:
+            for n in range(300):
+                await answer.write(f"{n} ")
+                await asyncio.sleep(0.002)
+        await ana.say("the end")
+        cutting.cancel()
+        frames = await until(ben, lambda frame: isinstance(frame, Said) and frame.text == "the end")
+        await eventually(lambda: "the end" in texts(ana) and "the end" in texts(dev))
+        positions = [EventId.parse(frame.position) for frame in frames if not isinstance(frame, Presence)]
+        assert positions == sorted(set(positions), key=lambda position: position.offset)
+        assert not any(isinstance(frame, Missed) for frame in frames)
+        assert sorted(frame.text for frame in frames if isinstance(frame, Said)) == sorted(
+            [frame.text for frame in said] + ["the end"]
+        )
+        assert [frame.text for frame in frames if isinstance(frame, Done)] == [whole]
+        assert texts(ana) == texts(dev) == texts(ben)
+
+
+async def test_a_client_that_starts_anew_continues_where_the_last_one_stood(server):
+    async with client(server.url, "ana") as ana:
+        await ana.say("one")
+        position = ana.position
+    chat = Chat(server.broker, "apollo")
+    for n in range(3):
+        await chat.send("ben", Say(id=f"{n}", text=f"missed {n}"))
+    async with client(server.url, "ana", last_event_id=position) as ana:
+        frames = await until(ana, lambda frame: isinstance(frame, Said) and frame.text == "missed 2")
+        assert [frame.text for frame in frames if isinstance(frame, Said)] == ["missed 0", "missed 1", "missed 2"]
+    async with client(server.url, "ana", history=1) as ana:
+        assert (await until(ana, lambda frame: isinstance(frame, Said)))[-1].text == "missed 2"
+    await server.broker.reset(chat.channel)
+    async with client(server.url, "ana", last_event_id=position) as ana:
+        (gap,) = await until(ana, lambda frame: isinstance(frame, Missed))
+        assert (gap.reason, gap.requested) == ("epoch", position)
+
+
+async def test_whoever_takes_slowly_misses_nothing_and_whoever_never_takes_can_talk(server, monkeypatch):
+    monkeypatch.setattr(client_chat, "MAX_HEARD", 10)
+    chat = Chat(server.broker, "apollo")
+    async with client(server.url, "slow") as slow, client(server.url, "deaf") as deaf:
+        await slow.ready()
+        await until(slow, lambda frame: isinstance(frame, Presence))
+        for n in range(200):
+            await chat.send("ben", Say(id=f"{n}", text=f"{n}"))
+        await deaf.say("I only talk")
+        assert len(deaf._heard) == 10
+        assert len(slow._heard) <= 10
+        await slow.say("in between")
+        frames = await until(slow, lambda frame: isinstance(frame, Said) and frame.text == "in between")
+        said = [frame.text for frame in frames if isinstance(frame, Said)]
+        assert said == [*map(str, range(200)), "I only talk", "in between"]
+
+
+async def test_what_is_said_while_there_is_no_server_is_said_when_there_is_one():
+    async with running() as server:
+        port = int(server.url.rpartition(":")[2])
+        broker = server.broker
+        async with client(server.url, "ana") as ana:
+            await ana.say("before")
+            await server.stop()
+            await eventually(lambda: ana.state == "waiting")
+            saying = asyncio.create_task(ana.say("meanwhile"))
+            async with running(broker, port=port) as again:
+                assert (await asyncio.wait_for(saying, TIMEOUT_S)).text == "meanwhile"
+                assert texts(ana) == ["before", "meanwhile"]
+                assert again.url == server.url
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [({"token": "wrong"}, "key"), ({"name": "all"}, "does not take"), ({"last_event_id": "x"}, "does not take")],
+)
+async def test_a_refusal_for_good_is_an_error_everywhere(options, why):
+    async with running(token="s3cret") as server, client(server.url, **({"token": "s3cret"} | options)) as ana:
+        with pytest.raises(StreamError, match=why):
+            await ana.ready()
+        with pytest.raises(StreamError, match=why):
+            await ana.say("hello")
+        with pytest.raises(StreamError, match=why):
+            await anext(ana)
+        assert ana.state == "closed"
+
+
+# ---- two servers, and an agent in a process of its own ------------------------------------------------------------
+
+AGENT = """
+import asyncio, sys
+from syndarix_rt.client import ChatClient
+from syndarix_rt.delivery.chat import Said
+
+async def main(url):
+    async with ChatClient(url, "apollo", name="dev", kind="agent", history=0) as chat:
+        async for frame in chat:
+            if isinstance(frame, Said) and frame.to == "dev":
+                async with chat.answer(frame) as answer:
+                    for n in range(int(frame.text)):
+                        await answer.write(f"{n} ")
+                        await asyncio.sleep(0.01)
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+@asynccontextmanager
+async def serving(redis_url):
+    """A server in a process of its own: its URL and the process, which may be killed."""
+    with subprocess.Popen(  # noqa: ASYNC220 - starting takes no time
+        [sys.executable, "-m", "syndarix_rt", "serve", "--port", "0", "--token", "", "--redis-url", redis_url],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    ) as process:
+        try:
+            line = ""
+            while "http://" not in line:
+                line = await asyncio.to_thread(process.stdout.readline)
+                assert line, "the server ended"
+            url = "http://" + line.split("http://")[1].split()[0].rstrip("/.,")
+            draining = asyncio.create_task(asyncio.to_thread(process.stdout.read))
+            async with asyncio.timeout(TIMEOUT_S):
+                while not await asyncio.to_thread(_is_ready, url):
+                    await asyncio.sleep(0.02)
+            yield url, process
+        finally:
+            process.kill()
+            process.wait()
+            await draining
+
+
+def _is_ready(url):
+    with suppress(urllib.error.URLError, OSError), urllib.request.urlopen(f"{url}/readyz", timeout=2) as reply:
+        return reply.status == 200
+    return False
+
+
+@asynccontextmanager
+async def balanced(*ports):
+    """One address before several servers: each connection goes to the next one that takes it."""
+    turns = itertools.cycle(ports)
+
+    async def pipe(reader, writer):
+        with suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def connected(reader, writer):
+        for _ in ports:
+            with suppress(OSError):
+                there, back = await asyncio.open_connection("127.0.0.1", next(turns))
+                await asyncio.gather(pipe(reader, back), pipe(there, writer))
+                return
+        writer.close()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
+
+async def test_an_instance_is_killed_in_the_middle_of_an_answer(redis_url):
+    """Two people on two instances and an agent in a third process; the first instance is killed, its people go on."""
+    async with AsyncExitStack() as stack:
+        (one, killed), (two, _) = [await stack.enter_async_context(serving(redis_url)) for _ in range(2)]
+        ports = [int(url.rpartition(":")[2]) for url in (one, two)]
+        address = await stack.enter_async_context(balanced(*ports))
+        ana = await stack.enter_async_context(client(address, "ana"))  # the first connection goes to the first one
+        await ana.ready()
+        ben = await stack.enter_async_context(client(two, "ben"))
+        agent = subprocess.Popen([sys.executable, "-c", AGENT, two])  # noqa: ASYNC220 - starting takes no time
+        stack.callback(agent.wait)
+        stack.callback(agent.kill)
+        await eventually(lambda: {"ana", "ben", "dev"} == {who.name for who in ana.members})
+
+        await ana.say("200", to="dev")
+        frames = await until(ana, lambda frame: isinstance(frame, Delta) and frame.at > 100)
+        killed.send_signal(signal.SIGKILL)
+        ben_said = await ben.say("in between")
+        frames += await until(ana, lambda frame: isinstance(frame, Done))
+        await ana.say("thanks")
+        await eventually(lambda: texts(ben)[-1:] == ["thanks"])
+
+        whole = "".join(f"{n} " for n in range(200))
+        assert texts(ana) == texts(ben)
+        assert sorted(texts(ana)) == sorted(["200", "in between", whole, "thanks"])
+        assert ben_said in frames
+        assert not any(isinstance(frame, Missed) for frame in frames)
+        offsets = [EventId.parse(frame.position).offset for frame in frames if not isinstance(frame, Presence)]
+        assert offsets == list(range(1, offsets[-1] + 1)), "each entry of the log once"
+        deltas = "".join(frame.text for frame in frames if isinstance(frame, Delta))
+        assert whole.startswith(deltas)
+        assert len(deltas) > 400
+        gone = [who.name for frame in frames if isinstance(frame, Presence) for who in frame.left]
+        assert gone == [], "who comes back in time was never gone"
+
+
+async def test_an_agent_beside_the_broker_answers_through_it(redis_url):
+    broker = RedisBroker(redis_url)
+    other = RedisBroker(redis_url)
+    beside = Chat(other, "apollo")
+    async with running(broker) as server, client(server.url, "ana") as ana:
+        await ana.ready()
+        asked = await ana.say("status?", to="dev")
+        for at, text in ((0, "all "), (4, "well")):
+            await beside.send("dev", Stream(id="a", at=at, text=text, to="ana", reply_to=asked.id))
+        await eventually(lambda: [answer.text for answer in ana.transcript.answers.values()] == ["all well"])
+        await beside.send("dev", Finish(id="a", text="all well", to="ana", reply_to=asked.id))
+        frames = await until(ana, lambda frame: isinstance(frame, Done))
+        assert (frames[-1].text, frames[-1].reply_to) == ("all well", asked.id)
+    await broker.aclose()
+    await other.aclose()
