@@ -88,9 +88,10 @@ async def talk(url, rate, seconds, *, flood):
             url_of = f"{url}/projects/apollo/chat?history=0&name={name}"
             return await stack.enter_async_context(http.ws_connect(url_of, protocols=(PROTOCOL,), max_msg_size=0))
 
-        async def drain(ws):
-            async for _ in ws:
-                pass
+        async def drain(ws, heard=None):
+            async for message in ws:
+                if heard is not None and SENT.search(message.data.encode()):
+                    heard.append(message)
 
         async def overflow(ws):
             begin, n = time.monotonic(), 0
@@ -104,7 +105,8 @@ async def talk(url, rate, seconds, *, flood):
             return time.monotonic() - begin
 
         speakers = [await enter(f"speaker-{n}") for n in range(SPEAKERS)]
-        tasks = [asyncio.create_task(drain(ws)) for ws in speakers]
+        heard = []
+        tasks = [asyncio.create_task(drain(ws, None if n else heard)) for n, ws in enumerate(speakers)]
         flooding = None
         total, begin = int(rate * seconds), time.monotonic()
         for n in range(total):
@@ -117,8 +119,8 @@ async def talk(url, rate, seconds, *, flood):
             await speakers[n % SPEAKERS].send_str(json.dumps({"type": "say", "id": f"m{n}", "text": text}))
         took_s = time.monotonic() - begin
         flood_s = await flooding if flooding else None
-        for ws in speakers:
-            await ws.close()
+        while len(heard) < total and time.monotonic() < begin + seconds + CATCH_UP_S:  # noqa: ASYNC110 - once, at the end
+            await asyncio.sleep(0.02)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
