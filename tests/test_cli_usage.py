@@ -112,7 +112,6 @@ def test_the_module_runs_as_the_command_does():
         (["serve", "--token", "", "--host", "0.0.0.0"], "a secret is needed"),
         (["demo", "--token", "", "--host", "example.org"], "a secret is needed"),
         (["serve", "--token", "a b"], "printable ASCII"),
-        (["serve", "--workers", "2"], "one worker for now"),
         (["serve", "--retention", "lots"], "'lots' is no retention"),
         (["serve", "--retention", "5,6"], "'5,6' is no retention"),
         (["serve", "--cors-origin", "a.example"], "'a.example' is no origin"),

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -23,9 +24,8 @@ from syndarix_rt.cli.tools import new_token
 from syndarix_rt.errors import SyndarixError
 
 if TYPE_CHECKING:
-    import socket
-
     from syndarix_rt.broker import Broker, Retention
+    from syndarix_rt.cli.workers import Workers
     from syndarix_rt.server import Settings
 
 __all__ = ["PORT", "Server", "checked_token", "listening", "open_server", "present"]
@@ -55,7 +55,7 @@ def listening(command: Any) -> Any:
 @click.command("serve")
 @listening
 @option("--port", type=PORTS, metavar="N", default=PORT, help="Where to listen; 0: any free port.")
-@option("--workers", type=COUNT, metavar="N", default=1, help="Processes that serve; one worker for now.")
+@option("--workers", type=COUNT, metavar="N", default=1, help="Processes that serve, on one port.")
 @option(
     "--retention",
     type=RETENTION,
@@ -126,8 +126,8 @@ def serve_command(
     """
     from syndarix_rt.server import Settings, loop_factory
 
-    if workers > 1:
-        raise click.BadParameter("one worker for now; leave it out.", param_hint="--workers")
+    if workers > 1 and not hasattr(socket, "SO_REUSEPORT"):
+        raise click.BadParameter("this system cannot share a port; leave it out.", param_hint="--workers")
     _check_tls(tls_cert, tls_key)
     settings = Settings(
         host=host,
@@ -140,7 +140,9 @@ def serve_command(
     )
 
     async def serve() -> None:
-        async with open_server(settings, port, redis_url, namespace=namespace, retention=retention) as server:
+        async with open_server(
+            settings, port, redis_url, namespace=namespace, retention=retention, workers=workers
+        ) as server:
             await server.serve(lambda: present("serves", server.url("/")))
 
     run(serve(), loop_factory())
@@ -156,6 +158,8 @@ class Server(NamedTuple):
     sock: socket.socket
     settings: Settings
     base_url: str
+    workers: Workers | None = None
+    """Who serves, if not this process."""
 
     def url(self, path: str) -> str:
         """The URL to be printed: with the key, so that whoever sees the terminal can open it."""
@@ -165,6 +169,10 @@ class Server(NamedTuple):
     async def serve(self, ready: Callable[[], None]) -> None:
         """Serve until a signal; ``ready`` is called once requests are answered."""
         from syndarix_rt.server import serve
+
+        if self.workers is not None:
+            await self.workers.serve(ready)
+            return
 
         async def on_ready(_: object) -> None:
             ready()
@@ -180,6 +188,7 @@ async def open_server(
     *,
     namespace: str = "",
     retention: Retention | None = None,
+    workers: int = 1,
 ) -> AsyncIterator[Server]:
     """Listen, open the broker, and let other commands find the server; all of it ends with the context.
 
@@ -189,33 +198,53 @@ async def open_server(
         redis_url: None for the embedded one.
         namespace: of the names in Redis.
         retention: of the logs.
+        workers: processes that serve; this one, or so many others.
     """
     import structlog
 
     from syndarix_rt.broker import MemoryBroker, Retention
     from syndarix_rt.broker.factory import broker_or_memory
+    from syndarix_rt.cli.workers import Workers
     from syndarix_rt.state import announce_server
 
     # The log is for people: it must not mix with what the command prints.
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    with _bind(settings, port) as sock:
-        broker, remark = await broker_or_memory(redis_url, namespace=namespace, retention=retention or Retention())
+    retention = retention or Retention()
+    with _bind(settings, port, shared=workers > 1) as sock:
+        broker, remark = await broker_or_memory(redis_url, namespace=namespace, retention=retention)
         try:
             if remark:
                 say(remark)
-            server = Server(broker, sock, settings, _base_url(settings, sock.getsockname()[1]))
             in_memory = isinstance(broker, MemoryBroker)
+            bound = sock.getsockname()[1]
+            group = None
+            if workers > 1:
+                if in_memory:
+                    raise SyndarixError("several workers need a Redis that all of them reach: see --redis-url")
+                group = Workers(workers, bound, settings, redis_url=redis_url, namespace=namespace, retention=retention)
+            server = Server(broker, sock, settings, _base_url(settings, bound), group)
             with announce_server(server.url("/"), memory=in_memory, broker_url=redis_url, namespace=namespace):
                 yield server
         finally:
             await broker.aclose()
 
 
-def _bind(settings: Settings, port: int | None) -> socket.socket:
+def _bind(settings: Settings, port: int | None, *, shared: bool) -> socket.socket:
+    """The server's socket; if it is shared by workers, one that only holds the port for theirs."""
     from syndarix_rt.server import bind
 
+    wanted = PORT if port is None else port
     try:
-        return bind(settings.host, PORT if port is None else port, or_next_free=port is None, stall_s=settings.stall_s)
+        if shared:  # shared from the start, it would also fit beside another server's workers
+            bind(settings.host, wanted, or_next_free=port is None).close()
+        return bind(
+            settings.host,
+            wanted,
+            or_next_free=port is None,
+            stall_s=settings.stall_s,
+            shared=shared,
+            listen=not shared,
+        )
     except OSError as error:
         reason = error.strerror or str(error)
         hint = (

@@ -46,6 +46,8 @@ def bind(
     *,
     or_next_free: bool = False,
     stall_s: float = 30.0,  # as `Settings`
+    shared: bool = False,
+    listen: bool = True,
 ) -> socket.socket:
     """A listening socket, whose options its connections inherit.
 
@@ -54,6 +56,9 @@ def bind(
         port: 0 for any free one.
         or_next_free: take one of the next ports if this one is busy.
         stall_s: give a connection up that takes no byte, or does not answer, for so long.
+        shared: let other sockets of this user that are shared, too, have the same port (``SO_REUSEPORT``); the kernel
+            spreads connections over those that listen.
+        listen: false only holds the port.
 
     Raises:
         OSError: the port is busy, or the address is not ours.
@@ -64,6 +69,8 @@ def bind(
         sock = socket.socket(family, kind, protocol)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             # A peer that vanished without a word (sleep, Wi-Fi, NAT) is found by the kernel: 15 + 3 × 5 seconds.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             for name, value in (
@@ -75,7 +82,8 @@ def bind(
                 if hasattr(socket, name):  # Linux has all four, others some
                     sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
             sock.bind((address[0], candidate, *address[2:]))
-            sock.listen(BACKLOG)
+            if listen:
+                sock.listen(BACKLOG)
         except OSError:
             sock.close()
             if candidate == last:

@@ -1,0 +1,115 @@
+"""``serve --workers``: one port, several processes; a worker that is killed takes only its own streams along."""
+
+import asyncio
+import os
+import signal
+from urllib.parse import urlsplit
+
+import aiohttp
+import psutil
+import pytest
+from command_line import TIMEOUT_S, Command, run, wait_until
+from redis_server import RedisServer
+from serving import Subscriber, event, is_data, offsets
+
+from syndarix_rt.broker import RedisBroker
+
+STREAMS = 24
+CHANNEL = "project:{apollo}"
+
+
+@pytest.fixture
+def own_redis(tmp_path):
+    with RedisServer(tmp_path) as server:
+        yield server
+
+
+def workers(command):
+    return [child for child in psutil.Process(command.pid).children() if "cli.workers" in " ".join(child.cmdline())]
+
+
+def connections(process, port):
+    """Clients' connections; those to Redis come from other ports."""
+    found = process.net_connections("tcp")
+    return sum(each.status == psutil.CONN_ESTABLISHED and each.laddr.port == port for each in found)
+
+
+async def test_a_killed_worker_is_replaced_alone_and_all_is_delivered_exactly(own_redis):
+    broker = RedisBroker(own_redis.url)
+    options = ("--workers", "2", "--port", "0", "--token", "", "--redis-url", own_redis.url)
+    with Command("serve", *options) as command:
+        base = (await asyncio.to_thread(command.url)).rstrip("/")
+        path = f"{base}/projects/apollo/events"
+        both = workers(command)
+        assert len(both) == 2
+        connector = aiohttp.TCPConnector(limit=0)
+        timeout = aiohttp.ClientTimeout(total=None, sock_read=TIMEOUT_S)
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as http:
+
+            async def subscribe(**params):
+                subscriber = Subscriber(await http.get(path, params=params))
+                await subscriber.opened()
+                return subscriber
+
+            async def subscribe_again(**params):
+                """As every client does: a dying worker's socket may still refuse some."""
+                async with asyncio.timeout(TIMEOUT_S):
+                    while True:
+                        try:
+                            return await subscribe(**params)
+                        except aiohttp.ClientConnectionError:
+                            await asyncio.sleep(0.05)
+
+            async def publish(first, count):
+                return await broker.publish(CHANNEL, [event(n).encode() for n in range(first, first + count)])
+
+            async def read(subscriber):
+                """What comes after the first three, over a cut."""
+                try:
+                    return offsets(await subscriber.events(6)), subscriber
+                except (aiohttp.ClientError, EOFError):
+                    had = [frame for frame in subscriber._frames if is_data(frame)]
+                    again = await subscribe_again(last_event_id=subscriber.decoder.last_event_id)
+                    return offsets(had + await again.events(6 - len(had))), again
+
+            first = [await subscribe() for _ in range(STREAMS)]
+            await publish(1, 3)
+            assert all([offsets(await each.events(3)) == [1, 2, 3] for each in first])
+            spread = [connections(process, urlsplit(base).port) for process in both]
+            assert min(spread) >= 1, "the kernel gave all streams to one worker"
+            reading = [asyncio.create_task(read(each)) for each in first]
+            both[0].kill()
+            await publish(4, 3)
+            await asyncio.to_thread(
+                wait_until, lambda: len(workers(command)) == 2 and both[0] not in workers(command), ""
+            )
+            await publish(7, 3)
+            results = await asyncio.gather(*reading)
+            assert [seen for seen, _ in results if seen != [4, 5, 6, 7, 8, 9]] == []
+            assert len({each for _, each in results} - {*first}) == spread[0]
+            assert both[1] in workers(command), "the other worker ran on"
+
+            running = workers(command)
+            ends = [asyncio.create_task(each.end()) for _, each in results]
+            os.kill(command.pid, signal.SIGTERM)
+            assert {frames[-1].event for frames in await asyncio.gather(*ends)} == {"server-draining"}
+        assert await asyncio.to_thread(command.process.wait, TIMEOUT_S) == 0
+        assert [process for process in running if process.is_running()] == []
+        assert "Worker 0 ended with exit code -9; starting it again." in command.err.rest()
+    await broker.aclose()
+
+
+async def test_workers_end_when_their_parent_is_killed(own_redis):
+    with Command("serve", "--workers", "2", "--port", "0", "--token", "", "--redis-url", own_redis.url) as command:
+        await asyncio.to_thread(command.url)
+        both = workers(command)
+        command.process.kill()
+        await asyncio.to_thread(
+            wait_until, lambda: not any(process.is_running() for process in both), "the workers' end"
+        )
+
+
+def test_several_workers_need_a_redis():
+    done = run("serve", "--workers", "2", "--port", "0", "--redis-url", "memory://")
+    assert done.code == 1
+    assert "several workers need a Redis that all of them reach" in done.err
