@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["counted", "progress", "run", "say"]
 
@@ -79,6 +81,7 @@ def run(main: Coroutine[Any, Any, _T], loop_factory: Callable[[], asyncio.Abstra
     Raises:
         KeyboardInterrupt: it was interrupted.
     """
+    import asyncio  # noqa: PLC0415 - takes 30 ms, and a command that only computes runs no loop
 
     async def supervised() -> _T:
         task = asyncio.current_task()

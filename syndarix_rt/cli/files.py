@@ -54,13 +54,15 @@ def simulate_command(
     bytes, on every machine.
     """
     from syndarix_rt.playback import write_recording
-    from syndarix_rt.playback.importers import import_aidev
     from syndarix_rt.simulation import Scenario, Simulation
-    from syndarix_rt.simulation.analysis.calibration import Calibration
 
     if output is None and not report:
         raise click.UsageError("Missing option '-o' / '--output' (or '--report').")
-    calibration = Calibration() if report else None
+    calibration = None
+    if report:
+        from syndarix_rt.simulation.analysis.calibration import Calibration
+
+        calibration = Calibration()
 
     with progress("Simulating", events) as update:
         simulated = counted(itertools.islice(Simulation(Scenario.load(scenario), seed), events), update)
@@ -74,7 +76,11 @@ def simulate_command(
         else:
             write_recording(output, simulated)
     if calibration:
-        real = import_aidev(traces / "aidev_pop").events if traces else None
+        real = None
+        if traces:
+            from syndarix_rt.playback.importers import import_aidev
+
+            real = import_aidev(traces / "aidev_pop").events
         click.echo(calibration.report(real), err=str(output) == "-")
 
 

@@ -170,7 +170,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=
                 raw = _encoder.encode(fields | extensions)
         except (TypeError, ValueError, OverflowError, RecursionError, msgspec.EncodeError) as error:
             raise EventError(f"cannot be written as JSON: {error}") from error
-        _check_encoded(raw)
+        if len(raw) > MAX_EVENT_BYTES or _LIST in raw or raw.rfind(b"{", 0, raw.rfind(b"{")) > 0:  # see there
+            _check_encoded(raw)
         return raw
 
     def to_dict(self) -> dict[str, Any]:

@@ -13,10 +13,9 @@
 * :mod:`~syndarix_rt.playback.exports`: recordings in the formats of other tools
 """
 
-from syndarix_rt.playback.claims import claim
-from syndarix_rt.playback.control import Control
-from syndarix_rt.playback.lines import BrokerLine, Line
-from syndarix_rt.playback.player import Player
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from syndarix_rt.playback.recording import (
     RecordingWriter,
     decode_lines,
@@ -25,6 +24,12 @@ from syndarix_rt.playback.recording import (
     replay,
     write_recording,
 )
+
+if TYPE_CHECKING:
+    from syndarix_rt.playback.claims import claim
+    from syndarix_rt.playback.control import Control
+    from syndarix_rt.playback.lines import BrokerLine, Line
+    from syndarix_rt.playback.player import Player
 
 __all__ = [
     "BrokerLine",
@@ -39,3 +44,12 @@ __all__ = [
     "replay",
     "write_recording",
 ]
+
+_LATER = {"BrokerLine": "lines", "Control": "control", "Line": "lines", "Player": "player", "claim": "claims"}
+"""Loaded when first asked for: they bring brokers and asyncio, which files do not need."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)

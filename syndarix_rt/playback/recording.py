@@ -26,6 +26,9 @@ __all__ = ["RecordingWriter", "decode_lines", "read_lines", "read_recording", "r
 _BUFFER_BYTES = 1 << 20
 """Python's buffer before the file: few system calls at 100,000 events/s."""
 
+_BLOCK = 512
+"""Events that are joined and written at once: a call less for each, and a few hundred KiB of memory."""
+
 _LINE_END = ord("\n")  # a number is found in bytes in a tenth of the time
 
 _LEVEL = 6
@@ -87,16 +90,27 @@ class RecordingWriter:
 
     def write_all(self, events: Iterable[Event]) -> None:
         """Add events that are there at once; they are handed on when the buffer is full."""
-        write = self._file.write
-        for event in events:
-            raw = event.raw
-            if _LINE_END in raw:  # it came as JSON over several lines, so not out of a log of ours
-                raw = event.encode()
-            try:
-                write(raw + b"\n")
-            except OSError as error:
-                raise self._failed(error) from error
-            self.events += 1
+        lines: list[bytes] = []
+        try:
+            for event in events:
+                raw = event.raw
+                if _LINE_END in raw:  # it came as JSON over several lines, so not out of a log of ours
+                    raw = event.encode()
+                lines.append(raw)
+                if len(lines) == _BLOCK:
+                    self._write_lines(lines)
+                    lines.clear()
+        finally:  # also of events that end with an error
+            self._write_lines(lines)
+
+    def _write_lines(self, lines: list[bytes]) -> None:
+        if not lines:
+            return
+        try:
+            self._file.write(b"\n".join(lines) + b"\n")
+        except OSError as error:
+            raise self._failed(error) from error
+        self.events += len(lines)
 
     def close(self) -> None:
         """Complete the recording under its own name; nothing if that is done already."""

@@ -13,20 +13,26 @@
 
 Inside: a :mod:`~syndarix_rt.simulation.world` for each project, in it the life of each
 :mod:`~syndarix_rt.simulation.issue` and each :mod:`~syndarix_rt.simulation.run` of an agent;
-:mod:`~syndarix_rt.simulation.laws` and :mod:`~syndarix_rt.simulation.randomness` below them. For the check, the
+:mod:`~syndarix_rt.simulation.laws`, :mod:`~syndarix_rt.simulation.randomness` and the
+:mod:`~syndarix_rt.simulation.agenda` below them. For the check, the
 :mod:`~syndarix_rt.simulation.invariants` with their ids, and the :mod:`~syndarix_rt.simulation.checker`.
 """
 
-from syndarix_rt.simulation.analysis.comparison import Comparison, compare
-from syndarix_rt.simulation.analysis.fit import Fit, fit
-from syndarix_rt.simulation.analysis.frames import events_frame, queues_frame, runs_frame
-from syndarix_rt.simulation.analysis.replay import replay
-from syndarix_rt.simulation.analysis.sweep import sweep
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from syndarix_rt.simulation.commands import Command, Decide, Emit, Inject, Sent, SetAgents
 from syndarix_rt.simulation.profile import Profile, profiles
 from syndarix_rt.simulation.scenario import Scenario, presets
 from syndarix_rt.simulation.simulation import Simulation
 from syndarix_rt.simulation.validation import Report, Validator, validate
+
+if TYPE_CHECKING:
+    from syndarix_rt.simulation.analysis.comparison import Comparison, compare
+    from syndarix_rt.simulation.analysis.fit import Fit, fit
+    from syndarix_rt.simulation.analysis.frames import events_frame, queues_frame, runs_frame
+    from syndarix_rt.simulation.analysis.replay import replay
+    from syndarix_rt.simulation.analysis.sweep import sweep
 
 __all__ = [
     "Command",
@@ -53,3 +59,22 @@ __all__ = [
     "sweep",
     "validate",
 ]
+
+_LATER = {
+    "Comparison": "comparison",
+    "Fit": "fit",
+    "compare": "comparison",
+    "events_frame": "frames",
+    "fit": "fit",
+    "queues_frame": "frames",
+    "replay": "replay",
+    "runs_frame": "frames",
+    "sweep": "sweep",
+}
+"""Modules of the analysis, loaded when first asked for: a command that only simulates starts a tenth sooner."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.analysis.{_LATER[name]}"), name)

@@ -38,6 +38,13 @@ _OUTPUT_USD_PER_MTOK = 10.0
 
 _FATAL_TOOL_SHARE = 0.5  # [P]; of fatal errors: a tool fails, not the provider
 
+# What an LLM call that went well says, and a tool call, beside who did it; in this order.
+_ANSWER = (
+    "gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens", "prefix_tokens", "append_tokens", "cached_tokens",
+    "duration_s", "cost_usd", "status", "attempt",
+)  # fmt: skip
+_RESULT = ("gen_ai.tool.name", "gen_ai.tool.call.id", "duration_s", "status", "attempt")
+
 _LONGEST_US = 1e15
 """31 years; what is longer is as good as that."""
 
@@ -73,10 +80,12 @@ class RunPlan(NamedTuple):
         calls = min(wanted, runs.calls_max)
         tool_counts = rng.poisson(runs.tools_per_call, calls).tolist()
         tools = sum(tool_counts)
-        fatal_luck, hit_luck, llm_luck = rng.random((3, calls))
-        kind_luck, failure_luck = rng.random((2, tools))
+        # One call of the generator gives the same numbers as several.
+        uniforms = rng.random(3 * calls + 2 * tools + 2)
+        fatal_luck, hit_luck, llm_luck = uniforms[: 3 * calls].reshape(3, calls)
+        kind_luck, failure_luck = uniforms[3 * calls : -2].reshape(2, tools)
         fatal = (fatal_luck < runs.fatal_error_share).nonzero()[0]
-        tool_luck, commit_luck = rng.random(2)
+        tool_luck, commit_luck = uniforms[-2:].tolist()
         commits = repeated(commit_luck, 1 - 1 / changes.commits_per_run, calls - 1)
         # Some runs are quick in everything they do, others slow.
         pace = {"common": rng.standard_normal(), "share": runs.speed_correlation}
@@ -129,17 +138,18 @@ class AgentRun:
         self._who = {"run_id": self.run_id, "agent_id": agent_id, "role": role, "issue_id": life.issue_id}
         if role != "planner":
             self._who["branch"] = life.branch
-        # What the events of this run have in common; a copy of it and the rest is cheaper than building each anew.
+        # What the calls of this run have in common. A copy that has all keys already, in their order, and is filled in
+        # takes half the time of one that grows.
         self._chat: dict[str, Any] = self._who | {
             "gen_ai.operation.name": "chat",
             "gen_ai.request.model": self._settings.model,
         }
         self._tool: dict[str, Any] = self._who | {"gen_ai.operation.name": "execute_tool"}
+        self._answer: dict[str, Any] = self._chat | dict.fromkeys(_ANSWER) | {"status": "ok"}
+        self._result: dict[str, Any] = self._tool | dict.fromkeys(_RESULT) | {"status": "ok"}
         self._steps: Generator[int, None, str]
-        self._schedule = life.world.env.schedule
-        self._pause = simpy.Event(life.world.env)
-        self._pause._ok, self._pause._value = True, None  # noqa: SLF001 - as of a timeout, used again and again
-        self._callbacks: list[Callable[[Any], None]] = [self._go_on]
+        self._again: Callable[[], None] = self._go_on
+        self._call_later = life.world.env.call_later
         self._started_us = life.world.env.now
         self._compacted = False
         """Whether the prompt of the current call begins a new context."""
@@ -154,22 +164,20 @@ class AgentRun:
         start["queued_s"] = self._queued_us / 1e6
         self.last = self._world.emit("agent_started", self._who | start, self.run_id, cause)
         self._steps = self._work(plan)
-        self._go_on(None)
+        self._go_on()
         return self.over
 
     def displace(self, cause: str) -> None:
         """End it now, because something more urgent needs its agent."""
         self._steps.close()
-        self._pause.callbacks = []
         self.displaced = True
         self.last = cause
         self._end("cancelled")
 
-    def _go_on(self, _: simpy.Event | None) -> None:
-        """Work until the next wait.
-
-        A process of SimPy would do the same; but a run waits so often that doing it here saves a tenth of all time.
-        """
+    def _go_on(self) -> None:
+        """Work until the next wait; see `Agenda` for why this is no process of SimPy."""
+        if self.displaced:
+            return  # it was waiting when that happened
         try:
             delay_us = next(self._steps)
         except StopIteration as end:
@@ -177,8 +185,7 @@ class AgentRun:
             self._end(end.value)
             self.over.succeed()
         else:
-            self._pause.callbacks = self._callbacks
-            self._schedule(self._pause, delay=delay_us)
+            self._call_later(delay_us, self._again)
 
     def _work(self, plan: RunPlan) -> Generator[int, None, str]:
         """The calls of the plan; yields how long to wait, and the result is the reason of the end."""
@@ -210,16 +217,16 @@ class AgentRun:
                 duration_us, failures = plan.tool_us[index], plan.tool_failures[index]
                 if fatal:
                     failures = settings.retries_max + 1
-                data = self._tool.copy()
-                data["gen_ai.tool.name"] = plan.tool_names[index]
-                data["gen_ai.tool.call.id"] = f"{self.run_id}-{index}"
+                data = self._result.copy()
+                data["gen_ai.tool.name"] = name = plan.tool_names[index]
+                data["gen_ai.tool.call.id"] = call_id = f"{self.run_id}-{index}"
                 if failures:
-                    yield from self._tool_failures(data, duration_us, failures)
+                    asked = {**self._tool, "gen_ai.tool.name": name, "gen_ai.tool.call.id": call_id}
+                    yield from self._tool_failures(asked, duration_us, failures)
                     if failures > settings.retries_max:
                         return "tool_failure"
                 yield duration_us
                 data["duration_s"] = duration_us / 1e6
-                data["status"] = "ok"
                 data["attempt"] = failures + 1
                 self.last = world.emit("agent_activity", data, self.run_id, self.last)
                 self._tool_calls += 1
@@ -286,7 +293,7 @@ class AgentRun:
         cost_musd = round(
             cached * _CACHED_USD_PER_MTOK + (put_in - cached) * _PROMPT_USD_PER_MTOK + output * _OUTPUT_USD_PER_MTOK
         )
-        data = self._chat.copy()
+        data = self._answer.copy()
         data["gen_ai.usage.input_tokens"] = put_in
         data["gen_ai.usage.output_tokens"] = output
         data["prefix_tokens"] = prefix
@@ -294,7 +301,6 @@ class AgentRun:
         data["cached_tokens"] = cached
         data["duration_s"] = llm_us / 1e6
         data["cost_usd"] = cost_musd / 1e6
-        data["status"] = "ok"
         data["attempt"] = attempt
         if self._compacted:
             data["compacted"] = True

@@ -151,5 +151,4 @@ class Simulation(Iterator[Event]):
         """The next occurrence, in whichever world it is."""
         time_us, index, world = self._worlds[0]
         self._now_us = int(time_us)
-        world.env.step()
-        heapq.heapreplace(self._worlds, (world.env.peek(), index, world))
+        heapq.heapreplace(self._worlds, (world.env.advance(), index, world))

@@ -17,6 +17,7 @@ import simpy
 
 from syndarix_rt.errors import CommandError, EventError
 from syndarix_rt.events import Event
+from syndarix_rt.simulation.agenda import Agenda
 from syndarix_rt.simulation.arrivals import Arrivals
 from syndarix_rt.simulation.calendar import OfficeHours
 from syndarix_rt.simulation.commands import Command, Decide, Emit, Inject, SetAgents
@@ -59,7 +60,7 @@ class World:
         self.project = project
         self.streams = RandomStreams(seed, project.random_key)
         # Whole microseconds: sums are exact, so durations in payloads and differences of times agree to the last digit.
-        self.env = simpy.Environment(initial_time=0)
+        self.env = Agenda()
         agents = project.agents
         self.agents = {
             role: Pool(self.env, role, size)
