@@ -20,7 +20,8 @@ PAGE = b"""<!doctype html><meta name="viewport" content="width=device-width">
 SETUP = """async ({kind, options}) => {
   const {createChart} = await import("./chart.js");
   const host = document.body.appendChild(document.createElement("div"));
-  window.chart = createChart(host, {kind, title: "Test", unit: "events/s", windowS: 60, height: 200, clock: "utc",
+  window.chart = createChart(host, {kind, title: "Test", unit: "events/s", windowS: 60, clock: "utc",
+    height: kind === "lanes" ? undefined : 200,
     series: [{name: "a", color: "rgb(255, 0, 0)"}, {name: "b", color: "rgb(0, 0, 255)"}], ...options});
   window.rows = (list) => new Float64Array(list.flat().map((v) => v === null ? NaN : v));
   window.steady = (t, seconds, ...values) => rows(Array.from({length: seconds}, (_, i) => [t + i, ...values]));

@@ -12,6 +12,7 @@ from pathlib import Path
 
 TOKEN = "a-token-of-the-tests"
 START_S = 60
+NEWS = "@jupyterlab/apputils-extension:announcements"  # would lay a question over the notebook
 ARGUMENTS = [
     "--no-browser",
     "--allow-root",
@@ -35,6 +36,9 @@ async def jupyterlab(directory):
         "JUPYTER_RUNTIME_DIR": str(runtime),
         "IPYTHONDIR": str(directory / ".jupyter" / "ipython"),
     }
+    config = directory / ".jupyter" / "config" / "labconfig"
+    config.mkdir(parents=True, exist_ok=True)
+    (config / "page_config.json").write_text(json.dumps({"disabledExtensions": {NEWS: True}}))
     log = (directory / "lab.log").open("wb")
     process = await asyncio.create_subprocess_exec(
         *[sys.executable, "-m", "jupyterlab", *ARGUMENTS, f"--ServerApp.root_dir={directory}"],

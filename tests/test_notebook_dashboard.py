@@ -174,7 +174,10 @@ def test_a_panel_sends_what_changed_and_everything_to_a_view_that_asks():
     widget.push(2)
     first, second = widget.taken()
     assert (first["op"], first["seq"], first["lines"]) == ("reset", 1, [])
-    assert (second["op"], second["seq"], [line[5] for line in second["lines"]]) == ("news", 2, ["n 2", "n 1"])
+    assert (second["op"], second["seq"], [line[5] for line in second["lines"]]) == (
+        *("news", 2),
+        [[["n", "2"]], [["n", "1"]]],
+    )
     assert second["filters"][-2:] == ["custom", "my_event"]
     widget.view(op="ready")
     widget.push(2.1)
@@ -393,7 +396,8 @@ async def test_in_a_browser_the_connection_shows_its_figures(page):
 class FakeRun:
     """A run that is steered, and says with what."""
 
-    project, done, status = "apollo", False, "demo_small plays"
+    project, done = "apollo", False
+    name, status = "ci_outage (seed 7)", "ci_outage plays"
 
     def __init__(self):
         self.told = []
@@ -469,12 +473,14 @@ async def test_in_a_browser_there_are_buttons_for_what_the_run_can_do(page, stee
     await shown(page, widget)
     assert await page.locator(".srt-live button:visible").all_inner_texts() == [
         *["Pause", "Step 1", "Step 100"],
-        *["Inject ci outage", "Inject provider brownout", "Inject incident storm"],
+        *["CI outage", "provider brownout", "incident storm"],
     ]
-    await page.get_by_label("scenario", exact=True).select_option("ci_outage")
+    scenario = page.get_by_label("scenario", exact=True)
+    assert await scenario.input_value() == "ci_outage"  # what plays
+    await scenario.select_option("idle")
     await page.get_by_label("speed", exact=True).select_option("600")
     await page.get_by_role("button", name="Play anew").click()
-    assert await page.evaluate("sent.at(-1)") == {"op": "play", "value": "ci_outage", "speed": "600"}
+    assert await page.evaluate("sent.at(-1)") == {"op": "play", "value": "idle", "speed": "600"}
     await page.get_by_role("button", name="Inject incident storm").click()
     assert await page.evaluate("sent.at(-1)") == {"op": "inject", "value": "incident_storm"}
 

@@ -75,7 +75,7 @@ def facts(feed: Feed) -> list[str]:
     ledger, position = feed.ledger, feed.position
     delay_ms = ledger.latency_ms(0.5)
     return [
-        f"{ledger.events:,} events received",
+        f"{plural(ledger.events, 'event')} received",
         f"position {position.offset:,}" if position else "no position yet",
         plural(len(ledger.gaps), "gap"),
         plural(max(0, ledger.connections - 1), "reconnect"),

@@ -88,12 +88,14 @@ class ControlWidget(PanelWidget):
     _esm = module("control")
 
     def __init__(self, controls: Controls) -> None:
+        self._scenarios = presets()
         super().__init__(
             {
                 "title": "Run",
-                "scenarios": [[name, text] for name, text in presets().items()],
+                "scenarios": [[name, text] for name, text in self._scenarios.items()],
                 "speeds": [["max" if speed == math.inf else f"{speed:g}", _speed(speed)] for speed in SPEEDS],
-                "faults": [[kind, kind.replace("_", " ")] for kind in _FAULTS],
+                "faults": [[kind, kind.replace("_", " ").replace("ci ", "CI ")] for kind in _FAULTS],
+                "faultMin": FAULT_MIN,
             }
         )
         self._controls = controls
@@ -109,8 +111,10 @@ class ControlWidget(PanelWidget):
             return None
         self._due_s, self._changed = now_s + EVERY_S, False
         run = self._controls.current()
+        begun = run.name.partition(" ")[0] if run else ""
         content = {
-            "status": run.status if run else "Nothing has been played from here yet.",
+            "status": run.status if run else "Nothing plays from here: choose a scenario and press Play.",
+            "begun": begun if begun in self._scenarios else "",
             "playing": run is not None and not run.done,
             "abilities": self._controls.abilities,
             "doing": self._doing,

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from syndarix_rt.notebook.panels.catalogue import CHARTS, Axis, make_chart
 from syndarix_rt.notebook.panels.inbox import ApprovalInbox
 from syndarix_rt.notebook.panels.log import EventLog
 from syndarix_rt.notebook.panels.timeline import Panel, Timeline
+from syndarix_rt.notebook.runs import Run
 from syndarix_rt.notebook.still import draw_chart, draw_page
 
 if TYPE_CHECKING:
@@ -125,15 +126,15 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
         models += [model for name, model in (("approvals", self._inbox), ("log", log)) if name in names]
         self._timeline = Timeline(models, simulated=simulated, simulation=simulation)
         self._panels = {name: self._make(name, log, controls) for name in names}
-        self._status = StatusWidget(feed, lambda: run.status if (run := controls.current()) else "")
+        self._status = StatusWidget(feed, lambda: self._note(controls.current()))
         self._status.on_msg(self._on_view)
         self._handle: DisplayHandle | None = None
         self._views = 0
         """Messages from views: as long as there is none, no browser shows it."""
-        for name, panel in self._panels.items():
-            if name in _WIDE or len(names) == 1:
-                panel.add_class("srt-wide")
+        for panel in self._panels.values():
             panel.layout.min_width = "0"
+        for name, of in _spans(names):
+            self._panels[name].add_class(of)
         grid = ipywidgets.GridBox(list(self._panels.values()))
         grid.layout.grid_template_columns = "repeat(auto-fit, minmax(min(100%, 440px), 1fr))"
         grid.layout.grid_gap = "10px"
@@ -144,6 +145,14 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
         with contextlib.suppress(TimeoutError):
             self._attaching.result(CATCH_UP_S)
         self._pumping = background.submit(self._pump())
+
+    def _note(self, run: Run | None) -> str:
+        """What plays, and how far it has come."""
+        if run is None:
+            return ""
+        time = self._timeline.event_time
+        plays = not run.done and time is not None and (run.state is None or run.state.time is None)
+        return f"{run.status} at {time:%Y-%m-%d %H:%M} of simulated time" if plays else run.status
 
     def __getitem__(self, name: str) -> ipywidgets.DOMWidget:
         """One panel, which can be displayed by itself."""
@@ -359,6 +368,20 @@ def no_view(svg: str) -> str:
 
 async def _call(work: Callable[[], Any]) -> Any:
     return work()
+
+
+def _spans(names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Panels with classes of ``panels.css``: as wide as the dashboard, or to fill what a row would leave empty."""
+    narrow = [name for name in names if name not in _WIDE]
+    for name in names:
+        if name in _WIDE or len(narrow) == 1:
+            yield name, "srt-wide"
+    if len(narrow) > 1:
+        for columns in (2, 3, 4):
+            free = -len(narrow) % columns
+            for name, more in ((narrow[0], (free + 1) // 2), (narrow[-1], free // 2)):
+                if more:
+                    yield name, f"srt-of-{columns}-span-{1 + more}"
 
 
 def _checked(panels: Sequence[str], fps: float, window_s: float) -> list[str]:

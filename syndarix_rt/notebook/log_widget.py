@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from syndarix_rt.events import category_of
 from syndarix_rt.notebook.metrics import EVENT_SERIES
 from syndarix_rt.notebook.panel_widget import PanelWidget, module
 from syndarix_rt.notebook.panels.log import EventLog, Filter, Line, told
@@ -82,9 +81,9 @@ class LogWidget(PanelWidget):
 
 
 def _told(line: Line) -> list[Any]:
-    subject, text = told(line)
+    subject, pairs = told(line)
     color = "" if not line.type else _COLORS.get(line.type, _CUSTOM_COLOR)
-    return [line.number, line.time_s, line.type, color, subject, text, category_of(line.type) or "custom"]
+    return [line.number, line.time_s, line.type, color, subject, pairs]
 
 
 def _pretty(line: Line) -> str:

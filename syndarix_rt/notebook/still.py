@@ -77,7 +77,9 @@ def draw_chart(chart: Chart, now_s: float) -> str:
     if lanes is None:
         table = table[(table[:, 0] >= from_s) & (table[:, 0] < to_s)] if len(table) else table
     stacked = options["kind"] in ("bars", "areas")
-    top, step = _scale(table[:, 1:], stacked=stacked) if lanes is None and len(table) else (1.0, 1.0)
+    top, step = 1.0, 1.0
+    if lanes is None and len(table):
+        top, step = _scale(table[:, 1:], stacked=stacked, least=float(options["whole"]))
     height = _PLOT_PX if lanes is None else max(_LANE_PX * len(lanes), 2 * _LANE_PX)
     frame = _Frame(from_s, to_s, top, height, _LEFT if lanes is None else _LANES_LEFT)
     seen = _seen(chart, table)
@@ -292,11 +294,11 @@ def _lane_count(table: NDArray[np.float64]) -> int:
     return int(table[:, 1].max()) + 1 if len(table) else 0
 
 
-def _scale(values: NDArray[np.float64], *, stacked: bool) -> tuple[float, float]:
-    """The value at the upper edge, and the step between two ticks."""
+def _scale(values: NDArray[np.float64], *, stacked: bool, least: float) -> tuple[float, float]:
+    """The value at the upper edge, and the step between two ticks, of ``least`` at least."""
     known = np.nan_to_num(values)
     highest = float((known.sum(axis=1) if stacked else known.max(axis=1)).max()) or 1.0
-    rough = highest / 5
+    rough = max(highest / 5, least)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
     return math.ceil(highest / step - 1e-9) * step, step

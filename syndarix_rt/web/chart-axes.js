@@ -82,11 +82,12 @@ export class Clock {
 /**
  * Ticks of a value axis that has zero on it.
  *
+ * @param {number} least the smallest step
  * @returns {number[]} multiples of 1, 2 or 5 times a power of ten that enclose both, in at most so many steps; one more
  *   if some are below zero
  */
-export function valueTicks(low, high, most) {
-  const rough = (high - low) / most;
+export function valueTicks(low, high, most, least = 0) {
+  const rough = Math.max((high - low) / most, least);
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough * (1 - 1e-9));
   const first = Math.floor(low / step + 1e-9);

@@ -47,17 +47,19 @@ const KEYS = "Arrow keys move a cursor, plus and minus zoom, Escape returns to l
  *
  * @param {HTMLElement} el where; the chart takes its width
  * @param {object} options
- *   series    [{name, color?, dash?, size?}]: what a row's values are, from the baseline up; of lanes, the states.
- *             Colours default to `PALETTE`. A line with `dash` is dashed, and never a step: a plan, a target. `size` is
- *             the share of its lane's height that a state fills, 1 by default
+ *   series    [{name, color?, dash?, size?, rare?}]: what a row's values are, from the baseline up; of lanes, the
+ *             states. Colours default to `PALETTE`. A line with `dash` is dashed, and never a step: a plan, a target.
+ *             `size` is the share of its lane's height that a state fills, 1 by default. The legend has all from the
+ *             start, so that nothing moves later; what is `rare` comes to it with its first value
  *   kind      "bars" and "areas" are stacked, "lines" are not; "lanes" are states over time
  *   title     what it shows
  *   unit      of the values, such as "events/s"
+ *   whole     values are counted, not measured: no tick lies between two whole numbers
  *   binS      what a row covers, from its time on; rows further apart than that are not joined. 0: rows are samples
  *   step      of areas and lines with `binS: 0`: a value holds until the next row, and the newest until now
  *   windowS   how much time is shown
  *   capacity  how many rows are kept (of each lane)
- *   height    of the canvas, CSS pixels; that of lanes follows their number
+ *   height    of the canvas, CSS pixels; that of lanes follows their number, and is no less than this if it is given
  *   empty     what an empty chart says
  *   clock     "wall": the browser's zone, "utc", or "simulated": "day 3 14:00"
  *   startS    of a simulated clock: a moment of day 1. Without it, days have dates
@@ -81,6 +83,7 @@ export function createChart(el, options = {}) {
     kind: "bars",
     title: "",
     unit: "",
+    whole: false,
     binS: 1,
     step: false,
     windowS: 120,
@@ -157,7 +160,8 @@ export function createChart(el, options = {}) {
   function legendButton(line) {
     const button = document.createElement("button");
     button.type = "button";
-    button.hidden = true; // until it has a value
+    button.hidden = Boolean(line.rare);
+    button.className = "srt-unseen"; // until it has a value
     button.title = line.name;
     button.setAttribute("aria-pressed", String(line.visible));
     const swatch = add(button, "i", line.dash ? "srt-dash" : "");
@@ -172,9 +176,14 @@ export function createChart(el, options = {}) {
     return button;
   }
 
+  function see(button) {
+    button.hidden = false;
+    button.className = "";
+  }
+
   function put(table, at) {
     content.put(table);
-    for (const line of series) if (line.seen && line.button.hidden) line.button.hidden = false;
+    for (const line of series) if (line.seen && line.button.className) see(line.button);
     // Rows may reach into the future where the window does.
     const times = fixed && !Number.isNaN(at) ? [at] : [at, content.newest];
     for (const t of times) if (Number.isFinite(t) && !(t <= now)) now = t; // it never goes back
@@ -408,7 +417,8 @@ export function createChart(el, options = {}) {
     view.cancelAnimationFrame(frame);
     view.clearTimeout(later);
     [frame, later, drawn] = [0, 0, view.performance.now()];
-    const wanted = hasLanes ? content.height + 30 + (marks.length ? 16 : 0) : settings.height;
+    const least = hasLanes ? content.height + 30 + (marks.length ? 16 : 0) : 0;
+    const wanted = Math.max(least, hasLanes ? (options.height ?? 0) : settings.height);
     if (canvas.style.height !== `${wanted}px`) canvas.style.height = `${wanted}px`;
     const width = canvas.clientWidth;
     const height = canvas.clientHeight;
@@ -429,7 +439,8 @@ export function createChart(el, options = {}) {
     if (hasLanes) {
       plot.left = Math.ceil(content.gutter(context, width)) + 10;
     } else {
-      ticks = valueTicks(content.low, content.high, Math.max(2, Math.floor((plot.bottom - plot.top) / MIN_ROW_PX)));
+      const most = Math.max(2, Math.floor((plot.bottom - plot.top) / MIN_ROW_PX));
+      ticks = valueTicks(content.low, content.high, most, settings.whole ? 1 : 0);
       const widest = Math.max(...ticks.map((v) => context.measureText(formatValue(v)).width));
       plot.left = Math.ceil(Math.max(widest, MIN_LABEL_PX)) + 12;
     }

@@ -20,6 +20,9 @@ __all__ = ["CHARTS", "Axis", "Chart", "Series", "make_chart"]
 BINS = 602
 """A bin is a pixel or two then; two more, as the window begins and ends in the midst of one."""
 
+HEIGHT_PX = 220
+"""Of all, so that those beside each other begin and end together: room for five steps, or for eight lanes."""
+
 _BINS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 
 
@@ -70,6 +73,8 @@ class _Kind(NamedTuple):
     unit: Callable[[Axis], str]
     series: list[dict[str, Any]]
     empty: str
+    whole: bool = True
+    """Whether it counts; else it measures."""
 
 
 def _plain(unit: str) -> Callable[[Axis], str]:
@@ -95,7 +100,7 @@ _KINDS = {
         "bars",
         _rate("events"),
         EVENT_SERIES,
-        "No event yet",
+        "No event yet: play a scenario, or publish an event",
     ),
     "agents": _Kind(
         "Agents",
@@ -117,12 +122,14 @@ _KINDS = {
     "tokens": _Kind(
         "Tokens of LLM calls", _sums(Tokens), "bars", _rate("tokens"), TOKEN_SERIES, "No LLM call has ended yet"
     ),
-    "cost": _Kind("Cost so far, by role", _levels(Cost), "areas", _plain("USD"), COST_SERIES, "Nothing spent yet"),
+    "cost": _Kind(
+        "Cost so far, by role", _levels(Cost), "areas", _plain("USD"), COST_SERIES, "Nothing spent yet", whole=False
+    ),
     "git": _Kind(
         "Branches, commits and pull requests",
         _levels(Changes),
         "lines",
-        _plain("so far; open: now"),
+        _plain("number so far; of open ones, now"),
         CHANGE_SERIES,
         "No branch, commit or pull request yet",
     ),
@@ -144,6 +151,8 @@ def make_chart(name: str, axis: Axis) -> Chart:
         "unit": kind.unit(axis),
         "series": kind.series,
         "windowS": axis.window_s,
+        "whole": kind.whole,
+        "height": HEIGHT_PX,
         "empty": kind.empty,
         "clock": "simulated" if axis.simulated else "wall",
     }

@@ -17,7 +17,7 @@ CHANGE_SERIES: list[dict[str, Any]] = [
     {"name": "pull requests open", "color": "#E69F00"},
     {"name": "merged", "color": "#009E73"},
     {"name": "closed unmerged", "color": "#D55E00"},
-    {"name": f"pull requests {DOUBTFUL['name']}", "color": "#CC79A7"},
+    {"name": f"pull requests {DOUBTFUL['name']}", "color": "#CC79A7", "rare": True},
 ]
 
 _COMMITS, _BRANCHES, _OPEN, _MERGED, _CLOSED, _DOUBTFUL = range(6)

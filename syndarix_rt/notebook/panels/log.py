@@ -129,14 +129,20 @@ class _Told(msgspec.Struct):
 _decode_told = msgspec.json.Decoder(_Told).decode
 
 
-def told(line: Line) -> tuple[str, str]:
-    """What a line says, in short: its subject, and its data with the telling first."""
+def told(line: Line) -> tuple[str, list[tuple[str, str]]]:
+    """What a line says, in short: its subject, and its data by key with the telling first. Of a gap: its text."""
     if not line.type:
-        return "", line.raw.decode()
+        return "", [("", line.raw.decode())]
     event = _decode_told(line.raw)
     keys = [key for key in event.data if key not in _COMMON] + [key for key in _COMMON if key in event.data]
-    text = "  ".join(f"{key.removeprefix('gen_ai.')} {_plain(event.data[key])}" for key in keys)
-    return event.subject or "", text[:_TEXT_CHARACTERS]
+    pairs, left = [], _TEXT_CHARACTERS
+    for key in keys:
+        name, value = key.removeprefix("gen_ai."), _plain(event.data[key])[:left]
+        pairs.append((name, value))
+        left -= len(name) + len(value) + 2
+        if left <= 0:
+            break
+    return event.subject or "", pairs
 
 
 def _plain(value: Any) -> str:

@@ -14,7 +14,7 @@ from syndarix_rt.notebook.panels.sighting import Sighting
 
 __all__ = ["ISSUE_SERIES", "SPRINT_SERIES", "IssueFlow", "SprintProgress"]
 
-DOUBTFUL: dict[str, Any] = {"name": "unknown since a gap", "color": "#A9B1BA"}
+DOUBTFUL: dict[str, Any] = {"name": "unknown since a gap", "color": "#A9B1BA", "rare": True}
 """The series of those whose state a gap has hidden; see `Census`."""
 
 ISSUE_SERIES: list[dict[str, Any]] = [

@@ -4,7 +4,7 @@ import { frame, make } from "./frame.js";
 
 export function createView(el, { title }, send) {
   const { section, note, body } = frame(el, title, "srt-approvals");
-  const empty = body.appendChild(make("p", "srt-empty", "Nothing waits for a decision."));
+  const empty = body.appendChild(make("p", "srt-empty", "Nothing waits for a decision. Questions appear here, with buttons to answer them."));
   const list = body.appendChild(make("ul", "srt-inbox srt-scroll"));
   const rows = new Map(); // by id, so that a button keeps the focus while others come and go
 

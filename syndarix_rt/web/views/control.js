@@ -2,12 +2,11 @@
 
 import { frame, make } from "./frame.js";
 
-export function createView(el, { title, scenarios, speeds, faults }, send) {
+export function createView(el, { title, scenarios, speeds, faults, faultMin }, send) {
   const { section, note, body } = frame(el, title, "srt-control");
   const row = body.appendChild(make("div", "srt-row"));
   row.hidden = !scenarios.length; // where none can be begun, runs are only steered
   const live = body.appendChild(make("div", "srt-row srt-live"));
-  const answer = body.appendChild(make("p", "srt-answer", "", { role: "status" }));
   const ask = (op, value, more = {}) => send({ op, value, ...more });
 
   function choice(parent, label, options, first = null) {
@@ -40,8 +39,14 @@ export function createView(el, { title, scenarios, speeds, faults }, send) {
     ["resume", button(live, "Resume", "", () => ask("resume", null))],
     ["step", button(live, "Step 1", "", () => ask("step", 1))],
     ["step", button(live, "Step 100", "", () => ask("step", 100))],
-    ...faults.map(([kind, text]) => ["inject", button(live, `Inject ${text}`, "srt-fault", () => ask("inject", kind))]),
   ];
+  live.append(make("span", "srt-faults", `faults of ${faultMin} simulated minutes`));
+  for (const [kind, text] of faults) {
+    const node = button(live, text, "srt-fault", () => ask("inject", kind));
+    node.setAttribute("aria-label", `Inject ${text}`);
+    steering.push(["inject", node]);
+  }
+  const answer = live.appendChild(make("span", "srt-answer", "", { role: "status" }));
 
   const tell = () => {
     hint.textContent = scenarios.find(([name]) => name === scenario.value)?.[1] ?? "";
@@ -53,7 +58,12 @@ export function createView(el, { title, scenarios, speeds, faults }, send) {
     if (steerable && speed.value) ask("set_speed", speed.value);
   });
 
-  function receive({ status, playing, abilities, doing, error, ended }) {
+  let last = ""; // the scenario that was begun last
+  function receive({ status, playing, abilities, doing, error, ended, begun }) {
+    if (begun && begun !== last) {
+      [last, scenario.value] = [begun, begun];
+      tell();
+    }
     section.classList.toggle("srt-ended", Boolean(ended));
     note.textContent = status;
     note.title = status;
@@ -62,11 +72,12 @@ export function createView(el, { title, scenarios, speeds, faults }, send) {
     play.textContent = playing ? "Play anew" : "Play";
     stop.disabled = busy || !playing;
     steerable = playing && abilities.includes("set_speed");
-    live.hidden = !playing || !abilities.length;
     for (const [ability, node] of steering) {
-      node.hidden = !abilities.includes(ability);
-      node.disabled = busy;
+      node.disabled = busy || !abilities.includes(ability);
+      if (ability === "resume") node.hidden = node.disabled; // beside nothing else: the two take each other's place
     }
+    const [[, pause], [, resume]] = steering;
+    pause.hidden = !resume.hidden;
     const words = error || (doing ? `${doing.replace("_", " ")} …` : "");
     if (answer.textContent !== words) answer.textContent = words;
     answer.classList.toggle("srt-bad", Boolean(error));

@@ -29,12 +29,12 @@ export function createView(el, { title, simulated, rows: limit }, send) {
     return `${time.toLocaleTimeString("en-GB")}.${millis}`;
   };
 
-  function line([number, time, type, color, subject, text]) {
+  function line([number, time, type, color, subject, pairs]) {
     const row = make("tr", type ? "" : "srt-gap", "", { tabindex: "0" });
     row.dataset.number = number;
     row.append(make("td", "", clock(time)));
     if (!type) {
-      row.append(make("td", "", text, { colspan: "3" }));
+      row.append(make("td", "", pairs[0][1], { colspan: "3" }));
       return row;
     }
     row.setAttribute("aria-expanded", "false");
@@ -42,7 +42,9 @@ export function createView(el, { title, simulated, rows: limit }, send) {
     const swatch = name.appendChild(make("i", "srt-swatch"));
     swatch.style.background = color;
     name.append(type);
-    row.append(make("td", "", subject, { title: subject }), make("td", "", text));
+    row.append(make("td", "", subject, { title: subject }));
+    const data = row.appendChild(make("td"));
+    for (const [key, value] of pairs) data.append(make("span", "srt-key", key), ` ${value}  `);
     return row;
   }
 
@@ -101,7 +103,7 @@ export function createView(el, { title, simulated, rows: limit }, send) {
       fresh.hidden = true;
       lines.replaceChildren();
       add(message);
-      empty.textContent = message.type || message.text ? "No event of those kept here is so." : "No event yet.";
+      empty.textContent = message.type || message.text ? "No event that is kept here matches: try all types, or another search." : "No event yet.";
       return;
     }
     if (!reading()) return add(message);
