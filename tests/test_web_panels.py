@@ -116,5 +116,8 @@ async def test_page_and_notebook_count_the_same(browser, static_url, name, simul
     assert seen["pending"] == list(inbox.pending)
     assert seen["filters"] == log.filters
     wanted = Filter(frozenset({"git"}), "A")
-    assert seen["log"] == [[line.number, line.time_s, *told(line)] for line in log.matching(wanted, 50)]
+    assert seen["log"] == [
+        [line.number, line.time_s, told(line)[0], [list(pair) for pair in told(line)[1]]]
+        for line in log.matching(wanted, 50)
+    ]
     assert charts["events"].model.rows().size > 50

@@ -42,7 +42,7 @@ const REASONS = {
   epoch: "the log began anew",
 };
 const SPEEDS = ["1", "10", "60", "600", "max"].map((speed) => [speed, speed === "max" ? "as fast as it goes" : `${speed} × real time`]);
-const FAULTS = ["ci_outage", "provider_brownout", "incident_storm"].map((kind) => [kind, kind.replace("_", " ")]);
+const FAULTS = ["ci_outage", "provider_brownout", "incident_storm"].map((kind) => [kind, kind.replace("_", " ").replace("ci ", "CI ")]);
 const ENTITIES = ["project", "queues", "agents", "agent_runs", "issues", "prs", "pipelines", "approvals", "sprints", "faults"];
 
 const project = decodeURIComponent(location.pathname.split("/").pop());
@@ -260,7 +260,7 @@ function tellLog(isWhole = false) {
 // ---- the run -------------------------------------------------------------------------------------------------------
 
 const METHODS = { pause: "run.pause", resume: "run.resume", step: "run.step", set_speed: "run.setSpeed", inject: "run.inject" };
-const control = createControl($("control"), { title: "Run", scenarios: [], speeds: SPEEDS, faults: FAULTS }, steer);
+const control = createControl($("control"), { title: "Run", scenarios: [], speeds: SPEEDS, faults: FAULTS, faultMin: FAULT_MIN }, steer);
 const debug = createDebug($("debug"), { title: "Debug", entities: ENTITIES }, look);
 const runs = new Runs(base, tellRun);
 let doing = "";

@@ -6,6 +6,7 @@ import { Cost, COST_SERIES, EventRate, TOKEN_SERIES, Tokens } from "./rates.js";
 import { ISSUE_SERIES, IssueFlow, SPRINT_SERIES, SprintProgress } from "./work.js";
 
 const BINS = 602; // a bin is a pixel or two then; two more, as the window begins and ends in the midst of one
+const HEIGHT_PX = 220; // of all, so that those beside each other begin and end together
 const BINS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600];
 
 /**
@@ -23,7 +24,9 @@ export function makeCharts(types, { isSimulated, windowS }) {
   const charts = new Map();
   const add = (name, model, kind, title, unit, series, empty) => {
     const clock = isSimulated ? "simulated" : "wall";
-    charts.set(name, { model, options: { kind, title, unit, series, windowS, empty, clock, binS: model.binS } });
+    const whole = name !== "cost"; // which is measured, not counted
+    const options = { kind, title, unit, series, windowS, whole, height: HEIGHT_PX, empty, clock, binS: model.binS };
+    charts.set(name, { model, options });
   };
   const names = types.map(({ name }) => name);
   add("events", new EventRate(names, sums), "bars", "Events by type", per("events"), types, "No event yet");
@@ -35,7 +38,7 @@ export function makeCharts(types, { isSimulated, windowS }) {
   add("tokens", tokens, "bars", "Tokens of LLM calls", per("tokens"), TOKEN_SERIES, "No LLM call has ended yet");
   add("cost", new Cost(levels), "areas", "Cost so far, by role", "USD", COST_SERIES, "Nothing spent yet");
   const git = "Branches, commits and pull requests";
-  add("git", new Changes(levels), "lines", git, "so far; open: now", CHANGE_SERIES, "No branch, commit or pull request yet");
+  add("git", new Changes(levels), "lines", git, "number so far; of open ones, now", CHANGE_SERIES, "No branch, commit or pull request yet");
   add("pipelines", new Pipelines(levels), "bars", "Pipelines", "pipelines", PIPELINE_SERIES, "No pipeline yet");
   return charts;
 }

@@ -10,7 +10,7 @@ export const CHANGE_SERIES = [
   { name: "pull requests open", color: "#E69F00" },
   { name: "merged", color: "#009E73" },
   { name: "closed unmerged", color: "#D55E00" },
-  { name: `pull requests ${DOUBTFUL.name}`, color: "#CC79A7" },
+  { name: `pull requests ${DOUBTFUL.name}`, color: "#CC79A7", rare: true },
 ];
 
 export const PIPELINE_SERIES = [

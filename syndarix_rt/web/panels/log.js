@@ -78,14 +78,21 @@ export class EventLog {
   }
 }
 
-/** What a line says, in short: [its subject, its data with the telling first]. */
+/** What a line says, in short: [its subject, its data as [key, value] with the telling first]; of a gap, its text. */
 export function tell(line) {
-  if (!line.type) return ["", line.raw];
+  if (!line.type) return ["", [["", line.raw]]];
   const { subject = "", data } = JSON.parse(line.raw);
   const keys = Object.keys(data);
   const order = [...keys.filter((key) => !COMMON.includes(key)), ...COMMON.filter((key) => key in data)];
-  const words = order.map((key) => `${key.replace(/^gen_ai\./, "")} ${plain(data[key])}`);
-  return [subject, words.join("  ").slice(0, TEXT_CHARACTERS)];
+  const pairs = [];
+  let left = TEXT_CHARACTERS;
+  for (const key of order) {
+    const [name, value] = [key.replace(/^gen_ai\./, ""), plain(data[key]).slice(0, left)];
+    pairs.push([name, value]);
+    left -= name.length + value.length + 2;
+    if (left <= 0) break;
+  }
+  return [subject, pairs];
 }
 
 const plain = (value) => (typeof value === "string" ? value : JSON.stringify(value));

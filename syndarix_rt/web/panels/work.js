@@ -4,7 +4,7 @@ import { Levels } from "./binned.js";
 import { Census } from "./census.js";
 
 /** The series of those whose state a gap has hidden. */
-export const DOUBTFUL = { name: "unknown since a gap", color: "#A9B1BA" };
+export const DOUBTFUL = { name: "unknown since a gap", color: "#A9B1BA", rare: true };
 
 /** From the baseline up, as an issue's life goes backwards: so each boundary is a curve of arrivals in a state. */
 export const ISSUE_SERIES = [
