@@ -40,6 +40,9 @@ WAKE_S = 0.0001
 """A room is told of what is said so often at most, for each of its sessions: one of 500 every 50 ms, so that what came
 in between goes out together, and a write to each costs a third of a core rather than one."""
 
+WAKE_SESSIONS = 25
+"""Sessions that write at once; between them everything else has its turn, such as what others say."""
+
 FOLLOW_AGAIN_S = 2.0
 
 _log = structlog.get_logger("syndarix_rt.server")
@@ -83,9 +86,8 @@ class Room:
         self._bytes = 0
         self._look = asyncio.Event()
         self._leaving: list[Session] = []
-        self._woken_s = 0.0
-        self._waking: asyncio.TimerHandle | None = None
-        self._tasks = [asyncio.create_task(work) for work in (self._follow(), self._watch())]
+        self._news = asyncio.Event()
+        self._tasks = [asyncio.create_task(work) for work in (self._follow(), self._tell(), self._watch())]
 
     # ---- what is said ---------------------------------------------------------------------------------------------
 
@@ -123,16 +125,20 @@ class Room:
         else:
             self.started = False
             return
-        if self._waking is None:
-            loop = asyncio.get_running_loop()
-            at_s = self._woken_s + WAKE_S * len(self.sessions)
-            self._waking = loop.call_at(max(at_s, loop.time()), self._wake)
+        self._news.set()
 
-    def _wake(self) -> None:
-        self._waking = None
-        self._woken_s = asyncio.get_running_loop().time()
-        for session in self.sessions:
-            session.wake()
+    async def _tell(self) -> None:
+        """Wake the sessions when there is news for them."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            again_s = time.monotonic() + WAKE_S * len(self.sessions)
+            sessions = list(self.sessions)
+            for start in range(0, len(sessions), WAKE_SESSIONS):
+                for session in sessions[start : start + WAKE_SESSIONS]:
+                    session.wake()
+                await asyncio.sleep(0)
+            await asyncio.sleep(max(0.0, again_s - time.monotonic()))
 
     def _trim(self) -> None:
         """Cut down to the bounds, but only once a quarter too much is there."""
@@ -206,8 +212,6 @@ class Room:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._waking is not None:
-            self._waking.cancel()
         await self.settle()
 
 
