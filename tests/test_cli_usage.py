@@ -12,6 +12,7 @@ from command_line import call, run
 
 from syndarix_rt import Scenario
 from syndarix_rt.cli import COMMANDS, _cli
+from syndarix_rt.server.tokens import verify
 
 SERVE = "--host --port --workers --redis-url --token --retention --keepalive --cors-origin --tls-cert --tls-key"
 FIXED = {
@@ -228,6 +229,15 @@ def test_a_token_fits_where_serve_takes_one(cli):
     code, out, err = cli("token")
     assert (code, err) == (0, "")
     assert re.fullmatch(r"[0-9a-f]{48}\n", out)
+
+
+def test_a_token_with_rights_is_made_of_the_servers_key(cli):
+    key = cli("token")[1].strip()
+    code, out, err = cli("token", "subscribe:apollo", "--key", key, "--name", "Ada")
+    assert (code, err) == (0, "")
+    assert verify(key, out.strip()).name == "Ada"
+    assert cli("token", "subscribe:apollo")[0] == 2
+    assert one_line(cli("token", "own:apollo", "--key", key)[2])
 
 
 def test_lab_names_what_is_not_installed(cli, monkeypatch):

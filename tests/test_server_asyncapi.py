@@ -117,7 +117,7 @@ def test_it_has_the_form_of_asyncapi_3_and_every_reference_leads_somewhere(docum
 
 def test_every_type_frame_and_method_is_in_it(document):
     events = document["channels"]["events"]["messages"]
-    assert set(events) == {*CATALOGUE, "stream-open", "gap", "server-draining", "custom"}
+    assert set(events) == {*CATALOGUE, "stream-open", "gap", "server-draining", "auth-expiring", "custom"}
     chat = set(document["channels"]["chat"]["messages"])
     clients = {f"chat.client.{kind.__struct_config__.tag}" for kind in frames.ClientFrame.__args__}
     servers = {f"chat.server.{kind.__struct_config__.tag}" for kind in frames.ServerFrame.__args__}

@@ -1,5 +1,7 @@
 """``token`` and ``lab``."""
 
+# ruff: noqa: PLC0415 - what a command needs is loaded when it runs
+
 from __future__ import annotations
 
 import os
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from syndarix_rt.cli.options import TOKEN, option
 from syndarix_rt.errors import MissingExtra, SyndarixError
 
 __all__ = ["new_token"]
@@ -25,9 +28,31 @@ def new_token() -> str:
 
 
 @click.command("token")
-def token_command() -> None:
-    """Print a fresh random secret, for --token."""
-    click.echo(new_token())
+@click.argument("rights", nargs=-1, metavar="[RIGHT:PROJECT]...")
+@option("--key", type=TOKEN, show_default="none", help="The server's own key: its --token. Best by the environment.")
+@option("--name", default="guest", metavar="NAME", help="Whom the token speaks for: in the chat, and in decisions.")
+@option(
+    "--life",
+    type=click.FloatRange(0, 366 * 24, min_open=True),
+    default=8,
+    metavar="HOURS",
+    help="How long it lasts. It cannot be taken back before, but by another key for the server.",
+)
+def token_command(*, rights: tuple[str, ...], key: str | None, name: str, life: float) -> None:
+    """Print a fresh random secret, for --token; or a token that reaches only so far, of the server's key.
+
+    Rights are subscribe, publish, chat, debug and approve, each with a project, in which * stands for any characters:
+
+    syndarix-rt token subscribe:apollo 'chat:demo_*' --name Ada --life 2
+    """
+    if not rights:
+        click.echo(new_token())
+        return
+    from syndarix_rt.server.tokens import issue
+
+    if not key:
+        raise click.BadParameter("a token with rights is signed with the server's key.", param_hint="--key")
+    click.echo(issue(key, rights, name=name, life_s=life * 3600))
 
 
 @click.command("lab", context_settings={"ignore_unknown_options": True})

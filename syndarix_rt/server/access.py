@@ -5,19 +5,45 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import time
 from urllib.parse import urlsplit
 
 from quart import Quart, Request, Response, Websocket, g, redirect, request, websocket
 
 from syndarix_rt.server.problems import Problem
 from syndarix_rt.server.settings import Settings
+from syndarix_rt.server.tokens import Grant, verify
 
 __all__ = ["install"]
 
 OPEN_PATHS = ("/healthz", "/readyz")
 """Probes carry no secrets and must work for a load balancer."""
 
+NEEDS: dict[str, tuple[str, ...]] = {
+    "pages.index": (),
+    "pages.project_page": ("subscribe",),
+    "projects.list_projects": (),  # lists what may be subscribed to
+    "projects.position": ("subscribe",),
+    "projects.events": ("subscribe",),
+    "projects.approvals": ("subscribe",),
+    "projects.publish": ("publish",),
+    "projects.publish_run": ("publish", "approve"),  # a run's own decisions come this way
+    "projects.control": ("publish",),
+    "projects.answer": ("publish",),
+    "projects.claim": ("publish",),
+    "projects.release": ("publish",),
+    "projects.reset": ("publish",),
+    "projects.decide": ("approve",),
+    "chat.chat_socket": ("chat",),
+    "debug.debug_socket": ("debug",),
+    "asyncapi.document": (),
+}
+"""The rights that a route asks for in its project. A route that is not named here is the server's own key's alone."""
+
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+
+_OWNER = Grant("owner")
+_ANYONE = Grant("anyone")
 
 COOKIE_LIFE_S = 30 * 24 * 3600
 """A month; the cookie is worthless anyway once the server has another token."""
@@ -55,7 +81,7 @@ class _Guard:
             return self._preflight(request)
         credential = self._credential(request)
         if request.method not in SAFE_METHODS:
-            self._check_origin(request, credential)
+            self._check_origin(request, credential[0] if credential else None)
         if request.path in OPEN_PATHS or request.path.startswith("/static/"):
             return None
         if credential is None:
@@ -66,52 +92,77 @@ class _Guard:
                 "or send 'Authorization: Bearer <key>'.",
                 headers={"www-authenticate": 'Bearer realm="syndarix-rt"'},
             )
-        g.principal = "anyone" if credential == "open" else "owner"  # who it is, however the secret travelled
+        how, grant = credential
+        g.principal = grant.name  # who it is, however the secret travelled
+        g.grant = grant
+        if (lacking := self._lacking(request, grant)) is not None:
+            raise Problem(403, "missing-right", f"This token has no right to {lacking}.")
         if "key" in request.args and request.method == "GET" and _is_page(request):
-            return self._trade(request)
+            return self._trade(request, how, grant)
         return None
+
+    def _lacking(self, request: Request | Websocket, grant: Grant) -> str | None:
+        """A right that the route asks for and the credential does not give, for a person; None: it may come in."""
+        if grant.rights is None or request.endpoint is None:  # what is no route is answered by a 404
+            return None
+        needs = NEEDS.get(request.endpoint)
+        if needs is None:
+            return "come here"
+        project = str((request.view_args or {}).get("project", ""))
+        return next((f"{right} in {project[:100]!r}" for right in needs if not grant.may(right, project)), None)
 
     def check_socket(self, socket: Websocket) -> None:
         """Refuse the upgrade by raising a Problem, or set ``g.principal``; None if the key is missing.
 
-        Browsers let any page open a socket anywhere, and send cookies along: so the origin counts, whatever the
-        credential.
+        ``g.lacking`` names the right that is missing. Browsers let any page open a socket anywhere, and send cookies
+        along: so the origin counts, whatever the credential.
         """
         self._check_host(socket)
-        credential = self._credential(socket)
+        how, grant = self._credential(socket) or (None, None)
         origin = socket.headers.get("origin")
-        if origin is None and credential == "cookie":
+        if origin is None and how == "cookie":
             raise Problem(403, "foreign-origin", "With the cookie only pages may come, and they send an Origin header.")
         if origin is not None:
             self._check_listed(socket, origin)
-        g.principal = {None: None, "open": "anyone"}.get(credential, "owner")
+        g.grant = grant
+        g.principal = grant.name if grant else None
+        g.lacking = self._lacking(socket, grant) if grant else None
 
-    def _credential(self, request: Request | Websocket) -> str | None:
-        """How the request shows the token: ``bearer``, ``key``, ``cookie``; ``open`` without a token; else None."""
-        token = self._settings.token
-        if not token:
-            return "open"
+    def _credential(self, request: Request | Websocket) -> tuple[str, Grant] | None:
+        """How the request shows what (``bearer``, ``key``, ``cookie``; ``open`` without a token), and what it allows.
+
+        One that is shown and wrong does not hide another that is right.
+        """
+        key = self._settings.token
+        if not key:
+            return "open", _ANYONE
         scheme, _, value = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and hmac.compare_digest(value.strip().encode(), token.encode()):
-            return "bearer"
-        if hmac.compare_digest(request.args.get("key", "").encode(), token.encode()):
-            return "key"
-        if hmac.compare_digest(request.cookies.get(_cookie_name(request), "").encode(), self._cookie.encode()):
-            return "cookie"
+        shown = {"bearer": value.strip() if scheme.lower() == "bearer" else "", "key": request.args.get("key", "")}
+        for how, secret in shown.items():
+            if secret and hmac.compare_digest(secret.encode(), key.encode()):
+                return how, _OWNER
+        if secret := request.cookies.get(_cookie_name(request), ""):
+            if hmac.compare_digest(secret.encode(), self._cookie.encode()):
+                return "cookie", _OWNER
+            shown["cookie"] = secret
+        for how, secret in shown.items():
+            # In an address a token that lasts is for the page alone, which takes it out again.
+            if secret and (how != "key" or _is_page(request)) and (grant := verify(key, secret)):
+                return how, grant
         return None
 
-    def _trade(self, request: Request) -> Response:
+    def _trade(self, request: Request, how: str, grant: Grant) -> Response:
         """Trade the key in the address bar for a cookie, and take it out of the address bar."""
         query = "&".join(
             part for part in request.query_string.decode("latin-1").split("&") if part and not part.startswith("key=")
         )
         location = request.root_path + request.path + ("?" + query if query else "")
         response: Response = redirect(location, 303)  # type: ignore[assignment]  # typed as werkzeug's
-        if self._settings.token:
+        if how == "key":
             response.set_cookie(
                 _cookie_name(request),
-                self._cookie,
-                max_age=COOKIE_LIFE_S,
+                self._cookie if grant.expires_s is None else request.args["key"],
+                max_age=COOKIE_LIFE_S if grant.expires_s is None else max(1, int(grant.expires_s - time.time())),
                 path=request.root_path or "/",
                 secure=request.scheme == "https",
                 httponly=True,

@@ -31,6 +31,10 @@ async def document() -> Response:
     return response
 
 
+class AuthExpiring(msgspec.Struct):
+    """The token that the stream came with has ended, and the stream with it; continue with another one."""
+
+
 class ServerDraining(msgspec.Struct):
     """This server ends; come back after ``retry``, other instances or its successor have everything."""
 
@@ -90,7 +94,7 @@ _CHAT_CLIENT = get_args(frames.ClientFrame)
 _CHAT_SERVER = get_args(frames.ServerFrame)
 _DEBUG_CLIENT = (DebugCall,)
 _DEBUG_SERVER = (DebugResult, DebugFailure, DebugNotice, DebugPing)
-_STREAM = {"stream-open": StreamOpen, "gap": Gap, "server-draining": ServerDraining}
+_STREAM = {"stream-open": StreamOpen, "gap": Gap, "server-draining": ServerDraining, "auth-expiring": AuthExpiring}
 
 _CODES = {
     jsonrpc.PARSE_ERROR: "not JSON",

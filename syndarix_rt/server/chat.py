@@ -55,6 +55,7 @@ from syndarix_rt.server.hub import Hub
 from syndarix_rt.server.problems import bad_request
 from syndarix_rt.server.room import Room, Rooms, change, frames_of
 from syndarix_rt.server.socket import FORBIDDEN, UNKNOWN, Socket
+from syndarix_rt.server.tokens import NAMELESS
 
 __all__ = ["chat"]
 
@@ -74,9 +75,6 @@ AWAY_S = 0.5
 
 TYPING_AGAIN_S = 1.0
 """Each key that is pressed need not be told."""
-
-NAMELESS = ("owner", "anyone")
-"""Principals that say nothing about who it is."""
 
 _SESSION = re.compile(r"[A-Za-z0-9_-]{8,64}")
 

@@ -25,6 +25,7 @@ from syndarix_rt.server.hub import Hub
 from syndarix_rt.server.ingress import read_batch
 from syndarix_rt.server.problems import Problem, bad_request
 from syndarix_rt.server.stream import Start, Stream
+from syndarix_rt.server.tokens import Grant
 
 __all__ = ["Rates", "projects"]
 
@@ -65,6 +66,16 @@ def _control_channel(project: str, run: str) -> str:
     return control_channel(run)
 
 
+async def _check_run(project: str, run: str) -> None:
+    """Channels of runs are named after the run alone: a token for one project must not reach another's."""
+    _control_channel(project, run)
+    grant: Grant = g.grant
+    if grant.rights is None or grant.may("publish", "*"):
+        return
+    if run not in await _hub().broker.claimants(_channel(project)):
+        raise Problem(404, "unknown-run", f"No run {run[:100]!r} plays into {project!r}; it claims the project first.")
+
+
 def _json(document: Any, status: int = 200) -> Response:
     response = Response(msgspec.json.encode(document), status=status, content_type="application/json")
     response.headers["cache-control"] = "no-store"
@@ -89,7 +100,7 @@ async def _asked(kind: type[T], what: str) -> T:
 async def list_projects() -> Response:
     """Names, positions, rates and subscribers."""
     hub = _hub()
-    names = await hub.broker.projects()
+    names = [name for name in await hub.broker.projects() if g.grant.may("subscribe", name)]
     positions = await asyncio.gather(*(hub.broker.position(project_channel(name)) for name in names))
     rates: Rates = current_app.extensions["syndarix_rt_rates"]
     return _json(
@@ -153,12 +164,13 @@ async def events(project: str) -> Response:
 @projects.get("/<project>/runs/<run>/control")
 async def control(project: str, run: str) -> Response:
     """The control channel of a run that publishes over HTTP, as an event stream: what it is asked."""
+    await _check_run(project, run)
     types = TypeFilter.parse(request.args["types"]) if "types" in request.args else None
     return _stream(_control_channel(project, run), types)
 
 
 def _stream(channel: str, types: TypeFilter | None) -> Response:
-    stream = Stream(_hub(), channel, _start(request), types)
+    stream = Stream(_hub(), channel, _start(request), types, expires_s=g.grant.expires_s)
     response = Response(
         stream.writes() if request.method == "GET" else b"",  # HEAD asks for the headers, and waits for the end
         content_type="text/event-stream; charset=utf-8",
@@ -246,19 +258,24 @@ async def approvals(project: str) -> Response:
 
 
 @projects.post("/<project>/events")
-@projects.post("/<project>/runs/<path:run>/events")
-async def publish(project: str, run: str | None = None) -> Response:
-    """Publish one event, a JSON array, or NDJSON: all or nothing.
+async def publish(project: str) -> Response:
+    """Publish one event, a JSON array, or NDJSON: all or nothing."""
+    return await _store(_channel(project), project)
 
-    A run that is played publishes below ``runs/``: its events hold the decisions of its own people, who are simulated
-    or were recorded. From anybody else a decision has to come as a decision.
+
+@projects.post("/<project>/runs/<path:run>/events")
+async def publish_run(project: str, run: str) -> Response:  # noqa: ARG001 - names the run to whoever reads a proxy's log
+    """Publish a run that is played: its events hold the decisions of its own people, simulated or recorded.
+
+    So it takes the right to approve, too. From anybody else a decision has to come as a decision.
     """
-    return await _store(_channel(project), project, decisions=run is not None)
+    return await _store(_channel(project), project, decisions=True)
 
 
 @projects.post("/<project>/runs/<run>/control")
 async def answer(project: str, run: str) -> Response:
     """What such a run answers to those who steer it, and tells them."""
+    await _check_run(project, run)
     return await _store(_control_channel(project, run), project, only=(ANSWER, NOTICE))
 
 
@@ -292,8 +309,9 @@ async def decide(project: str, approval_id: str) -> Response:
     """Decide an approval: ``{decision, by, comment}``. The first decision stands: 409 says which, if it is another."""
     channel = _channel(project)
     choice = await _asked(_Choice, "a decision")
+    by = choice.by if g.grant.rights is None else g.principal  # a token speaks for its subject alone
     stands = await _hub().broker.decide(
-        channel, approval_id, choice.decision, at=datetime.now(UTC), by=choice.by, comment=choice.comment
+        channel, approval_id, choice.decision, at=datetime.now(UTC), by=by, comment=choice.comment
     )
     if stands is None:
         raise Problem(

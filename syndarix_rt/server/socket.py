@@ -49,9 +49,15 @@ INBOX = 64
 OUTBOX = 1_000
 """Messages that wait; a client that is further behind finds what it missed when it comes back."""
 
+MAX_REASON = 120
+"""Characters of a close reason: RFC 6455 has room for 123 bytes."""
+
 RATE_PER_S = 50.0
 BURST = 200.0
 """Messages a client may send, lasting and at once: a person's clicks by far, a script's loop nearly."""
+
+MAX_LIFE_S = 24 * 3600.0
+"""A socket that came with a token is closed after a day at the latest; its client comes back."""
 
 CLOSE_S = 2.0
 """A client that takes nothing is not waited for."""
@@ -108,6 +114,9 @@ class Socket:
         if g.principal is None:
             await websocket.close(UNAUTHORIZED, "this server wants its key")
             return False
+        if g.lacking is not None:
+            await websocket.close(FORBIDDEN, f"no right to {g.lacking}"[:MAX_REASON])
+            return False
         return True
 
     @property
@@ -153,6 +162,11 @@ class Socket:
         """
         works = (self._receive(), self._work(take), self._write(pull), self._watch())
         tasks = [asyncio.create_task(work) for work in works]
+        expires_s = g.grant.expires_s
+        expiry = None
+        if expires_s is not None:
+            wait_s = min(max(0.0, expires_s - time.time()), MAX_LIFE_S)
+            expiry = asyncio.get_running_loop().call_later(wait_s, self.close, UNAUTHORIZED, "the token has ended")
         with self._hub.holding(self):
             try:
                 ends: list[asyncio.Future[Any]] = [self._end, *tasks]
@@ -167,6 +181,8 @@ class Socket:
                                 await websocket.send(farewell)
                             await websocket.close(code, reason)
             finally:
+                if expiry is not None:
+                    expiry.cancel()
                 for task in tasks:
                     task.cancel()
                 done = await asyncio.gather(*tasks, return_exceptions=True)

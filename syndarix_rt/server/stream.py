@@ -33,6 +33,9 @@ PAGE_ENTRIES = 1_000
 AWAY_S = 0.5
 """How long to wait before asking a broker again that did not answer; the tail's return wakes streams earlier."""
 
+MAX_LIFE_S = 24 * 3600.0
+"""A stream that came with a token is ended after a day at the latest, and its token looked at anew."""
+
 _KEEPALIVE = encode(comment="keepalive")
 _rng = random.SystemRandom()
 
@@ -73,7 +76,15 @@ class Stream:
         cursor: its place; None until the broker has answered.
     """
 
-    def __init__(self, hub: Hub, channel_name: str, start: Start, types: TypeFilter | None) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        channel_name: str,
+        start: Start,
+        types: TypeFilter | None,
+        *,
+        expires_s: float | None = None,
+    ) -> None:
         self.channel_name = channel_name
         self.due_s = 0.0
         self.cursor: Cursor | None = None
@@ -82,6 +93,8 @@ class Stream:
         self._types = types
         self._woken = asyncio.Event()
         self._ending = False
+        self._expires_s = expires_s  # seconds since 1970, when the subscriber's token ends
+        self._expired = False
         self._written_s = time.monotonic()
 
     def wake(self) -> None:
@@ -91,6 +104,10 @@ class Stream:
     def drain(self, *, within_s: float) -> None:
         """End it at a random moment within ``within_s``, with what it still lacks."""
         asyncio.get_running_loop().call_later(_rng.random() * within_s, self._end)
+
+    def _expire(self) -> None:
+        self._expired = True
+        self._end()
 
     def _end(self) -> None:
         self._ending = True
@@ -102,14 +119,22 @@ class Stream:
         if self._hub.draining:
             yield self._farewell()
             return
-        async with self._hub.subscribe(self) as channel, aclosing(self._session(channel)) as session:
-            async for data in session:
-                if data:
-                    self._written_s = time.monotonic()
-                    yield data
-                # A write to a client that is gone need not suspend; without this a long replay to one would keep
-                # the loop for itself, and the news of its leaving from arriving.
-                await asyncio.sleep(0)
+        expiry = None
+        if self._expires_s is not None:
+            left_s = min(max(0.0, self._expires_s - time.time()), MAX_LIFE_S)
+            expiry = asyncio.get_running_loop().call_later(left_s, self._expire)
+        try:
+            async with self._hub.subscribe(self) as channel, aclosing(self._session(channel)) as session:
+                async for data in session:
+                    if data:
+                        self._written_s = time.monotonic()
+                        yield data
+                    # A write to a client that is gone need not suspend; without this a long replay to one would keep
+                    # the loop for itself, and the news of its leaving from arriving.
+                    await asyncio.sleep(0)
+        finally:
+            if expiry is not None:
+                expiry.cancel()
 
     async def _session(self, channel: Channel) -> AsyncGenerator[bytes]:
         position: Position | None = None
@@ -201,7 +226,9 @@ class Stream:
         return encode(msgspec.json.encode(gap), event="gap")
 
     def _farewell(self) -> bytes:
-        """The planned end of a stream: come back in 1 to 5 seconds (CONTRACT §4)."""
+        """The planned end of a stream: come back in 1 to 5 seconds (CONTRACT §4), or with another token."""
+        if self._expired:
+            return encode(b"{}", event="auth-expiring")
         return encode(retry_ms=_rng.randint(1_000, 5_000)) + encode(b"{}", event="server-draining")
 
 
