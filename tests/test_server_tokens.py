@@ -42,6 +42,7 @@ ROUTES = {
     "projects.release": ("DELETE", "/projects/apollo/claim/run", None, ("publish",)),
     "projects.reset": ("DELETE", "/projects/apollo/events", None, ("publish",)),
     "projects.decide": ("POST", "/projects/apollo/approvals/a", CHOICE, ("approve",)),
+    "metrics.exposition": ("GET", "/metrics", None, ("subscribe",)),
     "asyncapi.document": ("GET", "/asyncapi.json", None, ()),
     "chat.chat_socket": ("WS", "/projects/apollo/chat", "syndarix.chat.v1", ("chat",)),
     "debug.debug_socket": ("WS", "/projects/apollo/debug", "syndarix.debug.v1", ("debug",)),
@@ -112,6 +113,8 @@ async def test_every_route_asks_every_credential_for_its_rights():
                     expected = 401
                 else:
                     expected = 0 if rights >= set(needs) else 403
+                if route == "metrics.exposition" and rights and name != "the server's key":
+                    expected = 0 if name == "everything" else 403  # of all projects
                 if route == "projects.answer" and not expected:
                     continue  # takes answers only: its own 403
                 if (got := await asked(server, route, secret)) != expected:

@@ -37,6 +37,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "chat.chat_socket": ("chat",),
     "debug.debug_socket": ("debug",),
     "asyncapi.document": (),
+    "metrics.exposition": ("subscribe",),  # names all projects: of all of them
 }
 """The rights that a route asks for in its project. A route that is not named here is the server's own key's alone."""
 
@@ -108,7 +109,7 @@ class _Guard:
         needs = NEEDS.get(request.endpoint)
         if needs is None:
             return "come here"
-        project = str((request.view_args or {}).get("project", ""))
+        project = str((request.view_args or {}).get("project", "*"))
         return next((f"{right} in {project[:100]!r}" for right in needs if not grant.may(right, project)), None)
 
     def check_socket(self, socket: Websocket) -> None:

@@ -13,6 +13,7 @@ from syndarix_rt.server.asyncapi import asyncapi
 from syndarix_rt.server.chat import chat
 from syndarix_rt.server.debug import debug
 from syndarix_rt.server.hub import Hub
+from syndarix_rt.server.metrics import metrics
 from syndarix_rt.server.pages import pages
 from syndarix_rt.server.projects import Rates, projects
 from syndarix_rt.server.room import Rooms
@@ -42,6 +43,7 @@ def create_app(broker: Broker, settings: Settings | None = None) -> Quart:
     app.register_blueprint(chat)
     app.register_blueprint(debug)
     app.register_blueprint(asyncapi)
+    app.register_blueprint(metrics)
 
     @app.while_serving
     async def _serving() -> AsyncGenerator[None]:

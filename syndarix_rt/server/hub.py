@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from traceback import format_exc
@@ -87,6 +88,10 @@ class Hub:
         self.settings = settings
         self.page_reads = asyncio.Semaphore(PAGE_READS)
         self.draining = False
+        self.opened: Counter[str] = Counter()
+        """Event streams since the start, by how they began: ``live``, ``resumed``, ``gap``."""
+        self.gaps: Counter[str] = Counter()
+        """Gaps declared, by reason."""
         self._empty = asyncio.Event()
         self._sockets: set[Socket] = set()
         self._channels: dict[str, Channel] = {}
@@ -101,6 +106,11 @@ class Hub:
     def streams(self) -> list[Stream]:
         """All open streams."""
         return [stream for channel in self._channels.values() for stream in channel.streams]
+
+    @property
+    def open_sockets(self) -> int:
+        """WebSockets that are open."""
+        return len(self._sockets)
 
     def subscribers(self, channel: str) -> int:
         """Streams open on a channel in this process."""

@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +22,7 @@ from hypercorn.config import Config
 from quart import Quart
 
 from syndarix_rt.broker.protocol import Broker
+from syndarix_rt.server import logs
 from syndarix_rt.server.app import create_app
 from syndarix_rt.server.hub import Hub
 from syndarix_rt.server.settings import Settings
@@ -143,6 +143,7 @@ async def serve(
     config.bind = [f"fd://{sock.detach()}"]
     config.accesslog = None  # a stream's line would come at its end; connections are logged by us
     config.errorlog = _quiet_logger()
+    logs.install(settings.token, config.errorlog, app.logger)
     config.backlog = BACKLOG
     config.include_server_header = False
     config.websocket_max_message_size = MAX_MESSAGE_BYTES
@@ -211,10 +212,5 @@ async def _first(*awaitables: Any) -> None:
 def _quiet_logger() -> logging.Logger:
     """Hypercorn's faults, without its greeting (we print the URL ourselves)."""
     logger = logging.getLogger("hypercorn.error")
-    if not logger.handlers:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        logger.addHandler(handler)
     logger.setLevel(logging.WARNING)
-    logger.propagate = False
     return logger

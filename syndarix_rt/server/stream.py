@@ -218,11 +218,13 @@ class Stream:
 
     def _opening(self, position: Position, gap: Gap | None) -> bytes:
         resumed = self._start.cursor is not None and gap is None
+        self._hub.opened["gap" if gap else "resumed" if resumed else "live"] += 1
         document = StreamOpen(position.epoch, position.first, position.last, resumed)
         opening = encode(msgspec.json.encode(document), event="stream-open")
         return opening if gap is None else opening + self._declare(gap)
 
     def _declare(self, gap: Gap) -> bytes:
+        self._hub.gaps[gap.reason] += 1
         return encode(msgspec.json.encode(gap), event="gap")
 
     def _farewell(self) -> bytes:

@@ -1,0 +1,54 @@
+"""``GET /metrics``: what an operator watches, read when it is asked for (Prometheus text format).
+
+Nothing is counted while events are delivered but what happens once a stream. The figures are those of this process.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from quart import Blueprint, Response, current_app
+
+from syndarix_rt.broker.protocol import project_of
+from syndarix_rt.server.hub import Hub
+
+__all__ = ["metrics"]
+
+metrics = Blueprint("metrics", __name__)
+
+
+@metrics.get("/metrics")
+async def exposition() -> Response:
+    """All figures."""
+    registry = CollectorRegistry()
+    registry.register(_Figures(current_app.extensions["syndarix_rt"]))
+    response = Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+    response.headers["cache-control"] = "no-store"
+    return response
+
+
+class _Figures:
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    def collect(self) -> Iterator[Metric]:
+        hub = self._hub
+        streams = GaugeMetricFamily("syndarix_rt_streams", "Open event streams.", labels=["project"])
+        open_streams = Counter(project_of(stream.channel_name) or "" for stream in hub.streams)
+        for project, count in sorted(open_streams.items()):
+            streams.add_metric([project], count)
+        yield streams
+        yield GaugeMetricFamily("syndarix_rt_sockets", "Open WebSockets.", value=hub.open_sockets)
+        yield GaugeMetricFamily("syndarix_rt_draining", "1 while the server ends.", value=int(hub.draining))
+        opened = CounterMetricFamily("syndarix_rt_streams_opened", "Event streams by how they began.", labels=["how"])
+        for how in ("live", "resumed", "gap"):
+            opened.add_metric([how], hub.opened[how])
+        yield opened
+        gaps = CounterMetricFamily("syndarix_rt_gaps", "Gaps declared in streams.", labels=["reason"])
+        for reason in ("trimmed", "slow", "epoch"):
+            gaps.add_metric([reason], hub.gaps[reason])
+        yield gaps
