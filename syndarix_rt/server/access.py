@@ -230,7 +230,7 @@ class _Guard:
         return response
 
 
-def _is_page(request: Request) -> bool:
+def _is_page(request: Request | Websocket) -> bool:
     return request.path == "/" or request.path.startswith("/p/")
 
 
