@@ -9,6 +9,7 @@
 * :mod:`~syndarix_rt.cli.watching`: ``watch``, ``record``
 * :mod:`~syndarix_rt.cli.terminal`: lines from a person while others talk
 * :mod:`~syndarix_rt.cli.debugging`: ``debug``
+* :mod:`~syndarix_rt.cli.chatting`: ``chat``
 * :mod:`~syndarix_rt.cli.files`: ``simulate``, ``import``, ``validate``
 * :mod:`~syndarix_rt.cli.scenarios`: ``scenarios``
 * :mod:`~syndarix_rt.cli.exporting`: ``export``
@@ -44,6 +45,7 @@ COMMANDS = {
     "record": "watching",
     "replay": "playing",
     "debug": "debugging",
+    "chat": "chatting",
     "import": "files",
     "export": "exporting",
     "fit": "fitting",
