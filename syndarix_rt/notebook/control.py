@@ -13,7 +13,7 @@ from syndarix_rt.notebook.runs import Run
 from syndarix_rt.simulation import presets
 from syndarix_rt.simulation.settings import CiOutage, IncidentStorm, ProviderBrownout
 
-__all__ = ["ControlWidget", "Controls"]
+__all__ = ["FAULT_MIN", "ControlWidget", "Controls", "choices"]
 
 EVERY_S = 0.5
 """Time between two looks at the run."""
@@ -82,6 +82,15 @@ class Controls:
             raise SyndarixError(f"the run has not answered within {ANSWER_S:g} s; it may do so yet") from None
 
 
+def choices() -> dict[str, Any]:
+    """What the view lets a person choose for a run that plays."""
+    return {
+        "speeds": [["max" if speed == math.inf else f"{speed:g}", _speed(speed)] for speed in SPEEDS],
+        "faults": [[kind, kind.replace("_", " ").replace("ci ", "CI ")] for kind in _FAULTS],
+        "faultMin": FAULT_MIN,
+    }
+
+
 class ControlWidget(PanelWidget):
     """Buttons for `Controls`."""
 
@@ -93,9 +102,7 @@ class ControlWidget(PanelWidget):
             {
                 "title": "Run",
                 "scenarios": [[name, text] for name, text in self._scenarios.items()],
-                "speeds": [["max" if speed == math.inf else f"{speed:g}", _speed(speed)] for speed in SPEEDS],
-                "faults": [[kind, kind.replace("_", " ").replace("ci ", "CI ")] for kind in _FAULTS],
-                "faultMin": FAULT_MIN,
+                **choices(),
             }
         )
         self._controls = controls

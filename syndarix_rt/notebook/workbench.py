@@ -13,7 +13,7 @@ from copy import deepcopy
 from datetime import UTC, datetime
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -24,9 +24,11 @@ from syndarix_rt.errors import StreamError, SyndarixError
 from syndarix_rt.events import Event, is_project_name
 from syndarix_rt.notebook.address import page_url
 from syndarix_rt.notebook.background import Background
+from syndarix_rt.notebook.chat_widget import ChatWidget
 from syndarix_rt.notebook.children import Child
 from syndarix_rt.notebook.control import Controls
 from syndarix_rt.notebook.dashboard import Dashboard
+from syndarix_rt.notebook.debugger import Debugger
 from syndarix_rt.notebook.feed import Feed
 from syndarix_rt.notebook.outlet import Outlet
 from syndarix_rt.notebook.runs import PlayerRun, ProcessRun, Run
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Workbench"]
+
+_Talk = TypeVar("_Talk", ChatWidget, Debugger)
 
 START_S = 60.0
 """A server is up within two seconds; a machine that is starting other things, too, may take some more."""
@@ -295,6 +299,28 @@ class Workbench:
             feed, panels=panels, simulated=axis == "simulated", simulation=simulation, fps=fps, window_s=window_s
         )
 
+    # ---- talking --------------------------------------------------------------------------------------------------
+
+    def chat(self, project: str | None = None, *, name: str | None = None) -> ChatWidget:
+        """A panel to talk with the people and agents of a project; the last one of that project is closed.
+
+        Args:
+            project: whose chat.
+            name: under which to speak; None: the token's, or one from the server.
+        """
+        project = _checked(project or self.project)
+        return self._parts.talk(
+            "chat", project, lambda: ChatWidget(self._parts.url, project, self._parts.background, name=name)
+        )
+
+    def debugger(self, project: str | None = None) -> Debugger:
+        """A panel to stop the run that plays into a project, at breakpoints too, and to look into it.
+
+        The last one of that project is closed.
+        """
+        project = _checked(project or self.project)
+        return self._parts.talk("debug", project, lambda: Debugger(self._parts.url, project, self._parts.background))
+
     # ---- life -----------------------------------------------------------------------------------------------------
 
     async def close(self) -> None:
@@ -333,6 +359,7 @@ class _Parts:
         self._runs: list[Run] = []
         self._debuggers: dict[str, DebugClient] = {}
         self._dashboards: dict[str, Dashboard] = {}
+        self._talks: dict[tuple[str, str], ChatWidget | Debugger] = {}
 
     def feed(self, project: str, replay: int | Literal["all"] = 0) -> Feed:
         """The project's feed, opened if need be."""
@@ -374,6 +401,13 @@ class _Parts:
         dashboard = Dashboard(feed, self.background, Controls(play, partial(self.latest, project)), **options)
         self._dashboards[project] = dashboard
         return dashboard
+
+    def talk(self, what: str, project: str, make: Callable[[], _Talk]) -> _Talk:
+        """A panel of its own connection, instead of the last one of that kind and project."""
+        if (what, project) in self._talks:
+            self._talks.pop((what, project)).close()
+        panel = self._talks[what, project] = make()
+        return panel
 
     def play_preset(
         self,
@@ -420,7 +454,8 @@ class _Parts:
         if self.closed:
             return
         self.closed = True
-        stops = [run.stop for run in self._runs] + [dashboard.stop for dashboard in self._dashboards.values()]
+        shown = [*self._dashboards.values(), *self._talks.values()]
+        stops = [run.stop for run in self._runs] + [panel.stop for panel in shown]
         for stop in stops:
             with suppress(Exception):  # at the kernel's exit widgets may be gone already
                 stop()

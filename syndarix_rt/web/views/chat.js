@@ -34,8 +34,9 @@ export function createView(el, { title }, send) {
     item.classList.toggle("srt-open", isOpen);
   }
 
-  /** `messages` are all that are kept, oldest first; `members` who is here. */
-  function receive({ messages, members, status }) {
+  /** `messages` are all that are kept, oldest first; `members` who is here; `ended`: nothing can be said any more. */
+  function receive({ messages, members, status, ended }) {
+    for (const control of form.elements) control.disabled = Boolean(ended);
     section.classList.toggle("srt-ended", Boolean(status));
     note.textContent = status || (members.length === 1 ? "nobody else is here" : `${members.length} here`);
     note.title = members.join(", ");

@@ -3,7 +3,7 @@
 import { frame, make } from "./frame.js";
 
 export function createView(el, { title, entities }, send) {
-  const { note, body } = frame(el, title, "srt-debug");
+  const { section, note, body } = frame(el, title, "srt-debug");
 
   function form(label, submit, ...inputs) {
     const node = body.appendChild(make("form", "srt-row"));
@@ -30,7 +30,9 @@ export function createView(el, { title, entities }, send) {
   const found = body.appendChild(make("pre", "srt-found", "", { tabindex: "0", role: "status" }));
   found.hidden = true;
 
-  function receive({ status, breakpoints, text, error }) {
+  function receive({ status, breakpoints, text, error, ended }) {
+    section.classList.toggle("srt-ended", Boolean(ended));
+    for (const control of body.querySelectorAll("form *")) control.disabled = Boolean(ended);
     note.textContent = status;
     points.replaceChildren(
       ...breakpoints.map(({ type: name, where: condition }) =>
