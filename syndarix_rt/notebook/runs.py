@@ -84,6 +84,19 @@ class Run(Steering):
             raise SyndarixError(self.error)
         return self.published
 
+    async def stopped(self) -> RunState:
+        """Wait until it stands, at a breakpoint or because somebody paused it; how.
+
+        Raises:
+            SyndarixError: it has ended.
+        """
+        while not self.done:
+            state = self.state
+            if state is not None and state.state == "paused" and state.stopped is not None:
+                return state
+            await asyncio.sleep(POLL_S)
+        raise SyndarixError(self.status)
+
     @property
     def status(self) -> str:
         """One line for people."""
