@@ -1,6 +1,6 @@
 /** What people and agents say. `send` gets {op: "say", text, to} and {op: "typing"}. */
 
-import { frame, make } from "./frame.js";
+import { frame, make, submitOnEnter } from "./frame.js";
 
 export function createView(el, { title }, send) {
   const { section, note, body } = frame(el, title, "srt-chat");
@@ -12,6 +12,7 @@ export function createView(el, { title }, send) {
   form.append(make("button", "srt-yes", "Send"));
   const nodes = new Map(); // by the key of a message
 
+  submitOnEnter(form);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     const said = text.value.trim();

@@ -1,6 +1,6 @@
 /** Breakpoints of a run, and a look inside it. `send` gets {op: "break", type, where}, {op: "clear"} and {op: "inspect", entity}. */
 
-import { frame, make } from "./frame.js";
+import { frame, make, submitOnEnter } from "./frame.js";
 
 export function createView(el, { title, entities }, send) {
   const { section, note, body } = frame(el, title, "srt-debug");
@@ -9,6 +9,7 @@ export function createView(el, { title, entities }, send) {
     const node = body.appendChild(make("form", "srt-row"));
     node.append(...inputs);
     node.append(make("button", "", label));
+    submitOnEnter(node);
     node.addEventListener("submit", (event) => {
       event.preventDefault();
       submit();

@@ -15,6 +15,15 @@ export function make(tag, className = "", text = "", attributes = {}) {
   return node;
 }
 
+/** Have the Enter key submit a form: in JupyterLab it does not by itself. */
+export function submitOnEnter(form) {
+  form.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.isComposing || event.target.tagName !== "INPUT") return;
+    event.preventDefault();
+    form.requestSubmit();
+  });
+}
+
 /** The frame of a panel: a section with a heading, a note beside it, and a body. */
 export function frame(el, title, className) {
   const section = make("section", `srt-panel ${className}`, "", { "aria-label": title });
