@@ -90,6 +90,8 @@ async def test_a_run_is_stopped_looked_into_and_stepped_in_a_panel(bench):
     debugger = bench.debugger()
     control, look = map(View, debugger.children)
     await control.sees(lambda told: told["status"] == "Nothing plays into apollo now." and told["abilities"] == [])
+    look.does(op="break", type="pipeline_failed", where="")
+    await look.sees(lambda told: told["error"] == "Nothing plays into apollo now.")
     bench.play("demo_small", speed=60, seed=7)
     await control.sees(lambda told: "pause" in told["abilities"] and "inject" in told["abilities"])
     look.does(op="break", type="pipeline_failed", where="data.duration_s > 3")

@@ -103,6 +103,7 @@ class Debugger(ipywidgets.VBox):  # type: ignore[misc] # it has no types
     async def _do(self, content: dict[str, Any]) -> None:
         run = self.run
         if run is None:
+            self._found, self._error = "", self.status
             return
         op = content.get("op")
         looks = op in ("inspect", "break", "clear")
@@ -156,7 +157,10 @@ class Debugger(ipywidgets.VBox):  # type: ignore[misc] # it has no types
             return client.reason
         if client.state != "open":
             return "reconnecting" if client.state == "waiting" else "connecting"
-        return f"{run.name or run.run} {described(run)}" if run else f"Nothing plays into {self.project} now."
+        if run is None:
+            return f"Nothing plays into {self.project} now."
+        # While it plays, it does not tell how far it has come.
+        return f"{run.name or run.run} {'plays' if run.state == 'playing' else described(run)}"
 
     def _told_run(self) -> dict[str, Any]:
         run = self.run
