@@ -24,6 +24,7 @@ FIXED = {
     "record": "-o --events --url",
     "replay": "--project --speed --redis-url --url --replace --append",
     "debug": "--url --run",
+    "chat": "--url --name --wait",
     "import": "-o",
     "export": "-o",
     "fit": "-o",
