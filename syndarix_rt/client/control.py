@@ -70,7 +70,7 @@ class HttpLine:
         await self._publisher.publish(events)
 
     def chat(self) -> None:
-        """See `Line.chat`."""
+        """No way to the chat: the agents of a run that publishes over HTTP do not answer yet."""
 
 
 async def _events(stream: EventStream) -> AsyncGenerator[Event]:
