@@ -30,6 +30,7 @@ FIXED = {
     "fit": "-o",
     "validate": "--partial",
     "scenarios": "--profile",
+    "bench": "--json",
     "token": "",
     "lab": "",
 }

@@ -23,6 +23,7 @@ MAY_IMPORT = {
         "events.*", "delivery.*", "client.*", "playback.*", "simulation.*",
         "broker", "broker.protocol", "broker.chat", "broker.factory",
     ],
+    "benchmark": ["broker", "broker.protocol", "broker.binary"],
     "cli": ["*"],
     "__main__": ["cli"],
     "__init__": ["events", "delivery.resume", "broker.memory", "simulation"],  # the last two only when asked for

@@ -14,6 +14,7 @@
 * :mod:`~syndarix_rt.cli.scenarios`: ``scenarios``
 * :mod:`~syndarix_rt.cli.exporting`: ``export``
 * :mod:`~syndarix_rt.cli.fitting`: ``fit``
+* :mod:`~syndarix_rt.cli.benching`: ``bench``
 * :mod:`~syndarix_rt.cli.tools`: ``token``, ``lab``
 
 Exit codes: 0 done, 1 failed (one line on stderr says what to do), 2 wrong usage, 130 interrupted before it was done.
@@ -51,6 +52,7 @@ COMMANDS = {
     "fit": "fitting",
     "validate": "files",
     "scenarios": "scenarios",
+    "bench": "benching",
     "token": "tools",
     "lab": "tools",
 }

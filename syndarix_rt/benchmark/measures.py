@@ -1,0 +1,270 @@
+"""What is measured of a candidate, each as figures by name; units stand in the names.
+
+Offered rates are open-loop: the publisher keeps to its schedule, so queueing shows as latency. Latency is from just
+before an event is published to when the subscriber has read it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from syndarix_rt.benchmark.candidate import Candidate, Usage, beside, child, printed, wait_until
+from syndarix_rt.errors import SyndarixError
+
+__all__ = ["Figures", "Loader", "fan_out", "highest_rate", "idle", "publishing", "resume"]
+
+Figures = dict[str, float]
+
+SUSTAINED_SHARE = 0.99
+"""A rate is sustained if so many of all deliveries arrive …"""
+
+SUSTAINED_P99_MS = 250.0
+"""… and the 99th percentile of latency stays below this: a quarter of a second still feels live."""
+
+CONNECTS_PER_S = 2_000
+"""New connections a second, so that none has to wait for the listen backlog."""
+
+OPEN_S = 60.0
+"""Most that opening all connections may take."""
+
+DRAIN_S = 5.0
+"""How long the subscribers listen for what is late; whoever needs more has not sustained the rate."""
+
+
+class Loader:
+    """Subscribers in one process beside the candidate.
+
+    Args:
+        command: of the load client; see `load_client`.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = command
+
+    def run(
+        self,
+        candidate: Candidate,
+        *,
+        connections: int,
+        seconds: float,
+        during: Callable[[], None],
+        projects: int = 1,
+        expected: int | None = None,
+        stall: int = 0,
+    ) -> dict[str, Any]:
+        """Open all streams, call ``during``, listen to the end; what the client printed.
+
+        Raises:
+            SyndarixError: not all connections were served.
+        """
+        options = {"-p": candidate.port, "-u": candidate.path, "-P": projects, "-n": connections, "-S": stall}
+        options |= {"-r": CONNECTS_PER_S, "-d": round(seconds, 1)} | ({} if expected is None else {"-e": expected})
+        with tempfile.TemporaryDirectory(prefix="syndarix-rt-") as directory:
+            ready = Path(directory) / "ready"
+            command = [*self._command, "-R", str(ready), *(str(word) for pair in options.items() for word in pair)]
+            with child(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+                wait_until(ready.exists, process, "the subscribers did not get in", OPEN_S)
+                during()
+                figures = printed(process, seconds + OPEN_S)
+        if figures["conns_failed"]:
+            raise SyndarixError(f"{candidate.name}: {figures['conns_failed']} of {connections} connections failed")
+        return figures
+
+
+def _publish(candidate: Candidate, rate: float, events: int, projects: int, size_bytes: int = 300) -> float:
+    options = {"--rate": rate, "--events": events, "--projects": projects, "--bytes": size_bytes}
+    took = beside([*candidate.publisher, *(str(word) for pair in options.items() for word in pair)], 600)
+    return float(took["took_s"])
+
+
+def fan_out(
+    candidate: Candidate, load: Loader, *, subscribers: int, rate: float, seconds: float, projects: int = 1,
+    stall: int = 0, size_bytes: int = 300,
+) -> Figures:  # fmt: skip
+    """Events at a steady rate to all subscribers.
+
+    Args:
+        candidate: the server.
+        load: the subscribers.
+        subscribers: over all projects, as many in each.
+        rate: events a second in all.
+        seconds: for how long.
+        projects: the events go to them in turn.
+        stall: so many of the subscribers read nothing.
+        size_bytes: of an encoded event.
+
+    Returns:
+        ``sustained`` (1 or 0), ``deliveries_per_s``, ``p50_ms``, ``p99_ms``, ``max_ms``, ``arrived`` (share),
+        ``missing``, ``duplicated``, ``out_of_order``, ``cpu_us`` (of the server, a delivery), ``server_load`` and
+        ``client_load`` (cores), ``memory_mib``.
+    """
+    events = max(1, int(rate * seconds))
+    used: list[Usage] = []
+    took_s: list[float] = []
+
+    def during() -> None:
+        used.append(candidate.usage())
+        took_s.append(_publish(candidate, rate, events, projects, size_bytes))
+
+    began_s = time.monotonic()
+    each = events // projects
+    found = load.run(
+        candidate,
+        connections=subscribers,
+        seconds=seconds + DRAIN_S,
+        during=during,
+        projects=projects,
+        expected=each + candidate.greetings,
+        stall=stall,
+    )
+    after, wall_s = candidate.usage(), time.monotonic() - began_s
+    listening = subscribers - stall
+    expected = listening * each
+    delivered = max(0, found["events"] - listening * candidate.greetings)
+    cpu_s = after.cpu_s - used[0].cpu_s
+    arrived, p99_ms = delivered / expected, found["lat_ms"]["p99"]
+    kept_pace = took_s[0] < 1.1 * seconds + 0.1
+    return {
+        "sustained": float(arrived >= SUSTAINED_SHARE and p99_ms < SUSTAINED_P99_MS and kept_pace),
+        "deliveries_per_s": delivered / max(took_s[0], seconds),
+        "p50_ms": found["lat_ms"]["p50"],
+        "p99_ms": p99_ms,
+        "max_ms": found["lat_ms"]["max"],
+        "arrived": arrived,
+        **{name: float(found[name]) for name in ("missing", "duplicated", "out_of_order")},
+        "cpu_us": cpu_s / max(delivered, 1) * 1e6,
+        "server_load": cpu_s / took_s[0],
+        "client_load": found["client_cpu_s"] / wall_s,
+        "memory_mib": after.memory_kib / 1024,
+    }
+
+
+def highest_rate(
+    candidate: Candidate, load: Loader, rates: Sequence[float], *, subscribers: int = 1_000, seconds: float = 2.5
+) -> Figures:
+    """The highest of some rising rates that is sustained: the figures of `fan_out` there, with ``rate``.
+
+    It stops at the first rate that is not; ``rate`` is 0 if none is.
+    """
+    best: Figures = {"rate": 0.0, "deliveries_per_s": 0.0}
+    for rate in rates:
+        found = fan_out(candidate, load, subscribers=subscribers, rate=rate, seconds=seconds)
+        if not found["sustained"]:
+            break
+        best = {"rate": rate} | found
+    return best
+
+
+def idle(candidate: Candidate, load: Loader, connections: int) -> Figures:
+    """Many connections without traffic, and then one event to all of them.
+
+    Returns:
+        ``kib_per_connection``, ``base_mib`` (before), ``served``, ``event_to_all_ms``.
+    """
+    before = candidate.usage()
+    held: list[Usage] = []
+
+    def during() -> None:
+        held.append(candidate.usage())
+        _publish(candidate, 1, 1, 1)
+
+    found = load.run(candidate, connections=connections, seconds=30, during=during, expected=1 + candidate.greetings)
+    return {
+        "connections": connections,
+        "kib_per_connection": (held[0].memory_kib - before.memory_kib) / connections,
+        "base_mib": before.memory_kib / 1024,
+        "served": found["conns_ok"],
+        "event_to_all_ms": found["lat_ms"]["max"] if found["conn_events_min"] > candidate.greetings else float("inf"),
+    }
+
+
+def resume(candidate: Candidate, *, clients: int, missed: int, size_bytes: int = 300) -> Figures:
+    """Clients that all come back at once, each having missed the same number of events.
+
+    Returns:
+        ``p50_ms``, ``p99_ms`` (from the first byte of a request to the last of the events), ``lost``, ``doubled``.
+    """
+    _publish(candidate, float("inf"), missed, 1, size_bytes)
+    return asyncio.run(_resume(candidate, clients, missed))
+
+
+async def _resume(candidate: Candidate, clients: int, missed: int) -> Figures:
+    last_event_id = _id_before(candidate.port, "p0", missed)
+    waiting = [_Returning(candidate, last_event_id, missed) for _ in range(clients)]
+    streams = [await asyncio.open_connection("127.0.0.1", candidate.port, limit=1 << 20) for _ in waiting]
+    try:
+        async with asyncio.timeout(OPEN_S):
+            await asyncio.gather(*(one.read(*stream) for one, stream in zip(waiting, streams, strict=True)))
+    finally:
+        for _, writer in streams:
+            writer.close()
+    sequences = [one.sequences() for one in waiting]
+    taken_ms = [one.took_s * 1e3 for one in waiting]
+    return {
+        "clients": clients,
+        "missed": missed,
+        "p50_ms": float(np.percentile(taken_ms, 50)),
+        "p99_ms": float(np.percentile(taken_ms, 99)),
+        "lost": float(sum(missed - len(set(each)) for each in sequences)),
+        "doubled": float(sum(len(each) - len(set(each)) for each in sequences)),
+        "out_of_order": float(sum(later <= earlier for each in sequences for earlier, later in pairwise(each))),
+    }
+
+
+def _id_before(port: int, project: str, missed: int) -> str:
+    """The id of the event after which ``missed`` more were published."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/projects/{project}/position", timeout=5) as reply:
+        position = json.load(reply)
+    return f"{position['epoch']}.{position['last'] - missed}"
+
+
+class _Returning:
+    """One client that comes back; it counts while it reads, and is judged afterwards."""
+
+    def __init__(self, candidate: Candidate, last_event_id: str, missed: int) -> None:
+        path, host = candidate.path.replace("%d", "0"), f"127.0.0.1:{candidate.port}"
+        headers = [f"GET {path} HTTP/1.1", f"Host: {host}", f"Last-Event-ID: {last_event_id}"]
+        self.data = bytearray()
+        self.took_s = float("inf")
+        self._request = "\r\n".join([*headers, "", ""]).encode()
+        self._missed = missed
+
+    async def read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        began_s, found = time.perf_counter(), 0
+        writer.write(self._request)
+        while found < self._missed:
+            chunk = await reader.read(1 << 18)
+            if not chunk:
+                break
+            begin = max(0, len(self.data) - len(_TICK) + 1)  # an event's name may be cut in two
+            self.data += chunk
+            found += self.data.count(_TICK, begin)
+        self.took_s = time.perf_counter() - began_s
+
+    def sequences(self) -> list[int]:
+        return [int(number) for number in re.findall(rb'"seq":(\d+)', bytes(self.data))]
+
+
+_TICK = b'"}}\n'
+"""Ends an event of ours."""
+
+
+def publishing(redis_url: str, *, events: int, batch: int) -> Figures:
+    """Events published into Redis one batch after the other: ``events_per_s``."""
+    command = [sys.executable, "-m", "syndarix_rt.benchmark.offer", "--redis-url", redis_url, "--project", "published"]
+    options = {"--rate": "inf", "--events": events, "--batch": batch}
+    took = beside([*command, *(str(word) for pair in options.items() for word in pair)], 300)
+    return {"batch": batch, "events_per_s": events / took["took_s"]}

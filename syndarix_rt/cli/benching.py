@@ -1,0 +1,143 @@
+"""``bench``: how fast a server delivers on this machine."""
+
+# ruff: noqa: PLC0415 - what a command needs is loaded when it runs; see serving.py
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from syndarix_rt.cli.console import say
+from syndarix_rt.cli.options import COUNT, option
+
+if TYPE_CHECKING:
+    from syndarix_rt.benchmark.candidate import Candidate
+    from syndarix_rt.benchmark.measures import Figures, Loader
+
+__all__ = ["Row", "rows", "table"]
+
+
+class Row(NamedTuple):
+    """One line of the table.
+
+    Attributes:
+        name: of the measure.
+        columns: figures that are shown, with their format.
+        measure: takes the figures, of a server that was just started.
+    """
+
+    name: str
+    columns: dict[str, str]
+    measure: Callable[[Candidate, Loader], Figures]
+
+
+def rows(*, quick: bool) -> list[Row]:
+    """What is measured of one worker.
+
+    Args:
+        quick: smaller and shorter, to see that all works; not to be quoted.
+    """
+    from syndarix_rt.benchmark import measures
+
+    many, few, seconds = (100, 50, 1.0) if quick else (1_000, 200, 3.0)
+    ladder = [100, 500] if quick else [1_000, 2_000, 4_000, 5_000, 6_000, 7_000, 8_000]
+    latency = {"p50_ms": ".1f", "p99_ms": ".1f"}
+    return [
+        Row(
+            f"{many:,} subscribers, highest rate",
+            {"rate": ",.0f", "deliveries_per_s": ",.0f", "p99_ms": ".0f", "server_load": ".2f", "client_load": ".2f"},
+            lambda server, load: measures.highest_rate(server, load, ladder, subscribers=many, seconds=seconds),
+        ),
+        Row(
+            f"{few} subscribers, 10 events/s",
+            latency | {"cpu_us": ".1f"},
+            lambda server, load: measures.fan_out(server, load, subscribers=few, rate=10, seconds=2 * seconds),
+        ),
+        Row(
+            f"{few} subscribers, 100 events/s",
+            latency | {"cpu_us": ".1f"},
+            lambda server, load: measures.fan_out(server, load, subscribers=few, rate=100, seconds=seconds),
+        ),
+        Row(
+            f"{many:,} projects x 5 subscribers, 1 event/s each",
+            latency | {"server_load": ".2f"},
+            lambda server, load: measures.fan_out(
+                server, load, subscribers=5 * many, rate=many, seconds=2 * seconds, projects=many
+            ),
+        ),
+        Row(
+            f"{5 * many:,} idle connections",
+            {"kib_per_connection": ".1f", "served": ",.0f", "event_to_all_ms": ".0f"},
+            lambda server, load: measures.idle(server, load, 5 * many),
+        ),
+        Row(
+            f"{few} clients come back, 1,000 events missed",
+            latency | {"lost": ".0f", "doubled": ".0f"},
+            lambda server, _: measures.resume(server, clients=few, missed=1_000),
+        ),
+    ]
+
+
+@click.command("bench")
+@option("--quick", is_flag=True, help="Small and short, to see that it works.")
+@option("--repeats", type=COUNT, metavar="N", default=3, help="Measure each N times and take the median.")
+@option(
+    "--load-client",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    show_default="one in Python",
+    metavar="FILE.c",
+    help="C source of the subscribers; see benchmarks/.",
+)
+@option(
+    "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", show_default="none", help="All figures."
+)
+def bench_command(*, quick: bool, repeats: int, load_client: Path | None, json_file: Path | None) -> None:
+    """Measure how fast this machine delivers events, with a server and a Redis of its own.
+
+    The server has a core to itself, all others share another. Figures of different machines or sessions do not
+    compare: "make bench" measures other servers beside this one.
+    """
+    from syndarix_rt.benchmark import candidate, machine, measures
+
+    ran_on = machine.describe()
+    click.echo(", ".join(f"{name} {value}" for name, value in ran_on.items()))
+    found: dict[str, list[Figures]] = {}
+    with tempfile.TemporaryDirectory(prefix="syndarix-rt-") as directory, candidate.private_redis() as redis_url:
+        load = measures.Loader(candidate.load_client(load_client, Path(directory)))
+        measured = rows(quick=quick)
+        for row in measured:
+            say(f"measuring: {row.name}")
+            for _ in range(repeats):
+                with candidate.our_server(redis_url) as server:
+                    found.setdefault(row.name, []).append(row.measure(server, load))
+        published = "publishing into Redis, batches of 100"
+        found[published] = [
+            measures.publishing(redis_url, events=20_000 if quick else 300_000, batch=100) for _ in range(repeats)
+        ]
+    for line in table([*measured, Row(published, {"events_per_s": ",.0f"}, _nothing)], found):
+        click.echo(line)
+    if json_file is not None:
+        json_file.write_text(json.dumps({"machine": ran_on, "figures": found}, indent=1))
+
+
+def _nothing(_: Candidate, __: Loader) -> Figures:
+    raise AssertionError("is measured without a server")
+
+
+def table(measured: list[Row], found: dict[str, list[Figures]]) -> list[str]:
+    """A line for each measure: medians of what was found."""
+    width = max(len(row.name) for row in measured)
+    lines = []
+    for row in measured:
+        cells = [
+            f"{column} {statistics.median(figures.get(column, float('nan')) for figures in found[row.name]):{form}}"
+            for column, form in row.columns.items()
+        ]
+        lines.append(f"{row.name.ljust(width)}  {'  '.join(cells)}")
+    return lines

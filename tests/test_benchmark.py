@@ -1,0 +1,121 @@
+"""The benchmark's own honesty: what it counts, on a real server and on one that errs on purpose."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from command_line import run
+
+from syndarix_rt.benchmark import candidate, measures
+from syndarix_rt.cli.benching import Row, table
+from syndarix_rt.errors import SyndarixError
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+PYTHON = [sys.executable, "-m", "syndarix_rt.benchmark.load"]
+
+
+@pytest.fixture(scope="module")
+def redis():
+    with candidate.private_redis() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def server(redis):
+    with candidate.our_server(redis) as running:
+        yield running
+
+
+@pytest.fixture
+def load():
+    return measures.Loader(PYTHON)
+
+
+def test_a_real_server_delivers_all_and_its_use_is_told(server, load):
+    found = measures.fan_out(server, load, subscribers=6, rate=50, seconds=0.4, projects=2)
+    assert (found["arrived"], found["missing"], found["duplicated"], found["out_of_order"]) == (1, 0, 0, 0)
+    assert 0 < found["p50_ms"] <= found["p99_ms"] <= found["max_ms"]
+    assert found["memory_mib"] > 20
+
+
+def test_clients_that_come_back_get_what_they_missed(server):
+    found = measures.resume(server, clients=5, missed=300)
+    assert (found["lost"], found["doubled"], found["out_of_order"]) == (0, 0, 0)
+
+
+def test_idle_connections_are_counted_and_then_all_get_an_event(server, load):
+    found = measures.idle(server, load, 20)
+    assert found["served"] == 20
+    assert found["event_to_all_ms"] < float("inf")
+
+
+def test_publishing_counts_events(redis):
+    assert measures.publishing(redis, events=2_000, batch=100)["events_per_s"] > 0
+
+
+def tick(sequence):
+    return b'data: {"seq":%d,"sent_ns":%d}\n\n' % (sequence, time.time_ns())
+
+
+def answering(*answers):
+    """A server that gives each connection its own answer, in pieces, and closes."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        with listener:
+            for pieces in answers:
+                peer, _ = listener.accept()
+                with peer:
+                    peer.recv(4096)
+                    for piece in pieces:
+                        peer.sendall(piece)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return listener.getsockname()[1]
+
+
+def test_the_subscribers_notice_what_is_missing_doubled_or_out_of_order():
+    whole = HEAD + b"".join(map(tick, [7, 8, 8, 10, 9, 13]))
+    port = answering([whole[:50], whole[50:131], whole[131:]], [b"HTTP/1.1 503 No\r\n\r\n"])
+    command = [*PYTHON, "-p", str(port), "-u", "/", "-n", "2", "-d", "5"]
+    found = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=30).stdout)
+    assert (found["conns_ok"], found["conns_failed"]) == (1, 1)
+    assert (found["events"], found["missing"], found["duplicated"], found["out_of_order"]) == (6, 2, 1, 1)
+
+
+def test_refused_connections_are_no_result(load):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    nobody = candidate.Candidate("nobody", port, "/", 1, [])
+    with pytest.raises(SyndarixError, match="3 of 3 connections failed"):
+        load.run(nobody, connections=3, seconds=1, during=lambda: None)
+
+
+def test_a_server_that_does_not_start_is_told_with_its_words(redis):
+    with (
+        pytest.raises(SyndarixError, match="did not start: ended with 2") as caught,
+        candidate.our_server(redis, "--keepalive", "never"),
+    ):
+        pass
+    assert "'never' is not a valid float" in caught.value.__notes__[0]
+
+
+def test_the_table_holds_medians():
+    row = Row("latency", {"p50_ms": ".1f", "lost": ".0f"}, measures.idle)
+    found = {"latency": [{"p50_ms": 1, "lost": 0}, {"p50_ms": 30, "lost": 0}, {"p50_ms": 2.04, "lost": 5}]}
+    assert table([row], found) == ["latency  p50_ms 2.0  lost 0"]
+
+
+def test_a_source_that_does_not_compile_is_a_line(tmp_path):
+    source = tmp_path / "load.c"
+    source.write_text("nonsense")
+    done = run("bench", "--quick", "--load-client", str(source), env={"SYNDARIX_RT_STATE_DIR": str(tmp_path)})
+    assert done.code == 1
+    assert "load.c" in done.err
+    assert done.err.count("\n") == 1
