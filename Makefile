@@ -11,7 +11,7 @@ help:
 	@echo 'make lab     JupyterLab with the notebooks'
 	@echo 'make test    the whole test suite'
 	@echo 'make check   lint, format and types'
-	@echo 'make bench   benchmarks'
+	@echo 'make bench   benchmarks, delivery side by side with other servers'
 	@echo 'make soak    the long runs'
 	@echo 'make samples the recordings in sample_data again'
 	@echo 'make clean   remove .venv and what was built'
@@ -31,7 +31,7 @@ check: $(VENV)/test
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: $(VENV)/test
+bench: $(VENV)/test $(VENV)/bench
 	@for script in benchmarks/bench_*.py; do $(BIN)/python "$$script" $(ARGS) || exit 1; done
 
 soak: $(VENV)/test
@@ -47,7 +47,8 @@ clean:
 $(VENV)/base: PACKAGES = --editable .
 $(VENV)/lab: PACKAGES = --editable '.[notebook,analysis]' jupyterlab
 $(VENV)/test: PACKAGES = --editable '.[test]'
-$(VENV)/base $(VENV)/lab $(VENV)/test: $(BIN)/python pyproject.toml
+$(VENV)/bench: PACKAGES = --requirement benchmarks/requirements.txt
+$(VENV)/base $(VENV)/lab $(VENV)/test $(VENV)/bench: $(BIN)/python pyproject.toml
 	@echo "Installing into $(VENV): $(PACKAGES) (the first time takes a minute or two)"
 	@$(PIP) install $(PACKAGES)
 	@touch $@

@@ -1,0 +1,177 @@
+"""Figures of bench_delivery.py as text, as docs/benchmarks.md, and as plots."""
+
+from __future__ import annotations
+
+import statistics
+
+import matplotlib as mpl
+
+mpl.use("svg")
+from matplotlib import pyplot as plt
+
+OURS = "syndarix-rt"
+
+# Measure: title, figures that are shown with their format and what they mean.
+SHOWN = {
+    "highest_rate": (
+        "Highest sustained rate, 1,000 subscribers of one project",
+        {"rate": (",.0f", "events/s"), "deliveries_per_s": (",.0f", "deliveries/s"), "p99_ms": (".0f", "p99, ms"),
+         "server_load": (".2f", "server, cores"), "client_load": (".2f", "client, cores")},
+    ),
+    "latency": (
+        "200 subscribers, 10 events/s",
+        {"p50_ms": (".1f", "p50, ms"), "p99_ms": (".1f", "p99, ms"), "cpu_us": (".1f", "CPU a delivery, µs")},
+    ),
+    "single_sends": (
+        "200 subscribers, 100 events/s: next to nothing to coalesce",
+        {"p50_ms": (".1f", "p50, ms"), "p99_ms": (".1f", "p99, ms"), "cpu_us": (".1f", "CPU a delivery, µs")},
+    ),
+    "busy": (
+        "1,000 subscribers, 100 events/s",
+        {"p50_ms": (".1f", "p50, ms"), "p99_ms": (".1f", "p99, ms"), "cpu_us": (".1f", "CPU a delivery, µs"),
+         "server_load": (".2f", "server, cores")},
+    ),
+    "idle_5000": (
+        "5,000 idle connections, then one event",
+        {"served": (",.0f", "served"), "kib_per_connection": (".1f", "KiB a connection"),
+         "event_to_all_ms": (",.0f", "event at the last one, ms")},
+    ),
+    "idle_10000": (
+        "10,000 idle connections, then one event",
+        {"served": (",.0f", "served"), "kib_per_connection": (".1f", "KiB a connection"),
+         "event_to_all_ms": (",.0f", "event at the last one, ms")},
+    ),
+    "projects": (
+        "1,000 projects x 5 subscribers, 1 event/s each",
+        {"p50_ms": (".1f", "p50, ms"), "p99_ms": (".1f", "p99, ms"), "server_load": (".2f", "server, cores")},
+    ),
+    "stalled": (
+        "500 of 1,000 subscribers stop reading; 500 events/s of 4 kB",
+        {"alone_p99_ms": (".1f", "p99 without them, ms"), "p99_ms": (".1f", "p99 of the others, ms"),
+         "arrived": (".2%", "arrived at the others"), "memory_mib": (",.0f", "server, MiB")},
+    ),
+    "resume": (
+        "200 clients come back at once, 1,000 events missed each",
+        {"p50_ms": (".0f", "p50, ms"), "p99_ms": (".0f", "p99, ms"), "lost": (".0f", "lost"),
+         "doubled": (".0f", "doubled")},
+    ),
+}  # fmt: skip
+
+
+def one_line(figures):
+    return "  ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in figures.items()
+    )
+
+
+def median(runs, name):
+    values = [run[name] for run in runs if name in run]
+    return statistics.median(values) if values else None
+
+
+def rows(found, measure):
+    """The shown figures of each candidate, medians; None where it failed."""
+    _, columns = SHOWN[measure]
+    for who, runs in found["measures"][measure].items():
+        yield who, [(median(runs, name), form) for name, (form, _) in columns.items()]
+
+
+def cell(value, form):
+    return "failed" if value is None else format(value, form)
+
+
+def lines(found):
+    for measure in found["measures"]:
+        title, columns = SHOWN[measure]
+        yield f"\n{title}"
+        yield "  ".join(["".ljust(24), *(label.rjust(26) for _, label in columns.values())])
+        for who, values in rows(found, measure):
+            yield "  ".join([who.ljust(24), *(cell(*value).rjust(26) for value in values)])
+    if "publishing" in found:
+        yield f"\nPublishing into Redis, batches of 100: {found['publishing']:,.0f} events/s"
+    yield ""
+    yield from ratios(found)
+
+
+def ratios(found):
+    """Ours over each peer's, of the same run."""
+    for measure, name, what in (
+        ("highest_rate", "deliveries_per_s", "deliveries/s"),
+        ("single_sends", "cpu_us", "CPU a single send"),
+    ):
+        runs = found["measures"].get(measure, {})
+        ours = median(runs.get(OURS, []), name)
+        for peer, theirs in ((peer, median(each, name)) for peer, each in runs.items() if peer != OURS):
+            if ours and theirs:
+                yield f"{what}: {ours / theirs:,.2f} x {peer}"
+
+
+INTRODUCTION = """\
+# Benchmarks
+
+Made by `make bench` (`benchmarks/bench_delivery.py`): {repeats} runs of each, all candidates in turn, medians.
+{machine}.
+
+The server has one core; subscribers, publisher and Redis share the other. Events are 300 bytes. Rates are open-loop:
+the publisher keeps to its schedule, so queueing shows as latency, which is from just before an event is published to
+when a subscriber has read it. A rate is sustained if 99 % of all deliveries arrive with a p99 below 250 ms.
+
+**Coalescing does it.** A subscriber that is due several events gets them in one write, so the cost is per flush, not
+per event, and falls as the rate grows. The peers send each event by itself. Where there is nothing to coalesce the lead
+is small, or reversed: see *200 subscribers, 100 events/s*.
+
+Peers: sse-starlette on uvicorn (uvloop, httptools) as its documentation shows it, a Redis subscription for each client;
+the same with one subscription and a queue for each client; nginx with Nchan, one worker, messages in its memory,
+published over HTTP. None of them resumes exactly over a restart, checks events, or declares a loss.
+"""
+
+
+def write(found, docs):
+    """docs/benchmarks.md and its plots."""
+    repeats = len(next(iter(next(iter(found["measures"].values())).values())))
+    machine = ", ".join(f"{name} {value}" for name, value in found["machine"].items()).capitalize()
+    text = [INTRODUCTION.format(repeats=repeats, machine=machine)]
+    for measure in (name for name in SHOWN if name in found["measures"]):
+        title, columns = SHOWN[measure]
+        text += [f"## {title}\n", "| | " + " | ".join(label for _, label in columns.values()) + " |"]
+        text.append("|---|" + "---:|" * len(columns))
+        for who, values in rows(found, measure):
+            name = f"**{who}**" if who == OURS else who
+            text.append(f"| {name} | " + " | ".join(cell(*value) for value in values) + " |")
+        text.append("")
+    if said := list(ratios(found)):
+        text += ["## Ratios, of the same run\n", *(f"- {line}" for line in said), ""]
+    if "publishing" in found:
+        text += [f"Publishing into Redis in batches of 100: {found['publishing']:,.0f} events/s.\n"]
+    if "curves" in found:
+        plot(found["curves"], docs)
+        text += [
+            "## Over rates and subscribers\n",
+            "![Deliveries a second, latency and CPU over event rates](benchmarks.svg)",
+        ]
+    (docs / "benchmarks.md").write_text("\n".join(text) + "\n", encoding="utf-8")
+
+
+def plot(curves, docs):
+    """Deliveries, latency and CPU over the event rate, a line for each number of subscribers."""
+    mpl.rcParams["svg.hashsalt"] = "syndarix-rt"  # the same figures give the same file
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), constrained_layout=True)
+    panels = [
+        ("deliveries_per_s", "deliveries/s"),
+        ("p99_ms", "latency p99 (solid) and p50, ms"),
+        ("cpu_us", "server CPU a delivery, µs"),
+    ]
+    for subscribers in sorted({each["subscribers"] for each in curves}):
+        of_these = [each for each in curves if each["subscribers"] == subscribers]
+        rates = [each["rate"] for each in of_these]
+        for axis, (name, _) in zip(axes, panels, strict=True):
+            (line,) = axis.plot(
+                rates, [each[name] for each in of_these], marker="o", label=f"{subscribers:,} subscribers"
+            )
+            if name == "p99_ms":
+                axis.plot(rates, [each["p50_ms"] for each in of_these], ":", color=line.get_color())
+    for axis, (_, label) in zip(axes, panels, strict=True):
+        axis.set(xscale="log", yscale="log", xlabel="events/s", ylabel=label)
+        axis.grid(alpha=0.3)
+    axes[0].legend(frameon=False)
+    figure.savefig(docs / "benchmarks.svg", metadata={"Date": None})
