@@ -6,8 +6,8 @@ A process of its own publishes simulated events over HTTP: 1,000 a second for so
 Meanwhile cells run. The page is asked at each of its frames, 20 times a second, what its chart of events has drawn; a
 batch's lag is the time from its publication to the first frame that has all of it.
 
-Exit code 1 if anything misses: kernel CPU 25 % of a core, heap of the page +20 MB after the first minute, lag 500 ms at
-the 95th percentile, a cell ``1+1`` 200 ms, up to date 5 s after the burst, every event in chart and frame, ledger clean.
+Exit code 1 if anything misses: kernel CPU 25 % of a core, heap of the page +20 MB after the first minute, lag 500 ms
+at the 95th percentile, a cell ``1+1`` 200 ms, up to date 5 s after the burst, every event in chart and frame.
 """
 
 from __future__ import annotations
