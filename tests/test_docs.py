@@ -27,18 +27,21 @@ def test_the_python_of_a_document_runs(path):
         exec(compile(block, path.name, "exec"), names)
 
 
-async def test_the_how_tos_do_what_they_say():
+async def test_the_how_tos_do_what_they_say(tmp_path):
     async with running() as server:
         printed = []
         for block in blocks(HOWTO):
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-c", block,
-                env=os.environ | {"SYNDARIX_RT_URL": server.url}, stdout=subprocess.PIPE,
+                env=os.environ | {"SYNDARIX_RT_URL": server.url}, cwd=tmp_path, stdout=subprocess.PIPE,
             )  # fmt: skip
             printed.append((await process.communicate())[0].decode())
-    published, read = printed
+    published, read, scripted = printed
     assert published.startswith("202 ")
     assert read.startswith("1 found")
+    count = int(scripted.split()[0])
+    assert f"{count} events, 0 gaps, 0 undeclared holes" in scripted
+    assert len((tmp_path / "apollo.jsonl").read_bytes().splitlines()) == count > 50
 
 
 def test_every_fenced_block_of_the_documents_is_python_that_runs():

@@ -77,8 +77,35 @@ def test_a_picture_has_a_title_units_times_and_a_legend_of_what_was_seen():
     assert [text for text in said if re.fullmatch(r"\d\d:\d\d(:\d\d)?", text)]
     assert said[-1] == "custom types"
     assert "2" in said
-    simulated = texts(draw_chart(chart_of("cost", [], Axis(simulated=True, window_s=7200)), T0))
-    assert "USD" in simulated
+    assert any(re.fullmatch(r"UTC([+-]\d\d:\d\d)?", text) for text in said)
+
+
+def test_days_of_simulated_time_are_counted_once_it_is_known_when_they_began():
+    def picture(start_s):
+        chart = chart_of("events", [seen("my_event", {}, 1)], Axis(simulated=True, window_s=7200))
+        chart.model.start_s = start_s
+        return texts(draw_chart(chart, T0 + 3))
+
+    date = f"{datetime.fromtimestamp(T0 + 3, UTC):%m-%d}"
+    assert any(text.startswith(date) for text in picture(None))
+    assert "simulated time" in picture(None)
+    assert any(re.fullmatch(r"day 3( \d\d:\d\d)?", text) for text in picture(T0 - 2 * 86_400))
+
+
+@pytest.mark.parametrize("name", ["git", "issues"])
+def test_a_line_is_as_straight_as_in_the_live_chart(name):
+    """Between the middles of two bins, where the live chart has it, and not in steps."""
+    events = [seen("commit_pushed", {"branch": "b", "commit": str(n)}, n) for n in range(3)]
+    events += [seen("issue_created", {"issue_id": str(n)}, n) for n in range(3)]
+    svg = draw_chart(
+        chart_of(name, [event for event in events if event.type != "commit_pushed" or name == "git"]), T0 + 2
+    )
+    path = next(node for node in ET.fromstring(svg).iter(f"{SVG}path") if node.get("class") == "srt-series")
+    points = [(float(x), float(y)) for x, y in re.findall(r"([\d.]+) ([\d.]+)", path.get("d"))]
+    assert len({x for x, _ in points}) == 3
+    (x0, y0), (x1, y1), (x2, y2) = points[:3]
+    assert (x1 - x0, y0 - y1) == pytest.approx((x2 - x1, y1 - y2), abs=0.2)
+    assert y0 > y1 > y2
 
 
 def test_a_line_is_broken_where_a_gap_is_and_the_gap_is_drawn():
@@ -234,11 +261,15 @@ def test_the_connection_tells_how_the_stream_stands_and_what_to_do():
 
 
 def test_the_status_is_one_line():
-    widget = recording(StatusWidget)(feed_of(), lambda: "demo_small plays")
+    chosen = []
+    widget = recording(StatusWidget)(feed_of(), lambda: "demo_small plays", lambda: "wall", chosen.append)
     widget.push(0)
-    assert widget.taken()[0]["line"] == (
-        "live · 0 events received · position 7 · 0 gaps · 0 reconnects · demo_small plays"
-    )
+    told = widget.taken()[0]
+    assert told["line"] == "live · 0 events received · position 7 · 0 gaps · 0 reconnects · demo_small plays"
+    assert told["axis"] == "wall"
+    widget.view(op="axis", value="lunar")
+    widget.view(op="axis", value="simulated")
+    assert chosen == ["simulated"]
     widget.end(1, "Ended 12:00")
     assert widget.taken()[0]["line"].startswith("Ended 12:00 · ")
 
@@ -272,7 +303,7 @@ window.show = async (esm, css, options) => {
   const model = {
     get: () => options,
     send: (message) => sent.push(message),
-    on: (name, receive) => { window.receive = receive; },
+    on: (name, act) => { if (name === "msg:custom") window.receive = act; },
     off: () => { window.receive = null; },
   };
   window.stop = render({model, el: document.getElementById("here")});

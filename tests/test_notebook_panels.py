@@ -521,6 +521,18 @@ def test_simulated_time_is_that_of_the_newest_simulation_and_begins_anew_with_ea
     assert times(panel) == [1]
 
 
+def test_simulated_time_begins_with_the_first_sprint_of_what_is_followed():
+    timeline = Timeline([make_chart("events", Axis(simulated=True, window_s=60)).model], simulated=True)
+    sprint = {"sprint_id": "S"}
+    timeline.add(seen("sprint_started", sprint | {"number": 2}, 1, simulation="one"), 9, T0)  # joined midway
+    assert timeline.start_s is None
+    timeline.add(seen("sprint_started", sprint | {"number": 1}, 500, simulation="two"), 10, T0)
+    timeline.add(seen("my_event", {}, 600, simulation="two"), 11, T0)
+    assert timeline.start_s == T0 + 500
+    timeline.add(seen("my_event", {}, 700, simulation="three"), 12, T0)
+    assert timeline.start_s is None
+
+
 def test_a_gap_in_simulated_time_reaches_to_the_next_event():
     timeline = Timeline([panel := make_chart("events", Axis(simulated=True, window_s=60)).model], simulated=True)
     timeline.add(seen("my_event", {}, 1.5, simulation="one"), 3, T0)

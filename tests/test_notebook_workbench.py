@@ -20,11 +20,12 @@ import pytest
 from serving import running
 
 from syndarix_rt.client import StreamState
-from syndarix_rt.errors import EventError, ScenarioError, StreamError, SyndarixError
+from syndarix_rt.errors import EventError, RecordingError, ScenarioError, StreamError, SyndarixError
 from syndarix_rt.events import Event
 from syndarix_rt.notebook import Dashboard, Workbench
 from syndarix_rt.notebook.feed import Feed
 from syndarix_rt.notebook.workbench import _redis_behind
+from syndarix_rt.playback import read_recording
 from syndarix_rt.simulation import Scenario
 from syndarix_rt.state import announce_server
 
@@ -200,6 +201,55 @@ async def test_two_runs_in_one_project_are_refused_unless_asked_for(bench, secon
         play(append=True, replace=True)
 
 
+async def test_what_arrives_is_written_into_a_recording_byte_for_byte(bench, tmp_path):
+    await bench.publish("my_note", {"n": 0})
+    with bench.record(tmp_path / "all.jsonl.gz", replay="all") as everything:
+        bench.play(ticks(30), speed=math.inf)
+        await awaited(lambda: bench.ledger().events == 31, "all is here")
+        rest = bench.record(tmp_path / "rest.jsonl")
+        assert await bench.play(ticks(50), speed=math.inf, append=True).wait() == 50
+        assert rest.stop() == rest.stop() == tmp_path / "rest.jsonl"  # with what is on its way
+    assert repr(rest) == "<Recording 'rest.jsonl': 50 events, 0 gaps, complete>"
+    raws = [item.raw for item in bench._parts.feed("notebook").store.since(0)]
+    assert len(raws) == everything.events == 81
+    assert [event.raw for event in read_recording(everything.path)] == raws
+    assert rest.path.read_bytes() == b"".join(raw + b"\n" for raw in raws[31:])
+    with pytest.raises(RecordingError, match="cannot write"):
+        bench.record(tmp_path / "nowhere" / "x.jsonl")
+
+
+async def test_a_recording_whose_disk_is_full_says_so_and_the_stream_goes_on(bench):
+    recording = bench.record("/dev/full")
+    await bench.publish("my_note", {"n": 0})
+    assert len(bench.frame()) == 1
+    with pytest.raises(RecordingError, match="No space left"):
+        recording.stop()
+    assert await bench.play(ticks(5), speed=math.inf).wait() == 5
+    assert len(bench.frame()) == 6
+
+
+def test_a_plain_script_needs_no_await(redis_url, tmp_path):
+    """Neither needs a cell that calls a function, within the kernel's running loop."""
+    with Workbench.start_sync(redis_url=redis_url) as bench:
+        dashboard = bench.dashboard()
+        with bench.record(tmp_path / "run.jsonl") as recording:
+            scenario = Scenario.preset("demo_small").replace(horizon_h=0.2)
+            assert bench.play(scenario, speed=math.inf, seed=7).wait_sync() > 20
+        bench.publish_sync("my_note", {"n": 1})
+
+        async def cell():
+            return bench.frame()
+
+        frame = asyncio.run(cell())
+        assert len(frame) == recording.events + 1
+        assert sum(shown(dashboard).values()) == len(frame)
+        other = Workbench.connect_sync(redis_url=redis_url)
+        assert other.publish_sync("my_note", {"n": 2}).last == len(frame) + 1
+        other.close_sync()
+        assert len(bench.frame()) == len(frame) + 1
+    assert not our_children()
+
+
 async def test_a_run_that_replaces_begins_an_epoch_which_is_a_declared_gap(bench):
     dashboard = bench.dashboard()
     await bench.publish("my_note", {"n": 1})
@@ -236,6 +286,35 @@ async def test_a_dashboard_is_closed_once_and_redraws_ten_times_a_second_at_most
     assert repr(dashboard) == "<Dashboard of 'apollo': ended>"
     with pytest.raises(ValueError, match="at most 10"):
         bench.dashboard("apollo", fps=11)
+
+
+async def test_the_time_axis_can_be_changed_while_it_is_watched(bench):
+    dashboard = bench.dashboard("apollo", fps=10)
+    scenario = Scenario.preset("demo_small").replace(horizon_h=0.5)
+    assert await bench.play(scenario, project="apollo", speed=math.inf, seed=3).wait() > 50
+    frame = bench.frame("apollo")
+    await awaited(lambda: shown(dashboard) == aggregate(frame), "all is shown at its publication")
+    assert dashboard.axis == "wall"
+
+    def simulated():
+        table = dashboard.frame("events")
+        assert table.index.max() <= frame["time"].max() < datetime(2026, 1, 6, tzinfo=UTC)
+        return table.to_numpy().sum()
+
+    dashboard.axis = "simulated"
+    in_minutes = 60 / dashboard._charts["events"].model.bin_s
+    assert simulated() == pytest.approx(len(frame) * in_minutes)
+    assert "day 1 " in dashboard.snapshot().pictures["events"]
+    dashboard._status._handle_custom_msg({"op": "axis", "value": "wall"}, [])  # as the view asks
+    await awaited(lambda: dashboard.axis == "wall" and shown(dashboard) == aggregate(frame), "it is back")
+    with pytest.raises(ValueError, match="'wall' or 'simulated'"):
+        dashboard.axis = "lunar"
+    await bench.publish("my_note", {}, project="apollo")
+    assert len(bench.frame("apollo")) == len(frame) + 1
+    assert sum(shown(dashboard).values()) == len(frame) + 1, "one timeline counts"
+    dashboard.stop()
+    dashboard.axis = "simulated"
+    assert dashboard.axis == "wall"
 
 
 async def test_a_dashboard_may_show_one_simulation(bench):

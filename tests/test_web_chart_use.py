@@ -446,8 +446,8 @@ RENDER = """async (text) => {
   const model = {
     get: () => options,
     send: ({op}) => { asked += op === "ready"; },
-    on: (_, receive) => { window.receive = receive; },
-    off: () => { window.receive = null; },
+    on: (name, act) => { window[name === "msg:custom" ? "receive" : "change"] = act; },
+    off: (name) => { window[name === "msg:custom" ? "receive" : "change"] = null; },
   };
   window.close = widget.render({model, el: host});
   window.tell = (message, list) => {
@@ -489,6 +489,12 @@ async def test_the_kernel_s_messages_are_drawn_and_a_lost_one_is_asked_for(brows
     assert (shown["from"], shown["to"]) == (T0 - 10, T0 + 50)
     assert [(span["state"], span["from"] - T0) for span in shown["lanes"][0]["spans"]] == [("busy", 0)]
     assert await page.locator(".srt-ended").count() == 1
+    # Other options make another chart, which begins with a reset.
+    await page.evaluate("([t]) => { change(); tell({op: 'rows', seq: 10, now: t + 60}, [[t + 55, 0, 0]]); }", [T0])
+    assert await page.evaluate("Number.isNaN(shown().to)")
+    await page.evaluate("([t]) => tell({op: 'reset', seq: 11, now: t + 60}, [[t, 0, 1]])", [T0])
+    assert (await page.evaluate("shown()"))["to"] == T0 + 60
+    assert await page.locator(".srt-chart").count() == 1
     await page.evaluate("close()")
-    assert await page.evaluate("receive") is None
+    assert await page.evaluate("[receive, change]") == [None, None]
     assert await page.locator(".srt-chart").count() == 0

@@ -12,6 +12,7 @@
 * :mod:`~syndarix_rt.notebook.words`: numbers in words
 * :mod:`~syndarix_rt.notebook.feed`: one project's stream, kept and counted as it comes
 * :mod:`~syndarix_rt.notebook.store`: what was received, as a pandas frame
+* :mod:`~syndarix_rt.notebook.recording`: `Recording`, what was received in a file
 * :mod:`~syndarix_rt.notebook.metrics`: values in bins of time, counted as they come
 * :mod:`~syndarix_rt.notebook.runs`: what plays into a project
 * :mod:`~syndarix_rt.notebook.outlet`: how a notebook's own events get into the log

@@ -43,6 +43,10 @@ class ApprovalsWidget(PanelWidget):
         self._due_s = 0.0
         self._version = -1
 
+    def show(self, inbox: ApprovalInbox) -> None:
+        """Show another inbox, as of the next `push`."""
+        self._inbox, self._version = inbox, -1
+
     def news(self, now_s: float, *, whole: bool) -> dict[str, Any] | None:
         """All that wait, when that changes and as they wait."""
         inbox = self._inbox

@@ -101,15 +101,22 @@ class ChartWidget(anywidget.AnyWidget):
     options = traitlets.Dict().tag(sync=True)
 
     def __init__(self, model: ChartModel, options: dict[str, Any]) -> None:
-        super().__init__(options=options | {"binS": model.bin_s})
-        self._model = model
-        self._move_s = model.bin_s or options.get("windowS", _WINDOW_S) / _MOVES
+        super().__init__()
         self._lock = threading.Lock()
         self._sequence = 0
         self._version = 0  # of the model, as of the last message
         self._state: _State | None = None  # as of the last message; None: a view has asked for everything
         self._ended: tuple[_State, NDArray[np.float64], str] | None = None
+        self.show(model, options)
         self.on_msg(self._on_message)
+
+    def show(self, model: ChartModel, options: dict[str, Any]) -> None:
+        """Draw another model, as of the next `push`; arguments as of the class."""
+        with self._lock:
+            if self._ended is None:
+                self._model, self._state = model, None
+                self._move_s = model.bin_s or options.get("windowS", _WINDOW_S) / _MOVES
+                self.options = options | {"binS": model.bin_s}
 
     def push(self, now_s: float) -> None:
         """Send what has changed since the last call; nothing if that is nothing. Call it from one thread only.

@@ -11,7 +11,10 @@ from syndarix_rt.notebook.feed import Feed
 from syndarix_rt.notebook.panel_widget import PanelWidget, module
 from syndarix_rt.notebook.words import plural
 
-__all__ = ["ConnectionWidget", "StatusWidget", "connection", "facts"]
+__all__ = ["AXES", "ConnectionWidget", "StatusWidget", "connection", "facts"]
+
+AXES = ("wall", "simulated")
+"""Time axes of a dashboard."""
 
 EVERY_S = 0.5
 """Time between two changes: as fast as numbers can be read."""
@@ -99,16 +102,22 @@ class StatusWidget(PanelWidget):
     Args:
         feed: whose stream.
         note: a word about what plays.
+        axis: the time axis.
+        choose: called with the time axis that a person wants; on whatever thread the kernel likes.
     """
 
     _esm = module("status")
 
-    def __init__(self, feed: Feed, note: Callable[[], str]) -> None:
-        super().__init__({"title": "Status"})
+    def __init__(
+        self, feed: Feed, note: Callable[[], str], axis: Callable[[], str], choose: Callable[[str], object]
+    ) -> None:
+        super().__init__({"title": "Status", "axes": list(AXES)})
         self._feed = feed
         self._note = note
+        self._axis = axis
+        self._choose = choose
         self._due_s = 0.0
-        self._told = ("", "")
+        self._told: dict[str, Any] = {}
 
     @property
     def line(self) -> str:
@@ -123,10 +132,16 @@ class StatusWidget(PanelWidget):
             return None
         self._due_s = now_s + EVERY_S
         level = "muted" if self._ended else _STATES[self._feed.state][1]
-        if (level, self.line) == self._told and not whole:
+        content = {"level": level, "line": self.line, "axis": self._axis()}
+        if content == self._told and not whole:
             return None
-        self._told = level, self.line
-        return {"level": level, "line": self.line}
+        self._told = content
+        return content
+
+    def asked_for(self, content: dict[str, Any]) -> None:
+        """Another time axis was chosen."""
+        if content.get("op") == "axis" and content.get("value") in AXES:
+            self._choose(content["value"])
 
 
 class ConnectionWidget(PanelWidget):

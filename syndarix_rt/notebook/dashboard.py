@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import ipywidgets
 from IPython.display import DisplayHandle, display
@@ -19,7 +20,7 @@ from syndarix_rt.errors import SyndarixError
 from syndarix_rt.notebook.approvals import ApprovalsWidget
 from syndarix_rt.notebook.background import Background
 from syndarix_rt.notebook.chart_widget import ChartWidget
-from syndarix_rt.notebook.connection import ConnectionWidget, StatusWidget, facts
+from syndarix_rt.notebook.connection import AXES, ConnectionWidget, StatusWidget, facts
 from syndarix_rt.notebook.control import Controls, ControlWidget
 from syndarix_rt.notebook.feed import Feed
 from syndarix_rt.notebook.log_widget import LogWidget
@@ -28,7 +29,6 @@ from syndarix_rt.notebook.panels.catalogue import CHARTS, Axis, make_chart
 from syndarix_rt.notebook.panels.inbox import ApprovalInbox
 from syndarix_rt.notebook.panels.log import EventLog
 from syndarix_rt.notebook.panels.timeline import Panel, Timeline
-from syndarix_rt.notebook.runs import Run
 from syndarix_rt.notebook.still import draw_chart, draw_page
 
 if TYPE_CHECKING:
@@ -88,10 +88,10 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
         background: the thread that the feed lives on.
         controls: what the buttons of the run panel do.
         panels: names of `PANELS`, in the order in which they are shown; None: all.
-        simulated: show events at their simulated time, rather than at that of their publication.
+        axis: show events at the wall time of their publication, or at their simulated time.
         simulation: show only this simulation's events.
         fps: redraws a second, at most 10.
-        window_s: how much time a chart shows, on its axis; None: 60 s of publication, or two simulated hours.
+        window_s: how much time a chart shows on that axis; None: 60 s of publication, or two simulated hours.
     """
 
     _replaced = False  # whether a picture stands where a view should
@@ -104,29 +104,28 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
         controls: Controls,
         *,
         panels: Sequence[str] | None = None,
-        simulated: bool = False,
+        axis: Literal["wall", "simulated"] = "wall",
         simulation: str | None = None,
         fps: float = 4.0,  # a redraw costs the browser some milliseconds, and four a second look live
         window_s: float | None = None,
     ) -> None:
-        window_s = WINDOW_S[simulated] if window_s is None else window_s
-        names = _checked(PANELS if panels is None else panels, fps, window_s)
+        if axis not in AXES:
+            raise ValueError(f"axis is {' or '.join(map(repr, AXES))}, not {axis!r}")
+        simulated = axis == "simulated"
+        self._windows_s = WINDOW_S | ({} if window_s is None else {simulated: window_s})
+        names = _checked(PANELS if panels is None else panels, fps, self._windows_s[simulated])
         self.project = feed.project
         self._feed = feed
         self._background = background
         self._period_s = 1 / fps
         self._simulation = simulation
-        self._axis = Axis(simulated, window_s)
-        self._charts = {name: make_chart(name, self._axis) for name in names if name in CHARTS}
-        self._inbox = ApprovalInbox()
         self._asked_s = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
-        log = EventLog()
-        models: list[Panel] = [chart.model for chart in self._charts.values()]
-        models += [model for name, model in (("approvals", self._inbox), ("log", log)) if name in names]
-        self._timeline = Timeline(models, simulated=simulated, simulation=simulation)
-        self._panels = {name: self._make(name, log, controls) for name in names}
-        self._status = StatusWidget(feed, lambda: self._note(controls.current()))
+        self._turn = asyncio.Lock()  # held by who lets a timeline catch up
+        self._begin(names, simulated=simulated)
+        self._panels = {name: self._make(name, controls) for name in names}
+        note = partial(self._note, controls)
+        self._status = StatusWidget(feed, note, lambda: self.axis, self._choose_axis)
         self._status.on_msg(self._on_view)
         self._handle: DisplayHandle | None = None
         self._views = 0
@@ -141,13 +140,24 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
         grid.add_class("srt-grid")
         super().__init__([self._status, grid])
         self.add_class("srt-dashboard")
-        self._attaching = background.submit(feed.attach(self._timeline))
+        self._attaching = background.submit(self._attach())
         with contextlib.suppress(TimeoutError):
             self._attaching.result(CATCH_UP_S)
         self._pumping = background.submit(self._pump())
 
-    def _note(self, run: Run | None) -> str:
+    def _begin(self, names: Iterable[str], *, simulated: bool) -> None:
+        """Begin to count, from nothing."""
+        axis = Axis(simulated, self._windows_s[simulated])
+        self._charts = {name: make_chart(name, axis) for name in names if name in CHARTS}
+        self._inbox = ApprovalInbox()
+        self._log = EventLog()
+        models: list[Panel] = [chart.model for chart in self._charts.values()]
+        models += [model for name, model in (("approvals", self._inbox), ("log", self._log)) if name in names]
+        self._timeline = Timeline(models, simulated=simulated, simulation=self._simulation)
+
+    def _note(self, controls: Controls) -> str:
         """What plays, and how far it has come."""
+        run = controls.current()
         if run is None:
             return ""
         time = self._timeline.event_time
@@ -164,6 +174,18 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
     def status(self) -> str:
         """The line about the connection."""
         return self._status.line
+
+    @property
+    def axis(self) -> str:
+        """The time axis, ``wall`` or ``simulated``; everything is counted anew when it is set to the other."""
+        return AXES[self._timeline.simulated]
+
+    @axis.setter
+    def axis(self, axis: Literal["wall", "simulated"]) -> None:
+        if axis not in AXES:
+            raise ValueError(f"axis is {' or '.join(map(repr, AXES))}, not {axis!r}")
+        with contextlib.suppress(TimeoutError):
+            self._choose_axis(axis).result(CATCH_UP_S)
 
     def frame(self, name: str) -> pd.DataFrame:
         """What a chart shows: rows by time (UTC), with a column for each series that has a value.
@@ -215,6 +237,26 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
 
     # ---- on the background's thread -------------------------------------------------------------------------------
 
+    async def _attach(self) -> None:
+        async with self._turn:
+            await self._feed.attach(self._timeline)
+
+    async def _switch(self, *, simulated: bool) -> None:
+        """Count everything that is kept once more, on another axis."""
+        async with self._turn:
+            if simulated == self._timeline.simulated:
+                return
+            self._feed.detach(self._timeline)
+            self._begin(self._panels, simulated=simulated)
+            for name, panel in self._panels.items():
+                if isinstance(panel, ChartWidget):
+                    panel.show(self._charts[name].model, self._charts[name].options)
+                elif isinstance(panel, LogWidget):
+                    panel.show(self._log, simulated=simulated)
+                elif isinstance(panel, ApprovalsWidget):
+                    panel.show(self._inbox)
+            await self._feed.attach(self._timeline)
+
     async def _pump(self) -> None:
         try:
             while True:
@@ -231,24 +273,31 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
             raise
 
     def _push(self, now_s: float) -> None:
-        axis_s = self._timeline.now_s(now_s)
+        axis_s = self._now_on_axis_s(now_s)
         self._status.push(now_s)
         for panel in self._panels.values():
             panel.push(axis_s if isinstance(panel, ChartWidget) else now_s)
 
+    def _now_on_axis_s(self, now_s: float) -> float:
+        """Where the charts end; they are told where simulated time began, too."""
+        for chart in self._charts.values():
+            chart.model.start_s = self._timeline.start_s
+        return self._timeline.now_s(now_s)
+
     def _end(self, text: str) -> Still:
-        self._feed.detach(self._timeline)
         for task in self._tasks:
             task.cancel()
+        self._feed.detach(self._timeline)
         now_s = time.time()
+        axis_s = self._now_on_axis_s(now_s)
         for panel in self._panels.values():
-            panel.end(self._timeline.now_s(now_s) if isinstance(panel, ChartWidget) else now_s, text)
+            panel.end(axis_s if isinstance(panel, ChartWidget) else now_s, text)
         self._status.end(now_s, text)
         return self._still(text)
 
     def _still(self, ended: str = "") -> Still:
         now_s = time.time()
-        axis_s = self._timeline.now_s(now_s)
+        axis_s = self._now_on_axis_s(now_s)
         pictures = {name: draw_chart(chart, axis_s) for name, chart in self._charts.items()}
         when = ended or f"As of {datetime.fromtimestamp(now_s).astimezone():%H:%M:%S}"
         return Still(pictures, self.project, f"{when} · {' · '.join(facts(self._feed))}")
@@ -271,14 +320,15 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
         except SyndarixError as error:
             self._inbox.decide(approval_id, "", str(error))
 
-    def _start(self, work: Any) -> None:
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     # ---- parts ----------------------------------------------------------------------------------------------------
 
-    def _make(self, name: str, log: EventLog, controls: Controls) -> ChartWidget | PanelWidget:
+    def _make(self, name: str, controls: Controls) -> ChartWidget | PanelWidget:
         if name in self._charts:
             chart = self._charts[name]
             return ChartWidget(chart.model, chart.options)
@@ -287,7 +337,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
         if name == "approvals":
             return ApprovalsWidget(self._inbox, self._on_decision, lambda: self._timeline.event_time)
         if name == "log":
-            return LogWidget(log, simulated=self._axis.simulated)
+            return LogWidget(self._log, simulated=self._timeline.simulated)
         return ConnectionWidget(self._feed)
 
     def _on_decision(self, approval_id: str, decision: str) -> None:
@@ -298,6 +348,15 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
             self._start(self._decide(approval_id, decision))
 
         self._background.submit(decide())
+
+    def _choose_axis(self, axis: str) -> Future[None]:
+        """Count on this axis from now on; may be called on any thread."""
+
+        async def switch() -> None:
+            if self._pumping:
+                await self._start(self._switch(simulated=axis == "simulated"))
+
+        return self._background.submit(switch())
 
     def _on_its_thread(self, work: Callable[[], Any], *, always: bool = False) -> Any:
         """Run what must not run beside the feed."""

@@ -89,6 +89,7 @@ class Feed:
         self.url = url
         self._stream = EventStream(url, project, replay=replay)
         self._timelines: list[Timeline] = []
+        self._listeners: list[Callable[[Event], None]] = []
         self.losses: list[Loss] = []
         self._task: asyncio.Task[None] | None = None
         self._failure = ""
@@ -140,6 +141,17 @@ class Feed:
         """Show it nothing any more."""
         if timeline in self._timelines:
             self._timelines.remove(timeline)
+
+    def listen(self, hear: Callable[[Event], None], since: int) -> None:
+        """Have a function called with each event that comes; first with what is kept, but for the first ``since``."""
+        for item in self.store.since(since):
+            hear(Event.decode(item.raw))
+        self._listeners.append(hear)
+
+    def leave(self, hear: Callable[[Event], None]) -> None:
+        """Have it called no more."""
+        if hear in self._listeners:
+            self._listeners.remove(hear)
 
     # ---- life -----------------------------------------------------------------------------------------------------
 
@@ -205,6 +217,8 @@ class Feed:
         self.store.add(Received(event.position, now_s, event.raw))
         for timeline in self._timelines:
             timeline.add(event, event.position.offset, now_s)
+        for hear in list(self._listeners):
+            hear(event)
 
     def _lose(self, gap: Gap) -> None:
         loss = Loss(gap, self.store.received, self._clock())

@@ -35,7 +35,7 @@ class LogWidget(PanelWidget):
     _esm = module("log")
 
     def __init__(self, log: EventLog, *, simulated: bool) -> None:
-        super().__init__({"title": "Event log", "simulated": simulated, "rows": MAX_SHOWN})
+        super().__init__(_options(simulated=simulated))
         self._log = log
         self._filter = Filter()
         self._due_s = 0.0
@@ -43,6 +43,12 @@ class LogWidget(PanelWidget):
         self._filters: list[str] = []
         self._wanted: int | None = None
         """The number of the line whose details are wanted."""
+
+    def show(self, log: EventLog, *, simulated: bool) -> None:
+        """Show another log, as of the next `push`."""
+        with self._lock:
+            self._log, self._version, self._wanted, self._asked = log, 0, None, True
+            self.options = _options(simulated=simulated)
 
     def news(self, now_s: float, *, whole: bool) -> dict[str, Any] | None:
         """Lines that came since; or the newest there are, with what can be filtered by."""
@@ -78,6 +84,10 @@ class LogWidget(PanelWidget):
                     self._asked = True
                 case "details" if isinstance(content.get("number"), int):
                     self._wanted = content["number"]
+
+
+def _options(*, simulated: bool) -> dict[str, Any]:
+    return {"title": "Event log", "simulated": simulated, "rows": MAX_SHOWN}
 
 
 def _told(line: Line) -> list[Any]:

@@ -48,7 +48,10 @@ class Binned:
         gaps: declared losses, the newest last.
         version: grows with every change.
         cleared: how often everything was forgotten.
+        start_s: when simulated time began, as told from outside; None: not known.
     """
+
+    start_s: float | None = None
 
     def __init__(self, width: int, *, bin_s: float = 1.0, bins: int = 602) -> None:
         self.bin_s = bin_s

@@ -31,10 +31,18 @@ function listen(model, receive) {
 
 export default {
   render({ model, el }) {
-    const view = createView(el, model.get("options"), (message) => model.send(message));
-    const stop = listen(model, view.receive);
+    const build = () => createView(el, model.get("options"), (message) => model.send(message));
+    let view = build();
+    const rebuild = () => {
+      view.destroy?.();
+      el.replaceChildren();
+      view = build(); // a reset follows
+    };
+    const stop = listen(model, (message) => view.receive(message));
+    model.on("change:options", rebuild);
     return () => {
       stop();
+      model.off("change:options", rebuild);
       view.destroy?.();
     };
   },

@@ -80,6 +80,15 @@ class Run(Steering):
         """
         while not self.done:  # noqa: ASYNC110 - it ends in another thread or process
             await asyncio.sleep(POLL_S)
+        return self._outcome()
+
+    def wait_sync(self) -> int | None:
+        """As `wait`, for code that cannot await."""
+        while not self.done:
+            time.sleep(POLL_S)
+        return self._outcome()
+
+    def _outcome(self) -> int | None:
         if self.error:
             raise SyndarixError(self.error)
         return self.published

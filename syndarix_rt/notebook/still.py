@@ -87,7 +87,7 @@ def draw_chart(chart: Chart, now_s: float) -> str:
     if not seen or math.isnan(now_s):
         parts.append(_text(WIDTH / 2, _TOP + height / 2, options["empty"], "middle", size=13, color=_MUTED))
     else:
-        parts += [*_time_axis(frame, simulated=options.get("clock") == "simulated")]
+        parts += [*_time_axis(frame, _Clock(options["clock"] == "simulated", model.start_s))]
         if lanes is None:
             parts += [*_value_axis(frame, step), *_DRAW[options["kind"]](chart, table, frame)]
         else:
@@ -148,34 +148,37 @@ def _draw_bars(chart: Chart, table: NDArray[np.float64], frame: _Frame) -> Itera
 
 
 def _draw_areas(chart: Chart, table: NDArray[np.float64], frame: _Frame) -> Iterator[str]:
-    bin_s = chart.model.bin_s
     bases = np.zeros(len(table))
     for column, line in enumerate(chart.options["series"], 1):
-        outlines = []
+        outlines, edges = [], []
         for run in _runs(chart, table, column):
-            xs = [frame.x(table[i, 0] + share * bin_s) for i in run for share in (0, 1)]
-            tops = [frame.y(bases[i] + table[i, column]) for i in run for _ in range(2)]
-            lows = [frame.y(bases[i]) for i in run for _ in range(2)]
-            there = zip([*xs, *reversed(xs)], [*tops, *reversed(lows)], strict=True)
-            outlines.append("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in there) + "Z")
+            xs = [frame.x(table[i, 0] + chart.model.bin_s / 2) for i in run]
+            tops = [frame.y(bases[i] + table[i, column]) for i in run]
+            lows = [frame.y(bases[i]) for i in run]
+            outlines.append(_path([*xs, *reversed(xs)], [*tops, *reversed(lows)]) + "Z")
+            edges.append(_path(xs, tops))
         if np.nansum(table[:, column]) > 0:
-            yield f'<path class="srt-series" fill="{line["color"]}" fill-opacity="0.85" d="{"".join(outlines)}"/>'
+            yield f'<path class="srt-series" fill="{line["color"]}" fill-opacity="0.75" d="{"".join(outlines)}"/>'
+            look = f'fill="none" stroke="{line["color"]}" stroke-width="1.25" stroke-linecap="round"'
+            yield f'<path {look} d="{"".join(edges)}"/>'
         bases += np.nan_to_num(table[:, column])
 
 
 def _draw_lines(chart: Chart, table: NDArray[np.float64], frame: _Frame) -> Iterator[str]:
-    bin_s = chart.model.bin_s
     for column, line in enumerate(chart.options["series"], 1):
         strokes = []
         for run in _runs(chart, table, column):
-            points = [
-                (frame.x(table[i, 0] + share * bin_s), frame.y(table[i, column])) for i in run for share in (0, 1)
-            ]
-            strokes.append("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points))
+            xs = [frame.x(table[i, 0] + chart.model.bin_s / 2) for i in run]
+            strokes.append(_path(xs, [frame.y(table[i, column]) for i in run]))
         if np.nansum(table[:, column]) > 0:
-            look = f'fill="none" stroke="{line["color"]}" stroke-width="2"'
+            look = f'fill="none" stroke="{line["color"]}" stroke-width="2" stroke-linecap="round"'
             dash = ' stroke-dasharray="5 4"' if line.get("dash") else ""
             yield f'<path class="srt-series" {look}{dash} d="{"".join(strokes)}"/>'
+
+
+def _path(xs: Sequence[float], ys: Sequence[float]) -> str:
+    """A line through points, each in the middle of its bin as in the live chart; a single one is a dot."""
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in zip(xs, ys, strict=True)) + ("h0" if len(xs) == 1 else "")
 
 
 _DRAW = {"bars": _draw_bars, "areas": _draw_areas, "lines": _draw_lines}
@@ -198,10 +201,11 @@ def _draw_lanes(chart: Chart, frame: _Frame) -> Iterator[str]:
 def _runs(chart: Chart, table: NDArray[np.float64], column: int) -> Iterator[list[int]]:
     """Rows that a line may join: each known, next to the one before, and no gap between."""
     run: list[int] = []
+    bin_s = chart.model.bin_s
     for i, row in enumerate(table):
-        broken = i and (
-            row[0] - table[i - 1, 0] > 1.5 * chart.model.bin_s
-            or any(gap.start_s < row[0] < gap.end_s for gap in chart.model.gaps)
+        before_s = table[i - 1, 0] if i else math.nan
+        broken = row[0] - before_s > 1.5 * bin_s or any(
+            gap.start_s < row[0] + bin_s / 2 and gap.end_s > before_s + bin_s / 2 for gap in chart.model.gaps
         )
         if run and (broken or math.isnan(row[column])):
             yield run
@@ -222,20 +226,45 @@ def _value_axis(frame: _Frame, step: float) -> Iterator[str]:
         yield _text(frame.left - 7, y + 4, _short(tick * step), "end")
 
 
-def _time_axis(frame: _Frame, *, simulated: bool) -> Iterator[str]:
-    zone: tzinfo = UTC if simulated else datetime.fromtimestamp(frame.to_s).astimezone().tzinfo or UTC
+class _Clock(NamedTuple):
+    """How a time axis is read; as of ``web/chart-axes.js``."""
+
+    simulated: bool
+    start_s: float | None
+    """A moment of day 1 of simulated time; None: days have dates."""
+
+    def zone(self, time_s: float) -> tzinfo:
+        return UTC if self.simulated else datetime.fromtimestamp(time_s).astimezone().tzinfo or UTC
+
+    def name(self, time_s: float) -> str:
+        offset = datetime.fromtimestamp(time_s, self.zone(time_s)).isoformat()[-6:]  # its format has no colon
+        return "simulated time" if self.simulated else "UTC" if offset == "+00:00" else f"UTC{offset}"
+
+    def day(self, time: datetime) -> str:
+        if self.simulated and self.start_s is not None:
+            return f"day {int(time.timestamp() // _DAY_S - self.start_s // _DAY_S) + 1}"
+        return f"{time:%m-%d}"
+
+
+def _time_axis(frame: _Frame, clock: _Clock) -> Iterator[str]:
+    zone = clock.zone(frame.to_s)
     window_s = frame.to_s - frame.from_s
     step = next((step for step in _STEPS_S if window_s / step <= 6), math.ceil(window_s / 6 / _DAY_S) * _DAY_S)  # noqa: PLR2004 - labels have room
     shift_s = (datetime.fromtimestamp(frame.to_s, zone).utcoffset() or UTC.utcoffset(None)).total_seconds()
-    name = "simulated time, UTC" if simulated else f"{datetime.fromtimestamp(frame.to_s, zone):UTC%z}"
+    name = clock.name(frame.to_s)
     yield _text(WIDTH - _RIGHT, frame.bottom + 16, name, "end")
     limit = WIDTH - _RIGHT - _CHARACTER_PX * len(name) - 24
     time_s = math.ceil((frame.from_s + shift_s) / step) * step - shift_s
+    told = not clock.simulated  # the day, once
     while time_s <= frame.to_s:
         x = frame.x(time_s)
         time = datetime.fromtimestamp(time_s, zone)
-        whole_day = (time_s + shift_s) % _DAY_S == 0
-        label = f"{time:%m-%d}" if whole_day and step >= 60 else f"{time:%H:%M}" if step >= 60 else f"{time:%H:%M:%S}"  # noqa: PLR2004 - a minute
+        label = f"{time:%H:%M}" if step >= 60 else f"{time:%H:%M:%S}"  # noqa: PLR2004 - a minute
+        if step >= _DAY_S or (step >= 60 and label == "00:00"):  # noqa: PLR2004 - a minute
+            label = clock.day(time)
+        elif not told:
+            label = f"{clock.day(time)} {label}"
+        told = True
         yield f'<path d="M{x:.1f} {frame.bottom:g}v4" stroke="{_LINE}"/>'
         if x < limit:
             yield _text(x, frame.bottom + 16, label, "middle")

@@ -5,7 +5,7 @@ const ASK_AGAIN_MS = 1000; // a kernel that is busy answers late; asking more of
 
 export default {
   render({ model, el }) {
-    const chart = createChart(el, model.get("options"));
+    let chart = createChart(el, model.get("options"));
     let next = null; // number of the message that must come; null: a reset
     let asked = -Infinity;
 
@@ -35,10 +35,18 @@ export default {
       if (text) chart.end(text);
     }
 
+    function rebuild() {
+      chart.destroy();
+      chart = createChart(el, model.get("options"));
+      next = null; // a reset follows
+    }
+
     model.on("msg:custom", receive);
+    model.on("change:options", rebuild);
     ask();
     return () => {
       model.off("msg:custom", receive);
+      model.off("change:options", rebuild);
       chart.destroy();
     };
   },

@@ -8,7 +8,7 @@ import secrets
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, contextmanager, suppress
 from copy import deepcopy
 from datetime import UTC, datetime
 from functools import partial
@@ -31,6 +31,7 @@ from syndarix_rt.notebook.dashboard import Dashboard
 from syndarix_rt.notebook.debugger import Debugger
 from syndarix_rt.notebook.feed import Feed
 from syndarix_rt.notebook.outlet import Outlet
+from syndarix_rt.notebook.recording import Recording
 from syndarix_rt.notebook.runs import PlayerRun, ProcessRun, Run
 from syndarix_rt.notebook.steering import Asked, RemoteRun, Steering
 from syndarix_rt.playback import Control, Player
@@ -67,8 +68,8 @@ class Workbench:
         bench.frame("apollo")
         await bench.close()
 
-    Make one with `start` or `connect`. Nothing of it outlives the kernel; a workbench that is not used any more is
-    closed by itself.
+    Make one with `start` or `connect`, where code cannot await with `start_sync` or `connect_sync`. Nothing of it
+    outlives the kernel; a workbench that is not used any more is closed by itself.
 
     A project that is named first, in whatever method, is received from then on; ``replay`` says how much of what was
     there before. Without a name it is the bench's default project.
@@ -95,13 +96,21 @@ class Workbench:
         Raises:
             SyndarixError: it did not start; the text says why.
         """
-        environment = {"SYNDARIX_RT_REDIS_URL": redis_url} if redis_url else {}  # no secret on a command line
-        child = await _in_thread(lambda: Child(["serve", "--port", "0"], environment))
-        try:
+        child = await _in_thread(lambda: _serve(redis_url))
+        with _stopped_by_error(child):
             url = await _in_thread(lambda: child.wait_for_line("http", START_S))
-        except BaseException:
-            child.stop()
-            raise
+        return cls._over(child, url, project)
+
+    @classmethod
+    def start_sync(cls, *, redis_url: str | None = None, project: str = PROJECT) -> Self:
+        """As `start`, for code that cannot await, such as a plain script."""
+        child = _serve(redis_url)
+        with _stopped_by_error(child):
+            url = child.wait_for_line("http", START_S)
+        return cls._over(child, url, project)
+
+    @classmethod
+    def _over(cls, child: Child, url: str, project: str) -> Self:
         announced = next((server for server in running_servers() if server.pid == child.process.pid), None)
         if announced is None or announced.memory:
             # Once, in the cell that asked for it: what a person must know before losing events.
@@ -121,10 +130,22 @@ class Workbench:
         Raises:
             SyndarixError: no server runs, or the URL is wrong.
         """
+        found = cls._connected(url, redis_url, project)
+        return found or await cls.start(redis_url=redis_url, project=project or PROJECT)
+
+    @classmethod
+    def connect_sync(cls, url: str | None = None, *, redis_url: str | None = None, project: str | None = None) -> Self:
+        """As `connect`, for code that cannot await."""
+        found = cls._connected(url, redis_url, project)
+        return found or cls.start_sync(redis_url=redis_url, project=project or PROJECT)
+
+    @classmethod
+    def _connected(cls, url: str | None, redis_url: str | None, project: str | None) -> Self | None:
+        """None: there is no server yet over the Redis that was named."""
         if url is None:
             servers = [server for server in running_servers() if redis_url in (None, server.broker_url)]
             if not servers and redis_url is not None:
-                return await cls.start(redis_url=redis_url, project=project or PROJECT)
+                return None
             if not servers:
                 raise SyndarixError(
                     "no server of yours runs on this machine: give the URL that one printed, "
@@ -266,6 +287,21 @@ class Workbench:
             self._parts.background.run(feed.settle(SETTLE_S))
         return feed.store.frame(simulation)
 
+    def record(
+        self, path: str | os.PathLike[str], project: str | None = None, *, replay: int | Literal["all"] = 0
+    ) -> Recording:
+        """Write what this notebook receives of a project into a recording, from now on, until it is stopped.
+
+        Args:
+            path: of the file: JSON Lines, packed if it ends in ``.gz``; `syndarix_rt.playback` reads and plays it.
+            project: whose events.
+            replay: as in `frame`: what was there before a project was first received.
+
+        Raises:
+            RecordingError: the file cannot be written.
+        """
+        return self._parts.record(path, project or self.project, replay)
+
     def ledger(self, project: str | None = None) -> Ledger:
         """The evidence: what came, what was declared missing, what came twice; as it is now."""
         return deepcopy(self._parts.feed(project or self.project).ledger)
@@ -293,11 +329,7 @@ class Workbench:
             replay: as in `frame`.
         """
         feed = self._parts.feed(project or self.project, replay)
-        if axis not in ("wall", "simulated"):
-            raise ValueError(f"axis is 'wall' or 'simulated', not {axis!r}")
-        return self._parts.show(
-            feed, panels=panels, simulated=axis == "simulated", simulation=simulation, fps=fps, window_s=window_s
-        )
+        return self._parts.show(feed, panels=panels, axis=axis, simulation=simulation, fps=fps, window_s=window_s)
 
     # ---- talking --------------------------------------------------------------------------------------------------
 
@@ -326,6 +358,18 @@ class Workbench:
     async def close(self) -> None:
         """End everything that this workbench started; what was received can still be asked for."""
         await _in_thread(self._close)
+
+    def close_sync(self) -> None:
+        """As `close`, for code that cannot await."""
+        self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close_sync()
 
     async def __aenter__(self) -> Self:
         return self
@@ -360,6 +404,7 @@ class _Parts:
         self._debuggers: dict[str, DebugClient] = {}
         self._dashboards: dict[str, Dashboard] = {}
         self._talks: dict[tuple[str, str], ChatWidget | Debugger] = {}
+        self._recordings: list[Recording] = []
 
     def feed(self, project: str, replay: int | Literal["all"] = 0) -> Feed:
         """The project's feed, opened if need be."""
@@ -369,6 +414,13 @@ class _Parts:
             self.background.run(feed.start())
             self._feeds[project] = feed
         return feed
+
+    def record(self, path: str | os.PathLike[str], project: str, replay: int | Literal["all"]) -> Recording:
+        """A recording of what the feed receives; with what a new feed has received by then."""
+        since = self._feeds[project].store.received if project in self._feeds else 0
+        recording = Recording(self.feed(project, replay), path, self.background, since)
+        self._recordings.append(recording)
+        return recording
 
     async def debugger(self, project: str) -> DebugClient:
         """The project's debug client, opened if need be; on the background's loop."""
@@ -455,7 +507,8 @@ class _Parts:
             return
         self.closed = True
         shown = [*self._dashboards.values(), *self._talks.values()]
-        stops = [run.stop for run in self._runs] + [panel.stop for panel in shown]
+        stops: list[Callable[[], object]] = [run.stop for run in self._runs]
+        stops += [part.stop for part in (*self._recordings, *shown)]
         for stop in stops:
             with suppress(Exception):  # at the kernel's exit widgets may be gone already
                 stop()
@@ -472,6 +525,21 @@ class _Parts:
                 stack.push_async_callback(debugger.aclose)
             for feed in self._feeds.values():
                 stack.push_async_callback(feed.aclose)
+
+
+def _serve(redis_url: str | None) -> Child:
+    """A server of our own, which may not be up yet."""
+    environment = {"SYNDARIX_RT_REDIS_URL": redis_url} if redis_url else {}  # no secret on a command line
+    return Child(["serve", "--port", "0"], environment)
+
+
+@contextmanager
+def _stopped_by_error(child: Child) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        child.stop()
+        raise
 
 
 def _redis_behind(url: str, redis_url: str | None) -> ServerEndpoint | None:

@@ -74,7 +74,7 @@ export class Series {
     const { binS } = this.settings;
     const [a, b] = [this.rows.time(i - 1), this.rows.time(i)];
     if (isStep) return this.until(i - 1) === b;
-    return !(binS && b - a > 1.5 * binS) && !this.scene.gaps.some((gap) => gap.from < b + binS && gap.to > a);
+    return !(binS && b - a > 1.5 * binS) && !this.scene.gaps.some((gap) => gap.from < b + binS / 2 && gap.to > a + binS / 2);
   }
 
   /** Where what a row tells ends. */

@@ -71,7 +71,10 @@ class AgentLanes:
         gaps: declared losses, the newest last.
         version: grows with every change.
         cleared: how often everything was forgotten.
+        start_s: when simulated time began, as told from outside; None: not known.
     """
+
+    start_s: float | None = None
 
     types: Final = ("agent_started", "agent_activity", "agent_completed", "agent_error")
 

@@ -53,6 +53,7 @@ class Series(Panel, Protocol):
 
     gaps: list[Span]
     bin_s: float
+    start_s: float | None
 
     def rows(self, since: int = 0) -> NDArray[np.float64]:
         """Rows that changed after a version, oldest first."""

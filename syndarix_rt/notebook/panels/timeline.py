@@ -59,12 +59,14 @@ class Timeline:
         following: the simulation whose time it is; None on an axis of publication, and as long as there is none.
         newest_s: time of the newest event on the axis; NaN before the first.
         event_time: the time of the event that came last, simulated or real; None before the first.
+        start_s: when the simulation began whose time it is; None as long as that was not seen.
     """
 
     def __init__(self, panels: Sequence[Panel], *, simulated: bool = False, simulation: str | None = None) -> None:
         self.following: str | None = None
         self.newest_s = math.nan
         self.event_time: datetime | None = None
+        self.start_s: float | None = None
         self.simulated = simulated
         self._panels = list(panels)
         self._simulation = simulation
@@ -98,6 +100,8 @@ class Timeline:
             time_s = event.time.timestamp()
             if event.cause is None and time_s < self.newest_s:  # an echo of the beginning: it is played once more
                 self._clear()
+            if event.type == "sprint_started" and event.data.get("number") == 1:
+                self.start_s = time_s
             if self._lost:
                 self._lose(time_s, self._lost)
                 self._lost = ""
@@ -161,6 +165,7 @@ class Timeline:
 
     def _clear(self) -> None:
         self.newest_s = math.nan
+        self.start_s = None
         self._lost = ""
         self._resuming = False
         for panel in self._panels:
