@@ -7,6 +7,10 @@
 * :mod:`~syndarix_rt.client.debug`: `DebugClient` steers the runs that play into a project
 * :mod:`~syndarix_rt.client.control`: `HttpLine`, over which a run that publishes over HTTP is steered
 * :mod:`~syndarix_rt.client.api`: `Api` asks a server what it has
+* :mod:`~syndarix_rt.client.reporter`: `Reporter` tells a server what a real agent does
+* :mod:`~syndarix_rt.client.report`: one run of it
+* :mod:`~syndarix_rt.client.courier`, :mod:`~syndarix_rt.client.spool`, :mod:`~syndarix_rt.client.post`: how that gets
+  there without the agent having to wait
 * :mod:`~syndarix_rt.client.url`: `parse_server_url` takes a pasted URL apart
 * :mod:`~syndarix_rt.client.socket`: the WebSocket of chat and debug, opened anew when it is cut
 * :mod:`~syndarix_rt.client.http`: what they all share
@@ -18,6 +22,8 @@ from syndarix_rt.client.control import HttpLine
 from syndarix_rt.client.debug import DebugClient
 from syndarix_rt.client.publisher import HttpPublisher
 from syndarix_rt.client.reception import StreamOpen
+from syndarix_rt.client.report import ReportedRun, current_run
+from syndarix_rt.client.reporter import LogHandler, Reporter
 from syndarix_rt.client.stream import EventStream, StreamState
 from syndarix_rt.client.url import ServerUrl, parse_server_url
 
@@ -29,9 +35,13 @@ __all__ = [
     "EventStream",
     "HttpLine",
     "HttpPublisher",
+    "LogHandler",
     "ProjectState",
+    "ReportedRun",
+    "Reporter",
     "ServerUrl",
     "StreamOpen",
     "StreamState",
+    "current_run",
     "parse_server_url",
 ]

@@ -20,7 +20,16 @@ import msgspec
 from syndarix_rt._version import __version__
 from syndarix_rt.errors import ApprovalDecided, BrokerUnavailable, StreamError
 
-__all__ = ["CONNECT_S", "MAX_WAIT_S", "TooLate", "Unavailable", "open_session", "refusal", "translated"]
+__all__ = [
+    "CONNECT_S",
+    "MAX_WAIT_S",
+    "TooLate",
+    "Unavailable",
+    "open_session",
+    "refusal",
+    "retry_after_s",
+    "translated",
+]
 
 CONNECT_S = 10.0
 """A connection is made within this or it is given up: a lost SYN is sent again after 1, 3 and 7 s."""
@@ -125,7 +134,7 @@ def _cause(error: Exception) -> str:
 async def refusal(response: aiohttp.ClientResponse, url: str) -> StreamError:
     """The error that an answer means; reads what its problem document says (RFC 9457)."""
     status = response.status
-    text = f"{url}: {status} {_phrase(status)}"
+    text = f"{url}: {status} {phrase(status)}"
     if location := response.headers.get("Location") if status // 100 == 3 else None:  # noqa: PLR2004 - 3xx
         return StreamError(f"{text}: it points to {location[:200]!r}; use that server's URL", status)
     problem = await _problem(response)
@@ -135,11 +144,12 @@ async def refusal(response: aiohttp.ClientResponse, url: str) -> StreamError:
     if problem.late:
         return TooLate(text, status, problem.late)
     if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return Unavailable(text, status, _retry_after_s(response.headers.get("Retry-After", "")))
+        return Unavailable(text, status, retry_after_s(response.headers.get("Retry-After", "")))
     return StreamError(text, status)
 
 
-def _phrase(status: int) -> str:
+def phrase(status: int) -> str:
+    """The name of a status, such as ``Not Found``; HTTP/1.1 servers may leave it out."""
     try:
         return HTTPStatus(status).phrase
     except ValueError:
@@ -162,7 +172,7 @@ async def _problem(response: aiohttp.ClientResponse) -> _Problem:
         return _Problem()
 
 
-def _retry_after_s(value: str) -> float:
+def retry_after_s(value: str) -> float:
     """Seconds from a ``Retry-After`` (RFC 9110 §10.2.3): a count of seconds or a date; 0 if it is neither."""
     value = value.strip()
     if value.isascii() and value.isdigit():

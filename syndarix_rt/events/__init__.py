@@ -4,6 +4,7 @@
 * :mod:`~syndarix_rt.events.rules`: what an event's attributes must be
 * :mod:`~syndarix_rt.events.catalogue`: the types and their categories
 * :mod:`~syndarix_rt.events.payloads`: what ``data`` holds, one struct a family
+* :mod:`~syndarix_rt.events.names`: what others call things, as ids, texts and times of events
 """
 
 from syndarix_rt.events.catalogue import CATALOGUE, CATEGORIES, CORE_TYPES, EventType, category_of
@@ -14,6 +15,7 @@ from syndarix_rt.events.event import (
     decode_batch,
     is_project_name,
 )
+from syndarix_rt.events.names import as_id, as_text, as_time
 
 __all__ = [
     "CATALOGUE",
@@ -23,6 +25,9 @@ __all__ = [
     "Event",
     "EventId",
     "EventType",
+    "as_id",
+    "as_text",
+    "as_time",
     "category_of",
     "decode_batch",
     "is_project_name",

@@ -6,7 +6,7 @@ __all__ = ["INVARIANTS"]
 
 INVARIANTS = {
     "I1": "an event's id is unique for its source",
-    "I2": "time does not go back within a project and simulation",
+    "I2": "time does not go back within a project and simulation, of real events within a source",
     "I3": "an event is well-formed and its payload fits its type",
     "I4": "a cause is an earlier event of the same project; only sprint_started and issue_created need none",
     "A1": "a run begins with its one agent_started",

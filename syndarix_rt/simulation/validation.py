@@ -58,8 +58,8 @@ class _Project:
         """By source."""
         self.believed = IdSet()
         """In a partial stream: causes from before it."""
-        self.times: dict[str | None, datetime] = {}
-        """The latest, by simulation."""
+        self.times: dict[tuple[str | None, str | None], datetime] = {}
+        """The latest, by simulation; of real events by source, since several reporters have no common clock."""
         self.checkers: dict[str | None, ProjectChecker] = {}
         """By simulation: two of them in one project share nothing but the project."""
 
@@ -96,14 +96,15 @@ class Validator:
         checker = project.checkers.get(event.simulation)
         if checker is None:
             checker = project.checkers[event.simulation] = ProjectChecker(self._violated, partial=self._partial)
-        latest = project.times.get(event.simulation, event.time)
+        clock = (event.simulation, None if event.simulation else event.source)
+        latest = project.times.get(clock, event.time)
         if not self._check_ids(event, project) and event.time <= latest:
             return  # The same event again; a later one that took over an id goes on to be judged.
         in_time = event.time >= latest
         if not in_time:
             self._violated("I2", event, f"its time {event.time.isoformat()} is before {latest.isoformat()}")
             event = msgspec.structs.replace(event, time=latest)  # only its time is wrong
-        project.times[event.simulation] = event.time
+        project.times[clock] = event.time
         checker.check(event, in_time=in_time)
 
     def report(self) -> Report:

@@ -1,0 +1,198 @@
+"""`Spool`: events that wait to be sent, in segments: files that outlive the process, or memory where there are none.
+
+Below a directory for the server each process has one of its own, named after its producer and locked while the
+process lives. A segment is one file of NDJSON for one project. It grows until it is full or somebody begins to send it;
+from then on it is what it is, and its ``Idempotency-Key`` follows from the names of directory and file. So whoever
+sends it, and however often, it is stored once.
+
+What a killed process leaves is found by the next one, which takes over the directory with the lock; a last line that
+was not written to its end is left out. The kernel keeps written pages when a process dies, so nothing is synced to the
+disk: a power cut may lose the last seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from syndarix_rt.delivery import MAX_BATCH_EVENTS
+from syndarix_rt.events import is_project_name
+from syndarix_rt.state import FileLock, private_dir, write_private
+
+__all__ = ["SEGMENT_BYTES", "Segment", "Spool"]
+
+SEGMENT_BYTES = 1024 * 1024
+"""A quarter of a batch: a request is over soon, and what the server adds to each event has room."""
+
+_LOCK = "lock"
+_OPEN_RUNS = "open-runs.json"
+_ENDS = ("agent_completed", "agent_error")
+
+
+class Segment:
+    """Events of one project that are sent together.
+
+    Attributes:
+        key: the ``Idempotency-Key``.
+        project: whose they are.
+        events: how many.
+        bytes: how much.
+        sealed: it takes no more events.
+    """
+
+    def __init__(self, key: str, project: str, path: Path | None = None) -> None:
+        self.key = key
+        self.project = project
+        self.path = path
+        self.events = self.bytes = 0
+        self.sealed = False
+        self._lines: list[bytes] = []
+
+    def takes(self, lines: Sequence[bytes], size: int) -> bool:
+        """Whether so many more, of so many bytes, have room."""
+        return not self.sealed and self.events + len(lines) <= MAX_BATCH_EVENTS and self.bytes + size <= SEGMENT_BYTES
+
+    def append(self, lines: Sequence[bytes], size: int) -> None:
+        """Take them in, or nothing.
+
+        Raises:
+            OSError: there is no room on the disk, or no right to.
+        """
+        if self.path is None:
+            self._lines += lines
+        else:
+            data = b"".join(line + b"\n" for line in lines)
+            fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            try:
+                written = os.write(fd, data)
+                if written != len(data):
+                    os.write(fd, data[written:])  # says why it could not
+            except OSError:
+                os.ftruncate(fd, self.bytes)
+                raise
+            finally:
+                os.close(fd)
+        self.events += len(lines)
+        self.bytes += size
+
+    def body(self) -> bytes:
+        """What is sent; NDJSON.
+
+        Raises:
+            OSError: the file cannot be read any more.
+        """
+        return b"\n".join(self._lines) if self.path is None else self.path.read_bytes()[: self.bytes]
+
+    def remove(self) -> None:
+        """It is stored, or never will be."""
+        if self.path is not None:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+
+
+class Spool:
+    """The directory of one producer. `of` makes one, `left_behind` takes those of dead processes over."""
+
+    def __init__(self, directory: Path, lock: FileLock) -> None:
+        self.directory = directory
+        self._lock = lock
+        self._noted: list[str] = []
+
+    @classmethod
+    def of(cls, base_url: str, producer: str) -> Spool:
+        """A new one, for events to this server.
+
+        Raises:
+            SyndarixError: there is no state directory.
+            OSError: it cannot be written, or has no locks.
+        """
+        directory = _of_server(base_url) / producer
+        directory.mkdir(mode=0o700)
+        return cls(directory, FileLock.acquire(directory / _LOCK))
+
+    @classmethod
+    def left_behind(cls, base_url: str) -> Iterator[Spool]:
+        """Those of processes that are gone, the oldest first.
+
+        Raises:
+            SyndarixError: as of `of`.
+            OSError: as of `of`.
+        """
+        found = [each for each in _of_server(base_url).iterdir() if each.is_dir()]
+        for directory in sorted(found, key=lambda each: each.stat().st_mtime):
+            with contextlib.suppress(OSError):  # its process lives, or another one takes it over just now
+                yield cls(directory, FileLock.acquire(directory / _LOCK))
+
+    def __str__(self) -> str:
+        return str(self.directory)
+
+    def path(self, number: int, project: str) -> Path:
+        """Of a segment."""
+        return self.directory / f"{number:012d}.{project}"
+
+    def segments(self) -> list[Segment]:
+        """What is in it, in order; all sealed."""
+        found = []
+        for path in sorted(self.directory.iterdir()):
+            number, _, project = path.name.partition(".")
+            if number.isdigit() and is_project_name(project):
+                segment = Segment(f"{self.directory.name}-{int(number)}", project, path)
+                body = path.read_bytes()
+                segment.sealed = True
+                segment.events, segment.bytes = body.count(b"\n"), body.rfind(b"\n") + 1
+                if segment.events:
+                    found.append(segment)
+                else:
+                    segment.remove()
+        return found
+
+    def note_open_runs(self, runs: dict[str, dict[str, Any]]) -> None:
+        """Keep which runs are open, so that the next process can end them if this one is killed.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if list(runs) != self._noted:
+            write_private(self.directory / _OPEN_RUNS, msgspec.json.encode(runs))
+            self._noted = list(runs)
+
+    def open_runs(self, segments: Sequence[Segment]) -> list[dict[str, Any]]:
+        """The noted runs, with what its segments say of their beginnings and ends since then."""
+        runs: dict[str, dict[str, Any]] = {}
+        with contextlib.suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):
+            runs = msgspec.json.decode((self.directory / _OPEN_RUNS).read_bytes(), type=dict[str, dict[str, Any]])
+        for segment in segments:
+            for line in segment.body().splitlines():
+                event = msgspec.json.decode(line)
+                if event["type"] in _ENDS:
+                    runs.pop(event["data"]["run_id"], None)
+        return list(runs.values())
+
+    def forget_open_runs(self) -> None:
+        """Somebody has ended them."""
+        with contextlib.suppress(OSError):
+            (self.directory / _OPEN_RUNS).unlink()
+
+    def close(self) -> None:
+        """Leave it: what waits in it and which runs are open stays for the next process; else it is removed."""
+        if not self._noted:
+            self.forget_open_runs()
+        with contextlib.suppress(OSError):
+            if not any(path.name != _LOCK for path in self.directory.iterdir()):
+                (self.directory / _LOCK).unlink()
+                self.directory.rmdir()
+        self._lock.release()
+
+
+def _of_server(base_url: str) -> Path:
+    """What was meant for one server must not go to another."""
+    server = hashlib.sha256(base_url.encode()).hexdigest()[:16]
+    directory = private_dir("reporter") / server
+    directory.mkdir(mode=0o700, exist_ok=True)
+    return directory

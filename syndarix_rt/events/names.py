@@ -1,0 +1,43 @@
+"""`as_id` and `as_text`: what others call things, as the names and texts that events can carry."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from datetime import UTC, datetime
+
+__all__ = ["as_id", "as_text", "as_time"]
+
+_MAX_ID = 64
+_MAX_TEXT = 4096
+_FOREIGN = re.compile(r"[^A-Za-z0-9_-]+")
+
+
+def as_id(name: object, *, otherwise: str = "unknown") -> str:
+    """A name that may be an id of a payload or a project: other characters than those of ids become ``-``.
+
+    A name that is too long ends with a checksum of the whole, so that two of them stay two.
+    """
+    text = str(name)
+    clean = _FOREIGN.sub("-", text).strip("-")
+    if len(clean) > _MAX_ID:
+        clean = f"{clean[: _MAX_ID - 9]}-{zlib.crc32(text.encode('utf-8', 'replace')):08x}"
+    return clean or otherwise
+
+
+def as_text(value: object, *, longest: int = _MAX_TEXT) -> str | None:
+    """A text of a payload, cut to what is allowed, with U+FFFD for what no encoding has; None of an empty one."""
+    text = str(value)[:longest].encode("utf-8", "replace").decode("utf-8")
+    return text or None
+
+
+def as_time(unix_ns: int) -> datetime:
+    """Nanoseconds since 1970 as UTC, down to the microsecond.
+
+    Raises:
+        ValueError: a time that no calendar of ours has.
+    """
+    try:
+        return datetime.fromtimestamp(unix_ns // 10**9, UTC).replace(microsecond=unix_ns // 1_000 % 10**6)
+    except (OverflowError, OSError, ValueError):
+        raise ValueError(f"{unix_ns} ns since 1970 is no time that can be written") from None
