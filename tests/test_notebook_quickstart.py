@@ -181,7 +181,8 @@ async def test_in_jupyterlab_the_chart_draws_exactly_what_the_frame_has(browser,
             while await chart.total() <= total:
                 await asyncio.sleep(0.05)
 
-        stop = await notebook.append("run.stop()" + AGGREGATE.replace("{frame}", "bench.frame()"))
+        # The check cell watches for three seconds of events, too: after the end it would wait for them for ever.
+        stop = await notebook.append(WATCHED + "run.stop()" + AGGREGATE.replace("{frame}", "bench.frame()"))
         await chart.until_it_shows(await notebook.run(stop))
 
         # Another process sees what a cell publishes.

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from serving import TIMEOUT_S, event, running
+from steering import demo, steered
 
 from syndarix_rt.broker.memory import MemoryBroker
 from syndarix_rt.events import Event
@@ -309,6 +310,28 @@ async def test_the_approve_button_decides_and_the_decision_comes_as_an_event(ope
             await page.until("received", "2")
             await page.page.get_by_text("Nothing waits for a decision.").wait_for()
             assert await page.listed() == {"approval_required": 1, "approval_resolved": 1}
+            assert page.console == []
+
+
+async def test_a_run_that_plays_goes_on_from_what_the_reject_button_decided(open_page):
+    async with running() as server, steered(demo(), broker=server.broker) as run:
+        await run.ask("run.setBreakpoints", [{"type": "approval_required"}])
+        await run.ask("run.setSpeed", {"speed": "max"})
+        async with open_page(f"{server.url}/p/apollo") as page:
+            await page.page.get_by_role("button", name="Resume").click()
+            await run.told(lambda method, state: method == "run.stopped" and state.stopped.reason == "breakpoint")
+            asked = (await run.log())[-1]
+            await page.page.get_by_role("button", name="Reject").click()
+            await eventually(lambda: run.simulation.commands)
+            await page.page.get_by_text("Nothing waits for a decision.").wait_for()
+            await run.ask("run.setBreakpoints", [])
+            await run.ask("run.step", {"events": 1_500})
+            log = await run.log()
+            closed = next(e for e in log if e.type == "pr_closed" and e.data["pr_id"] == asked.data["pr_id"])
+            decision = next(e for e in log if e.id == closed.cause)
+            assert (decision.type, decision.data["decision"]) == ("approval_resolved", "rejected")
+            await page.until("received", f"{len(log):,}")
+            assert await page.text("gaps") == "0"
             assert page.console == []
 
 
