@@ -22,6 +22,7 @@ __all__ = [
     "COUNT",
     "EVENT_ID",
     "ORIGIN",
+    "PATH",
     "PORTS",
     "PROJECT",
     "REPLAY",
@@ -130,6 +131,12 @@ def _origin(text: str) -> str:
     return text
 
 
+def _path(text: str) -> str:
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*/?", text):
+        raise ValueError(f"{text!r} is no path: give one such as /rt or /tools/rt.")
+    return text.rstrip("/")
+
+
 def _url(text: str) -> str:
     from syndarix_rt.client import parse_server_url
 
@@ -158,6 +165,7 @@ PROJECT = _Value("NAME", _project)
 RUN = _Value("NAME", _run)
 TOKEN = _Value("SECRET", _token)
 ORIGIN = _Value("ORIGIN", _origin)
+PATH = _Value("PATH", _path)
 URL = _Value("URL", _url)
 TYPES = _Value("LIST", _types)
 EVENT_ID = _Value("ID", EventId.parse)

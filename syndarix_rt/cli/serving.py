@@ -19,7 +19,7 @@ import click
 
 from syndarix_rt._version import __version__
 from syndarix_rt.cli.console import run, say
-from syndarix_rt.cli.options import COUNT, ORIGIN, PORTS, RETENTION, TOKEN, option, redis_url_option
+from syndarix_rt.cli.options import COUNT, ORIGIN, PATH, PORTS, RETENTION, TOKEN, option, redis_url_option
 from syndarix_rt.cli.tools import new_token
 from syndarix_rt.errors import SyndarixError
 
@@ -84,6 +84,21 @@ def listening(command: Any) -> Any:
     help="Another name of this server, as a proxy's. Repeatable.",
 )
 @option(
+    "--proxy-hops",
+    type=click.IntRange(0, 9),
+    default=0,
+    metavar="N",
+    help="Proxies of yours in front; so many values of X-Forwarded-For, -Proto and -Host are believed.",
+)
+@option(
+    "--root-path",
+    type=PATH,
+    default="",
+    show_default="none",
+    metavar="PATH",
+    help="Where a proxy shows the server, such as /rt.",
+)
+@option(
     "--namespace",
     default="",
     show_default="none",
@@ -115,6 +130,8 @@ def serve_command(
     keepalive: float,
     cors_origin: tuple[str, ...],
     allow_host: tuple[str, ...],
+    proxy_hops: int,
+    root_path: str,
     namespace: str,
     tls_cert: Path | None,
     tls_key: Path | None,
@@ -134,6 +151,8 @@ def serve_command(
         hosts=allow_host,
         token=checked_token(token, host),
         cors_origins=cors_origin,
+        proxy_hops=proxy_hops,
+        root_path=root_path,
         keepalive_s=keepalive,
         tls_cert=tls_cert,
         tls_key=tls_key,

@@ -6,6 +6,7 @@
 * :mod:`~syndarix_rt.server.hub`: one tail and one log per channel, a cursor for each stream
 * :mod:`~syndarix_rt.server.ingress`: events from outside
 * :mod:`~syndarix_rt.server.access`: who may come in
+* :mod:`~syndarix_rt.server.proxies`: behind proxies, and below a prefix
 * :mod:`~syndarix_rt.server.pages`: the web page
 * :mod:`~syndarix_rt.server.problems`: errors as problem documents (RFC 9457)
 * :mod:`~syndarix_rt.server.settings`: `Settings`

@@ -8,7 +8,7 @@ from quart import Quart, Response
 
 from syndarix_rt.broker.protocol import MAX_BATCH_BYTES, Broker
 from syndarix_rt.errors import BrokerUnavailable
-from syndarix_rt.server import access, problems
+from syndarix_rt.server import access, problems, proxies
 from syndarix_rt.server.asyncapi import asyncapi
 from syndarix_rt.server.chat import chat
 from syndarix_rt.server.debug import debug
@@ -38,6 +38,7 @@ def create_app(broker: Broker, settings: Settings | None = None) -> Quart:
     rooms = app.extensions["syndarix_rt_rooms"] = Rooms(broker)
     problems.install(app)
     access.install(app, settings)
+    proxies.install(app, settings)
     app.register_blueprint(pages)
     app.register_blueprint(projects)
     app.register_blueprint(chat)

@@ -25,6 +25,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Certificate chain (PEM); with it the launcher serves HTTPS. Most have a proxy that does."""
     tls_key: Path | None = None
     """The certificate's private key (PEM), if it is not in the same file."""
+    proxy_hops: int = 0
+    """Proxies of ours in front, whose ``X-Forwarded-*`` are believed; 0: nobody's, since anybody can send them."""
+    root_path: str = ""
+    """The path below which the world sees the server, such as ``/rt``; a proxy may take it away or leave it."""
     keepalive_s: float = 15.0
     """A comment goes to a connection that had no byte for so long; the HTML standard advises about 15 s for proxies."""
     ping_s: float = 15.0
