@@ -566,6 +566,10 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_result(tmp_path, inline):
     store = tmp_path / "sweep.jsonl"
     with program(
         f"""
+from syndarix_rt.simulation.analysis import sweep as sweep_module
+
+sweep_module.IDLE_WORKER_S = 1
+
 def until_killed(done, total):
     print(done, flush=True)
     if done == 5:
@@ -577,6 +581,7 @@ run(jobs=2, store={str(store)!r}, progress=until_killed)
         while process.stdout.readline() != "5\n":
             assert process.poll() is None
         process.kill()
+        assert_session_ends(process.pid)  # nobody is left to tell the workers
     with store.open("ab") as file:
         file.write(b'{"key": "91b0')  # a line that the kill cut
     counted = Counted()

@@ -161,7 +161,6 @@ def test_the_command_line_wins_over_the_environment(cli):
 @pytest.mark.parametrize(
     ("args", "reason"),
     [
-        (["play", "demo_smal"], "did you mean 'demo_small'?"),
         (["simulate", "none.toml", "-o", "-"], "none.toml: cannot be read: No such file or directory"),
         (["simulate", "demo_small", "-o", "/no/such/dir/a.jsonl"], "cannot write: No such file or directory"),
         (["watch", "apollo"], "start one (syndarix-rt demo), or name one with --url"),
@@ -215,9 +214,16 @@ def test_a_scenario_is_printed_as_a_file_with_its_expected_load(cli, tmp_path):
     assert loads["agents.developer"][6:] == ["4", "0.59"]
     path.write_text("allow_overload = true\nissues.rate_per_h = 20")
     assert " per h\n" in cli("scenarios", path)[1]
-    assert cli("scenarios", "demo_smal")[2] == (
-        "syndarix-rt: scenario: unknown preset 'demo_smal'; did you mean 'demo_small'?\n"
-    )
+
+
+@pytest.mark.parametrize(
+    "command", [("scenarios",), ("simulate", "--report"), ("play", "--project", "apollo"), ("demo",)]
+)
+def test_an_unknown_scenario_is_wrong_usage_and_told_the_nearest(cli, command):
+    code, out, err = cli(*command, "demo_smal")
+    assert (code, out) == (2, "")
+    assert ": unknown preset 'demo_smal'; did you mean 'demo_small'? (see syndarix-rt " in err
+    assert one_line(err)
 
 
 def test_a_profile_is_explained_with_its_sources(cli):

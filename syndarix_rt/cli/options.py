@@ -144,6 +144,19 @@ def _url(text: str) -> str:
     return text
 
 
+def _scenario(text: str) -> str:
+    from syndarix_rt.errors import ScenarioError
+    from syndarix_rt.simulation import Scenario
+    from syndarix_rt.simulation.profile import is_name
+
+    if is_name(text):  # a file is read when it is needed
+        try:
+            Scenario.preset(text)
+        except ScenarioError as error:
+            raise ValueError(error.reason) from None
+    return text
+
+
 def _types(text: str) -> str:
     from syndarix_rt.delivery import TypeFilter
 
@@ -170,6 +183,7 @@ URL = _Value("URL", _url)
 TYPES = _Value("LIST", _types)
 EVENT_ID = _Value("ID", EventId.parse)
 REPLAY = _Value("N|all", _replay)
+SCENARIO = _Value("SCENARIO", _scenario)
 COUNT = click.IntRange(min=1)
 PORTS = click.IntRange(0, 65535)
 
@@ -193,7 +207,7 @@ seed_option = option(
 
 def scenario_argument(**attributes: Any) -> Callable[[_Command], _Command]:
     """The name or file of a scenario."""
-    return click.argument("scenario", **attributes)
+    return click.argument("scenario", type=SCENARIO, **attributes)
 
 
 def run_name(name: str, seed: int | None = None) -> str:

@@ -40,6 +40,10 @@ from syndarix_rt.simulation.simulation import Simulation
 
 __all__ = ["Measure", "sweep"]
 
+IDLE_WORKER_S = 30.0
+"""How long a worker process waits for the next sweep. Starting one takes half a second, so a sweep that is run again at
+once finds them; and those of a program that was killed, which cannot end them, are gone soon (joblib's own: 5 min)."""
+
 Measure = Callable[[Iterable[Event]], Mapping[str, float]]
 """From the events of one replication, which can be read once, to its metrics by name."""
 
@@ -237,7 +241,9 @@ def _outcomes(tasks: list[_Task], how: _How, jobs: int | None) -> Generator[tupl
         return
     import joblib  # noqa: PLC0415 - an extra
 
-    parallel = joblib.Parallel(min(jobs or joblib.cpu_count(), len(calls)), return_as="generator_unordered")
+    parallel = joblib.Parallel(
+        min(jobs or joblib.cpu_count(), len(calls)), return_as="generator_unordered", idle_worker_timeout=IDLE_WORKER_S
+    )
     outcomes = parallel(joblib.delayed(_replicate)(*call) for call in calls)
     for outcome in outcomes:
         try:
