@@ -75,6 +75,16 @@ async def eventually(found):
             await asyncio.sleep(0.02)
 
 
+async def until_equal(look, expected):
+    """Poll until ``await look()`` is what is expected; the difference if it never is."""
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            while await look() != expected:
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        assert await look() == expected
+
+
 @pytest.fixture
 async def open_page(browser):
     @asynccontextmanager
@@ -332,6 +342,29 @@ async def test_a_run_that_plays_goes_on_from_what_the_reject_button_decided(open
             assert (decision.type, decision.data["decision"]) == ("approval_resolved", "rejected")
             await page.until("received", f"{len(log):,}")
             assert await page.text("gaps") == "0"
+            assert page.console == []
+
+
+async def test_charts_over_simulated_time_are_those_that_would_have_been_there_from_the_start(open_page):
+    async with running() as server, steered(demo(), broker=server.broker) as run:
+        await run.ask("run.setSpeed", {"speed": "max"})
+        async with open_page(f"{server.url}/p/apollo") as page:
+            await run.ask("run.step", {"events": 400})
+            await page.until("received", "400")
+            await page.page.get_by_label("charts over").select_option("simulated")
+            await run.ask("run.step", {"events": 100})
+            await page.until("received", "500")
+            log = await run.log()
+            # Bars of 10 simulated seconds, as events per simulated minute.
+            bars = Counter((e.type, int(e.time.timestamp()) // 10 * 10) for e in log)
+            simulated = {bar: 6 * events for bar, events in bars.items()}
+            await until_equal(page.drawn, simulated)
+            assert page.page.url.endswith("/p/apollo#simulated")
+            await page.page.reload()  # who is sent the link sees the same
+            await page.until("received", "500")
+            await until_equal(page.drawn, simulated)
+            await page.page.get_by_label("charts over").select_option("wall")
+            await until_equal(page.drawn, Counter((e.type, int(e.recordedtime.timestamp())) for e in log))
             assert page.console == []
 
 

@@ -13,6 +13,10 @@ export class ChartPanel {
     this.told = new WeakSet(); // gaps
   }
 
+  destroy() {
+    this.chart.destroy();
+  }
+
   /** Draw what has changed; the axis ends at `now` at least. */
   push(now) {
     const { model, chart } = this;

@@ -19,7 +19,8 @@ import { openStream } from "./stream.js";
 import { count, duration, plural } from "./words.js";
 
 const REPLAY = 2000; // entries to begin with, so that the charts are not empty
-const WINDOW_S = 60; // a bar a second is wide enough to be read
+const WINDOW_S = { wall: 60, simulated: 3600 }; // a bar a second is wide enough to be read; at speed 60 both show as much
+const KEPT = 10_000; // events from which the charts are counted again when the axis is changed; as many as the log has
 const DRAW_EVERY_MS = 250; // a redraw costs some milliseconds, and four a second look live
 const TELL_EVERY_MS = 500; // numbers cannot be read faster
 const ASK_EVERY_MS = 2000; // the server, what waits for a decision
@@ -57,11 +58,14 @@ const categories = new Map(types.filter(({ category }) => category).map(({ name,
 
 // ---- what counts ---------------------------------------------------------------------------------------------------
 
-const charts = makeCharts(types, { isSimulated: false, windowS: WINDOW_S });
 const inbox = new ApprovalInbox();
 const log = new EventLog(categories);
 const ledger = new Ledger();
-const timeline = new Timeline([...[...charts.values()].map(({ model }) => model), inbox, log]);
+const published = new Timeline([inbox, log]); // what is listed stands at its time of publication
+const kept = []; // what came, oldest first: {event, offset, now}, or of a gap {label, now}
+let charted; // the timeline of the charts, whose axis can be changed
+let drawn = []; // the charts
+let newest; // of the events of simulations, the one that came last
 const recent = []; // [second, events], for the rate
 let state = "connecting";
 let reason = "";
@@ -84,16 +88,20 @@ const stream = openStream(base, {
     const offset = Number(id.slice(dot + 1));
     epoch = id.slice(0, dot);
     position = Math.max(position, offset);
-    const published = Math.min(event.recorded ?? event.time, now);
-    ledger.event(stream?.behind() ? undefined : now - published); // of history, a delay says nothing
-    countRecent(published);
-    timeline.add(event, offset, now);
+    const at = Math.min(event.recorded ?? event.time, now);
+    ledger.event(stream?.behind() ? undefined : now - at); // of history, a delay says nothing
+    countRecent(at);
+    published.add(event, offset, now);
+    if (event.simulation) newest = event;
+    keep({ event, offset, now });
   },
   onGap(gap) {
     const now = Date.now() / 1000;
     if (gap.reason === "epoch") position = gap.last; // where another history stands
     ledger.gap(now, gap);
-    timeline.gap(now, gap.missed === null ? "gap: unknown" : `gap: ${count(gap.missed)} missed`);
+    const label = gap.missed === null ? "gap: unknown" : `gap: ${count(gap.missed)} missed`;
+    published.gap(now, label);
+    keep({ label, now });
   },
   onLost() {
     ledger.holes += 1;
@@ -104,8 +112,8 @@ const stream = openStream(base, {
   },
 });
 
-function countRecent(published) {
-  const second = Math.floor(published);
+function countRecent(at) {
+  const second = Math.floor(at);
   const last = recent.at(-1);
   if (last?.[0] === second) last[1] += 1;
   else recent.push([second, 1]);
@@ -121,13 +129,43 @@ function recentRate(now) {
 
 // ---- charts --------------------------------------------------------------------------------------------------------
 
-const drawn = [...charts].map(([name, chart]) => new ChartPanel($(name), chart));
+const axis = $("axis");
+if (location.hash === "#simulated") axis.value = "simulated";
+
+/** Charts that have counted all that is kept, on the axis that is chosen. */
+function chart() {
+  const isSimulated = axis.value === "simulated";
+  const charts = makeCharts(types, { isSimulated, windowS: WINDOW_S[axis.value] });
+  charted = new Timeline([...charts.values()].map(({ model }) => model), { isSimulated });
+  for (const item of kept) recount(item);
+  for (const panel of drawn) panel.destroy();
+  drawn = [...charts].map(([name, made]) => new ChartPanel($(name), made));
+  draw();
+}
+
+function keep(item) {
+  recount(item);
+  kept.push(item);
+  if (kept.length >= 2 * KEPT) kept.splice(0, KEPT); // one by one would move them all each time
+}
+
+function recount({ event, offset, label, now }) {
+  if (event) charted.add(event, offset, now);
+  else charted.gap(now, label);
+}
 
 function draw() {
   const now = Date.now() / 1000;
-  if (state === "open" && !stream.behind()) timeline.advance(now);
-  if (!document.hidden) for (const chart of drawn) chart.push(now);
+  if (state === "open" && !stream.behind()) for (const timeline of [published, charted]) timeline.advance(now);
+  const end = charted.now(now);
+  if (!document.hidden && !Number.isNaN(end)) for (const panel of drawn) panel.push(end);
 }
+
+chart();
+axis.addEventListener("change", () => {
+  history.replaceState(null, "", axis.value === "wall" ? location.pathname : `#${axis.value}`); // a link shows what its sender saw
+  chart();
+});
 
 // ---- the connection ------------------------------------------------------------------------------------------------
 
@@ -213,8 +251,8 @@ function tellApprovals() {
     uncertain: inbox.isUncertain,
     count: pending.length,
     pending: pending.slice(0, MAX_APPROVALS).map((waiting) => {
-      const isSimulated = waiting.simulation && !Number.isNaN(timeline.eventTime);
-      const now = isSimulated ? timeline.eventTime : Date.now() / 1000;
+      const isSimulated = waiting.simulation && !Number.isNaN(published.eventTime);
+      const now = isSimulated ? published.eventTime : Date.now() / 1000;
       return {
         ...waiting,
         since: `${new Date(waiting.since * 1000).toISOString().slice(0, 19).replace("T", " ")} UTC`,
@@ -301,6 +339,12 @@ async function look({ op, type, where, entity }) {
   tellRun();
 }
 
+/** How far a run is: as it said last, or as its events say since then. */
+function timeOf({ time, simulation }) {
+  const isLater = simulation && newest?.simulation === simulation && newest.time > Date.parse(time) / 1000;
+  return isLater ? new Date(newest.time * 1000).toISOString() : time;
+}
+
 function tellRun() {
   const { state: run } = runs;
   $("control").hidden = $("debug").hidden = !run;
@@ -308,7 +352,7 @@ function tellRun() {
   const stands = run.state === "paused";
   const stop = run.stopped?.event ? ` at a breakpoint (${run.stopped.event.type})` : "";
   const speed = run.speed === "max" ? ", as fast as it goes" : run.speed ? `, speed ${run.speed}` : "";
-  const time = run.time ? `, ${run.time.slice(0, 19).replace("T", " ")} of simulated time` : "";
+  const time = run.time ? `, ${timeOf(run).slice(0, 19).replace("T", " ")} of simulated time` : "";
   const status = `${run.name || run.run}: ${run.state}${stop}${speed}${time}`;
   const abilities = [stands ? "resume" : "pause", "step", "set_speed", ...(run.simulation ? ["inject"] : [])];
   control.receive({ status, playing: true, abilities, doing, error: refused });
@@ -328,13 +372,12 @@ function tellAll() {
   if (document.hidden) return;
   tellFigures();
   tellApprovals();
+  tellRun();
   tellLog();
   if (!isChatTold) chatView.receive(chat.content);
   isChatTold = true;
 }
 
-tellRun();
-draw();
 tellAll();
 setInterval(draw, DRAW_EVERY_MS);
 setInterval(tellAll, TELL_EVERY_MS);
