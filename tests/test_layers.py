@@ -17,7 +17,8 @@ MAY_IMPORT = {
     "simulation": ["events.*"],
     "broker": ["events.*", "delivery.*"],
     "playback": ["events.*", "delivery.*", "simulation.*", "broker.protocol", "broker.chat"],
-    "server": ["events.*", "delivery.*", "broker.protocol", "broker.chat"],
+    "adapters": ["events.*"],
+    "server": ["events.*", "delivery.*", "adapters.*", "broker.protocol", "broker.chat"],
     "client": ["events.*", "delivery.*"],
     "notebook": [
         "events.*", "delivery.*", "client.*", "playback.*", "simulation.*",
@@ -41,6 +42,7 @@ ONLY_IN = {
     "aiohttp": {"client"},
     "ipywidgets": {"notebook"},
     "anywidget": {"notebook"},
+    "opentelemetry": {"adapters"},
     "IPython": {"notebook"},
     "simpy": {"simulation"},
     "click": {"cli"},
@@ -49,7 +51,7 @@ ONLY_IN = {
 }
 
 # Time, sleep, chance and transport are given to these rooms, never taken by them.
-SANS_IO = ["events", "delivery", "simulation"]
+SANS_IO = ["events", "delivery", "simulation", "adapters"]
 NOT_SANS_IO = {
     "asyncio", "concurrent", "http", "multiprocessing", "secrets", "select", "selectors", "signal", "socket", "ssl",
     "subprocess", "threading", "time", "uuid",
@@ -143,6 +145,7 @@ def test_sans_io_rooms_take_time_sleep_and_chance_from_outside(path):
 HEAVY = [
     "redis", "quart", "hypercorn", "aiohttp", "ipywidgets", "anywidget", "IPython", "pandas", "numpy", "simpy", "scipy",
     "rich", "click", "asyncio",
+    "google.protobuf",
 ]  # fmt: skip
 LOADS = {
     "syndarix_rt": [],

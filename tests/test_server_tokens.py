@@ -43,6 +43,7 @@ ROUTES = {
     "projects.reset": ("DELETE", "/projects/apollo/events", None, ("publish",)),
     "projects.decide": ("POST", "/projects/apollo/approvals/a", CHOICE, ("approve",)),
     "metrics.exposition": ("GET", "/metrics", None, ("subscribe",)),
+    "otlp.traces": ("POST", "/v1/traces", b"{}", ("publish",)),
     "asyncapi.document": ("GET", "/asyncapi.json", None, ()),
     "chat.chat_socket": ("WS", "/projects/apollo/chat", "syndarix.chat.v1", ("chat",)),
     "debug.debug_socket": ("WS", "/projects/apollo/debug", "syndarix.debug.v1", ("debug",)),
@@ -77,6 +78,7 @@ async def asked(server, route, secret):
                 return 0  # waits for us
             return {4401: 401, 4403: 403}[socket.close_code] if message.type == aiohttp.WSMsgType.CLOSE else 0
     headers |= {"content-type": "application/json"} if body else {}
+    headers |= {"syndarix-project": "apollo"} if route == "otlp.traces" else {}
     async with server.http.request(
         method, server.url + path, data=body, headers=headers, allow_redirects=False
     ) as response:

@@ -154,6 +154,7 @@ def serve_command(
         proxy_hops=proxy_hops,
         root_path=root_path,
         keepalive_s=keepalive,
+        alone=workers == 1,
         tls_cert=tls_cert,
         tls_key=tls_key,
     )

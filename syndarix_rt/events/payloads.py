@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Meta, field
 
 __all__ = [
+    "LLM_OPERATIONS",
     "AgentActivity",
     "AgentEnd",
     "AgentStarted",
@@ -45,6 +46,10 @@ Seconds = Annotated[float, Meta(ge=0)]
 Dollars = Annotated[float, Meta(ge=0)]
 
 
+LLM_OPERATIONS = ("chat", "generate_content", "text_completion")
+"""Values of ``gen_ai.operation.name`` that are calls of a model."""
+
+
 class Payload(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Base of all payloads: keyword-only, optional keys left out when absent."""
 
@@ -71,6 +76,8 @@ class AgentStarted(_Agent, kw_only=True):
     """How many runs this agent may have open at once; absent: 1."""
     queued_s: Seconds | None = None
     """How long the work waited for an agent of this role before the run began."""
+    joined: bool | None = None
+    """True: the run began earlier; ``time`` is when the first call that is known of it began."""
 
 
 class AgentActivity(_Agent, kw_only=True):

@@ -38,8 +38,12 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "debug.debug_socket": ("debug",),
     "asyncapi.document": (),
     "metrics.exposition": ("subscribe",),  # names all projects: of all of them
+    "otlp.traces": ("publish",),  # of the project that its header names, or of all of them
 }
 """The rights that a route asks for in its project. A route that is not named here is the server's own key's alone."""
+
+PROJECT_HEADER = "syndarix-project"
+"""Names the project where a route's path cannot: exporters append to a base URL what they like."""
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
@@ -109,7 +113,8 @@ class _Guard:
         needs = NEEDS.get(request.endpoint)
         if needs is None:
             return "come here"
-        project = str((request.view_args or {}).get("project", "*"))
+        named = request.headers.get(PROJECT_HEADER, "*") if request.endpoint == "otlp.traces" else "*"
+        project = str((request.view_args or {}).get("project", named))
         return next((f"{right} in {project[:100]!r}" for right in needs if not grant.may(right, project)), None)
 
     def check_socket(self, socket: Websocket) -> None:

@@ -14,6 +14,7 @@ from syndarix_rt.server.chat import chat
 from syndarix_rt.server.debug import debug
 from syndarix_rt.server.hub import Hub
 from syndarix_rt.server.metrics import metrics
+from syndarix_rt.server.otlp import Exports, otlp
 from syndarix_rt.server.pages import pages
 from syndarix_rt.server.projects import Rates, projects
 from syndarix_rt.server.room import Rooms
@@ -35,6 +36,7 @@ def create_app(broker: Broker, settings: Settings | None = None) -> Quart:
     hub = app.extensions["syndarix_rt"] = Hub(broker, settings)
     app.extensions["syndarix_rt_rates"] = Rates()
     app.extensions["syndarix_rt_links"] = Links(broker)
+    app.extensions["syndarix_rt_exports"] = Exports(broker, is_alone=settings.alone)
     rooms = app.extensions["syndarix_rt_rooms"] = Rooms(broker)
     problems.install(app)
     access.install(app, settings)
@@ -45,6 +47,7 @@ def create_app(broker: Broker, settings: Settings | None = None) -> Quart:
     app.register_blueprint(debug)
     app.register_blueprint(asyncapi)
     app.register_blueprint(metrics)
+    app.register_blueprint(otlp)
 
     @app.while_serving
     async def _serving() -> AsyncGenerator[None]:

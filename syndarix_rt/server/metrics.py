@@ -15,6 +15,7 @@ from quart import Blueprint, Response, current_app
 
 from syndarix_rt.broker.protocol import project_of
 from syndarix_rt.server.hub import Hub
+from syndarix_rt.server.otlp import Exports
 
 __all__ = ["metrics"]
 
@@ -25,15 +26,16 @@ metrics = Blueprint("metrics", __name__)
 async def exposition() -> Response:
     """All figures."""
     registry = CollectorRegistry()
-    registry.register(_Figures(current_app.extensions["syndarix_rt"]))
+    registry.register(_Figures(current_app.extensions["syndarix_rt"], current_app.extensions["syndarix_rt_exports"]))
     response = Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
     response.headers["cache-control"] = "no-store"
     return response
 
 
 class _Figures:
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, exports: Exports) -> None:
         self._hub = hub
+        self._exports = exports
 
     def collect(self) -> Iterator[Metric]:
         hub = self._hub
@@ -52,3 +54,7 @@ class _Figures:
         for reason in ("trimmed", "slow", "epoch"):
             gaps.add_metric([reason], hub.gaps[reason])
         yield gaps
+        spans = CounterMetricFamily("syndarix_rt_otlp_spans", "Spans by what became of them.", labels=["outcome"])
+        for outcome in ("mapped", "other", "late", "duplicate", "rejected"):
+            spans.add_metric([outcome], self._exports.counts[outcome])
+        yield spans

@@ -44,5 +44,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """A connection that takes no byte for so long is given up (``TCP_USER_TIMEOUT``): longer than a lift ride."""
     replay_limit: int = 100_000
     """``?replay=N`` is cut to this: the default retention, so that only a longer log feels it."""
+    alone: bool = True
+    """No other process serves on this port. Of a run that real agents report over several, none knows the totals."""
     linger_s: float = 1.0
     """A channel is followed so long after its last subscriber left: bridges a reload, ends well within 5 s."""

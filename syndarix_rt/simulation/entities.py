@@ -9,10 +9,11 @@ __all__ = ["Branch", "Issue", "PullRequest", "Run"]
 
 
 class Run:
-    """An open run. ``started`` is None if its start was not seen."""
+    """An open run. ``started`` is None if its start was not seen; ``joined``: the run began before its start says."""
 
-    def __init__(self, agent_id: str, started: datetime | None, concurrency: int = 1) -> None:
+    def __init__(self, agent_id: str, started: datetime | None, concurrency: int = 1, *, joined: bool = False) -> None:
         self.agent_id = agent_id
+        self.joined = joined
         self.started = started
         self.concurrency = concurrency
         self.sums: dict[str, float] = {}

@@ -8,14 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from syndarix_rt.events import Event
+from syndarix_rt.events.payloads import LLM_OPERATIONS
 from syndarix_rt.simulation.entities import Run
 from syndarix_rt.simulation.idset import IdSet
 from syndarix_rt.simulation.judge import TOLERANCE_S, Judge
 
-__all__ = ["LLM_OPERATIONS", "RunJudge"]
-
-LLM_OPERATIONS = ("chat", "generate_content", "text_completion")
-"""Values of ``gen_ai.operation.name`` that are calls of a model."""
+__all__ = ["RunJudge"]
 
 _TOKENS = {
     "input_tokens": "gen_ai.usage.input_tokens",
@@ -53,7 +51,7 @@ class RunJudge(Judge):
             self._violated("A3", event, f"{run_id} has ended")
             return
         open_runs = self._agents.setdefault(agent_id, set())
-        run = Run(agent_id, event.time, data.get("concurrency") or 1)
+        run = Run(agent_id, event.time, data.get("concurrency") or 1, joined=bool(data.get("joined")))
         if len(open_runs) >= run.concurrency:
             self._violated("A4", event, f"{agent_id} works on {', '.join(sorted(open_runs))} already")
             open_runs -= {other for other in open_runs if self._runs[other].started is None}  # believed wrongly
@@ -125,7 +123,8 @@ class RunJudge(Judge):
 
     def _check_duration(self, event: Event, data: dict[str, Any], run: Run) -> None:
         duration_s = data.get("duration_s") or 0
-        if run.started is not None and duration_s > (event.time - run.started).total_seconds() + TOLERANCE_S:
+        lasted_s = math.inf if run.started is None or run.joined else (event.time - run.started).total_seconds()
+        if duration_s > lasted_s + TOLERANCE_S:
             self._violated("A8", event, f"the call took {duration_s:.3f} s, so it began before its run")
         else:
             run.busy_s += duration_s

@@ -40,7 +40,7 @@ class SpanJudge:
     def check(self, event: Event, *, in_time: bool) -> None:
         """Judge one event; one that is not ``in_time`` has a time that nothing can be told from."""
         if id_key := _BEGINS.get(event.type):
-            if in_time:
+            if in_time and not event.data.get("joined"):
                 self._begun.setdefault((id_key, event.data[id_key]), event.time)
         elif end := _ENDS.get(event.type):
             self._check_end(event, *end, in_time=in_time)

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syndarix_rt.events import Event
+from syndarix_rt.events.payloads import LLM_OPERATIONS
 from syndarix_rt.simulation.analysis.columns import pandas
 from syndarix_rt.simulation.analysis.metric_names import sample_metrics
 from syndarix_rt.simulation.analysis.summary import Summary
 from syndarix_rt.simulation.reading import read_events
-from syndarix_rt.simulation.run_judge import LLM_OPERATIONS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,11 +12,11 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from syndarix_rt.events import Event, category_of
+from syndarix_rt.events.payloads import LLM_OPERATIONS
 from syndarix_rt.simulation.analysis.columns import event_columns, pandas, typed_column
 from syndarix_rt.simulation.analysis.queues import Measured, Queues, pool_sizes
 from syndarix_rt.simulation.analysis.theory import Expected, allen_cunneen, mmc
 from syndarix_rt.simulation.reading import read_events
-from syndarix_rt.simulation.run_judge import LLM_OPERATIONS
 from syndarix_rt.simulation.scenario import Scenario
 
 if TYPE_CHECKING:

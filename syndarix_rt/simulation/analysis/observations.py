@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from syndarix_rt.events import Event
+from syndarix_rt.events.payloads import LLM_OPERATIONS
 from syndarix_rt.simulation.analysis.frame_rows import FrameRow
-from syndarix_rt.simulation.run_judge import LLM_OPERATIONS
 
 __all__ = ["HUMAN_WAITS", "Observations"]
 

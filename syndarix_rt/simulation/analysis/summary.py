@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syndarix_rt.events import Event
+from syndarix_rt.events.payloads import LLM_OPERATIONS
 from syndarix_rt.simulation.analysis.metric_names import COUNTS, QUEUE_METRICS, SAMPLES, sample_metrics
 from syndarix_rt.simulation.analysis.queues import Queues, pool_sizes
-from syndarix_rt.simulation.run_judge import LLM_OPERATIONS
 from syndarix_rt.simulation.scenario import Scenario
 
 __all__ = ["Summary"]

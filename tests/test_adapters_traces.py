@@ -1,0 +1,295 @@
+"""Spans as events: which are understood, in what order they may come, and what is counted."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syndarix_rt import validate
+from syndarix_rt.adapters.genai import read_span
+from syndarix_rt.adapters.otlp import MAX_BYTES, BadRequest, Span, TooLarge, read_request, unpacked
+from syndarix_rt.adapters.traces import Traces, by_trace
+
+T0 = 1_790_000_000 * 10**9
+S = 10**9
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+SERVICE = {"service.name": "my-agent"}
+AGENT = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "Coder"}
+CHAT = {
+    "gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-5", "gen_ai.provider.name": "openai",
+    "gen_ai.usage.input_tokens": 120, "gen_ai.usage.output_tokens": 30,
+    "gen_ai.usage.cache_read.input_tokens": 100, "gen_ai.response.finish_reasons": ["tool_calls"],
+}  # fmt: skip
+TOOL = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "shell", "gen_ai.tool.call.id": "call/1"}
+HTTP = {}
+
+
+def span(number, start_s, end_s, attributes, *, parent=1, trace=TRACE, error=None):
+    parent_id = "" if parent is None else f"{parent:016x}"
+    return Span(
+        trace, f"{number:016x}", parent_id, T0 + int(start_s * S), T0 + int(end_s * S), attributes, error,
+        parent is None,
+    )  # fmt: skip
+
+
+ROOT = span(1, 0, 10, AGENT, parent=None)
+RUN = [span(2, 1, 3, CHAT), span(3, 3, 4, TOOL), span(4, 4, 9, CHAT), ROOT]
+
+
+def fed(*portions, traces=None, project="apollo"):
+    """The events of spans that come in portions, as they stand in a log."""
+    traces = traces or Traces()
+    events = []
+    for portion in portions:
+        found = by_trace(portion)
+        events += traces.begin(project, SERVICE, found).values()
+        events += traces.feed(project, SERVICE, found)
+    return events
+
+
+def kinds(events):
+    return [event.type for event in events]
+
+
+def test_a_trace_is_a_run_with_calls_tokens_causes_and_totals():
+    started, chat, tool, other, ended = events = fed(RUN)
+    assert kinds(events) == ["agent_started", *["agent_activity"] * 3, "agent_completed"]
+    assert started.time.timestamp() == T0 / S
+    assert started.data == {
+        "run_id": TRACE, "agent_id": "Coder", "role": "Coder", "concurrency": 10_000, "gen_ai.request.model": "gpt-5",
+    }  # fmt: skip
+    assert started.source == f"/otlp/my-agent/{TRACE}"
+    assert chat.data["gen_ai.usage.input_tokens"] == 120
+    assert chat.data["cached_tokens"] == 100
+    assert chat.data["duration_s"] == 2
+    assert chat.traceparent == f"00-{TRACE}-0000000000000002-01"
+    assert (tool.data["gen_ai.tool.name"], tool.data["gen_ai.tool.call.id"]) == ("shell", "call-1")
+    assert [event.cause for event in events] == [None, started.id, chat.id, tool.id, other.id]
+    assert ended.data == {
+        "run_id": TRACE, "agent_id": "Coder", "role": "Coder", "end_reason": "completed", "duration_s": 10,
+        "llm_calls": 2, "tool_calls": 1, "input_tokens": 240, "output_tokens": 60,
+    }  # fmt: skip
+    assert validate(events).ok
+
+
+def test_children_come_long_before_what_is_around_them():
+    events = fed(RUN[:1], RUN[1:2], RUN[2:])
+    assert kinds(events) == ["agent_started", *["agent_activity"] * 3, "agent_completed"]
+    assert events[0].data["joined"]
+    assert events[0].data["agent_id"] == "my-agent"  # nobody has said anything else yet
+    assert events[-1].data["input_tokens"] == 240
+    assert events[-1].data["duration_s"] == 10
+    assert validate(events).ok
+
+
+def test_a_tool_that_began_before_the_first_call_that_came_is_no_contradiction():
+    inner = span(3, 2, 4, CHAT, parent=2)
+    outer = span(2, 1, 30, TOOL)
+    events = fed([inner], [outer], [span(1, 0, 31, AGENT, parent=None)])
+    assert validate(events).ok
+    assert events[2].data["duration_s"] == 29
+
+
+@given(st.permutations(range(6)), st.integers(1, 6), st.randoms(use_true_random=False))
+def test_any_order_and_any_portions_are_a_valid_stream(order, size, rng):
+    spans = [
+        span(1, 0, 20, AGENT, parent=None),
+        span(2, 1, 3, CHAT),
+        span(3, 3, 9, TOOL),
+        span(4, 4, 8, CHAT, parent=3),
+        span(5, 9, 19, CHAT, error="overloaded"),
+        span(6, 2, 18, {"http.method": "GET"}),
+    ]
+    shuffled = [spans[index] for index in order]
+    portions = [shuffled[start : start + size] for start in range(0, 6, size)]
+    traces = Traces()
+    events = fed(*portions, rng.choice(portions), traces=traces)  # one comes twice
+    assert validate(events).ok, str(validate(events))
+    assert {event.type for event in events} <= {
+        "agent_started", "agent_activity", "agent_activity_late", "agent_completed",
+    }  # fmt: skip
+    assert kinds(events).count("agent_completed") == 1
+    assert len({event.id for event in events}) == len(events)
+    tokens = sum(event.data.get("gen_ai.usage.input_tokens", 0) for event in events)
+    assert tokens == 360
+    assert traces.counts["mapped"] + traces.counts["late"] == 5
+
+
+def test_what_comes_after_the_end_is_late_and_no_part_of_the_run():
+    traces = Traces()
+    events = fed(RUN, [span(9, 1, 2, CHAT)], traces=traces)
+    assert events[-1].type == "agent_activity_late"
+    assert events[-1].data["late_s"] == 8
+    assert traces.counts == {"mapped": 4, "late": 1}
+    assert validate(events).ok
+
+
+def test_a_span_that_comes_again_adds_nothing():
+    traces = Traces()
+    once = fed(RUN, traces=traces)
+    assert fed(RUN, traces=traces) == []
+    assert traces.counts["duplicate"] == 4
+    assert len(once) == 5
+
+
+def test_what_has_nothing_to_do_with_agents_is_counted():
+    traces = Traces()
+    assert fed([span(1, 0, 1, {"http.method": "GET"}, parent=None)], traces=traces) == []
+    assert traces.counts == {"other": 1}
+
+
+def test_a_frame_that_is_no_agent_ends_the_run_too():
+    events = fed([span(2, 1, 3, CHAT)], [span(1, 0, 4, HTTP, parent=None)])
+    assert kinds(events) == ["agent_started", "agent_activity", "agent_completed"]
+    assert validate(events).ok
+
+
+def test_a_call_with_nothing_around_it_is_a_run_of_one_call():
+    events = fed([span(1, 0, 4, CHAT, parent=None)])
+    assert kinds(events) == ["agent_started", "agent_activity", "agent_completed"]
+    assert events[2].data["llm_calls"] == 1
+    assert validate(events).ok
+
+
+def test_errors_are_told_with_their_reason():
+    failed = {**CHAT, "error.type": "RateLimitError"}
+    events = fed([span(2, 1, 3, failed, error="429"), span(1, 0, 4, AGENT, parent=None, error="gave up")])
+    assert (events[1].data["status"], events[1].data["error"]) == ("error", "RateLimitError")
+    assert events[2].type == "agent_error"
+    assert (events[2].data["end_reason"], events[2].data["error"]) == ("error", "gave up")
+
+
+def test_totals_are_left_out_where_others_may_know_more():
+    assert "llm_calls" not in fed(RUN, traces=Traces(is_alone=False))[-1].data
+    traces = Traces()
+    fed(RUN[:1], traces=traces)
+    traces.joined_by_others("apollo", TRACE)
+    assert "llm_calls" not in fed(RUN[1:], traces=traces)[-1].data
+
+
+def test_two_projects_share_no_run():
+    traces = Traces()
+    assert len(fed(RUN, traces=traces)) == len(fed(RUN, traces=traces, project="zeus")) == 5
+
+
+OPENINFERENCE = {
+    "openinference.span.kind": "LLM", "llm.model_name": "claude-sonnet-4", "llm.provider": "anthropic",
+    "llm.token_count.prompt": 900, "llm.token_count.completion": 45, "llm.token_count.total": 945,
+    "llm.token_count.prompt_details.cache_read": 800, "llm.token_count.completion_details.reasoning": 20,
+    "llm.cost.total": 0.0125,
+}  # fmt: skip
+
+
+def test_openinference_says_the_same_in_other_words():
+    reading = read_span(OPENINFERENCE, None)
+    assert reading.data == {
+        "gen_ai.operation.name": "chat", "gen_ai.request.model": "claude-sonnet-4",
+        "gen_ai.provider.name": "anthropic", "gen_ai.usage.input_tokens": 900, "gen_ai.usage.output_tokens": 45,
+        "cached_tokens": 800, "gen_ai.usage.reasoning.output_tokens": 20, "cost_usd": 0.0125,
+    }  # fmt: skip
+    assert read_span({"openinference.span.kind": "TOOL", "tool.name": "search"}, None).data["gen_ai.tool.name"]
+    assert read_span({"openinference.span.kind": "AGENT"}, None).is_agent
+    assert read_span({"openinference.span.kind": "CHAIN"}, None) is None
+
+
+@pytest.mark.parametrize("wrong", [-1, True, "12", 1.5, 2**60, float("nan"), None, [1]])
+def test_a_count_that_is_none_is_left_out(wrong):
+    data = read_span({**CHAT, "gen_ai.usage.input_tokens": wrong, "llm.cost.total": wrong}, None).data
+    assert "gen_ai.usage.input_tokens" not in data
+
+
+def test_a_cache_that_is_counted_beside_the_input_is_no_contradiction():
+    events = fed([span(1, 0, 1, {**CHAT, "gen_ai.usage.input_tokens": 20}, parent=None)])
+    assert events[1].data["gen_ai.usage.cache_read.input_tokens"] == 100
+    assert validate(events).ok
+
+
+# ---- requests -------------------------------------------------------------------------------------------------------
+
+
+def document(*spans):
+    return {"resourceSpans": [{"resource": {"attributes": []}, "scopeSpans": [{"spans": list(spans)}]}]}
+
+
+def raw_span(**changes):
+    return {
+        "traceId": TRACE.upper(), "spanId": "b7ad6b7169203331", "parentSpanId": "", "name": "chat gpt-5", "kind": 3,
+        "startTimeUnixNano": str(T0), "endTimeUnixNano": T0 + S, "status": {}, "flags": 257,
+        "attributes": [
+            {"key": "gen_ai.operation.name", "value": {"stringValue": "chat"}},
+            {"key": "gen_ai.usage.input_tokens", "value": {"intValue": "12"}},
+            {"key": "gen_ai.response.finish_reasons", "value": {"arrayValue": {"values": [{"stringValue": "stop"}]}}},
+            {"key": "gen_ai.input.messages", "value": {"stringValue": "what nobody here should read"}},
+        ],
+    } | changes  # fmt: skip
+
+
+def test_json_has_ids_in_hexadecimal_and_whole_numbers_as_text():
+    request = read_request(json.dumps(document(raw_span())).encode(), is_json=True)
+    ((_, (found,)),) = request.resources
+    assert (found.trace_id, found.start_ns, found.end_ns, found.is_entry) == (TRACE, T0, T0 + S, True)
+    assert found.attributes == {
+        "gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": 12, "gen_ai.response.finish_reasons": ["stop"],
+    }  # fmt: skip
+
+
+def test_a_span_whose_parent_is_in_another_process_is_an_entry():
+    raw = raw_span(parentSpanId="00f067aa0ba902b7", flags=0x301)
+    ((_, (found,)),) = read_request(json.dumps(document(raw)).encode(), is_json=True).resources
+    assert found.is_entry
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"traceId": ""}, {"traceId": "0" * 32}, {"traceId": "x" * 32}, {"spanId": "12"}, {"parentSpanId": "12"},
+        {"startTimeUnixNano": 0}, {"endTimeUnixNano": "1"}, {"endTimeUnixNano": str(2**64)},
+    ],
+)  # fmt: skip
+def test_what_is_no_span_is_rejected_and_the_rest_is_taken(changes):
+    body = json.dumps(document(raw_span(), raw_span(**changes))).encode()
+    request = read_request(body, is_json=True)
+    assert request.rejected.total() == 1
+    assert len(request.resources[0][1]) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[]", b"\xff", b'{"resourceSpans":1}', b"[" * 100_000, b'{"resourceSpans":[{"scopeSpans":[7]}]}'],
+)
+def test_json_that_is_no_request_is_refused(body):
+    with pytest.raises(BadRequest):
+        read_request(body, is_json=True)
+
+
+def test_noise_is_refused_or_harmless():
+    rng = random.Random(5)
+    for _ in range(300):
+        noise = rng.randbytes(rng.randrange(1, 200))
+        for is_json in (True, False):
+            try:
+                read_request(noise, is_json=is_json)
+            except BadRequest:
+                continue
+
+
+def test_gzip_is_unpacked_within_limits():
+    body = gzip.compress(b"first") + gzip.compress(b"second")
+    assert unpacked(body) == b"firstsecond"
+    with pytest.raises(TooLarge):
+        unpacked(gzip.compress(bytes(MAX_BYTES + 1)))
+    for cut in (body[:-1], body[:12], b"\x1f\x8b"):
+        with pytest.raises(BadRequest, match="cut"):
+            unpacked(cut)
+    with pytest.raises(BadRequest, match="no gzip"):
+        unpacked(b"plain text")
+
+
+def test_too_many_spans_are_refused_whatever_their_size():
+    with pytest.raises(TooLarge, match="10001 spans"):
+        read_request(json.dumps(document(*[{}] * 10_001)).encode(), is_json=True)
