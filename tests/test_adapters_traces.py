@@ -29,11 +29,11 @@ TOOL = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "shell", "g
 HTTP = {}
 
 
-def span(number, start_s, end_s, attributes, *, parent=1, trace=TRACE, error=None):
+def span(number, start_s, end_s, attributes, *, parent=1, trace=TRACE, error=None, resource=SERVICE):
     parent_id = "" if parent is None else f"{parent:016x}"
     return Span(
         trace, f"{number:016x}", parent_id, T0 + int(start_s * S), T0 + int(end_s * S), attributes, error,
-        parent is None,
+        parent is None, resource,
     )  # fmt: skip
 
 
@@ -47,8 +47,8 @@ def fed(*portions, traces=None, project="apollo"):
     events = []
     for portion in portions:
         found = by_trace(portion)
-        events += traces.begin(project, SERVICE, found).values()
-        events += traces.feed(project, SERVICE, found)
+        events += traces.begin(project, found).values()
+        events += traces.feed(project, found)
     return events
 
 
@@ -172,6 +172,15 @@ def test_totals_are_left_out_where_others_may_know_more():
     assert "llm_calls" not in fed(RUN[1:], traces=traces)[-1].data
 
 
+def test_services_that_work_on_one_run_keep_their_names():
+    """A collector sends spans of several processes together, those of the caller first."""
+    helper = {"service.name": "helper"}
+    events = fed([ROOT, span(2, 1, 3, CHAT), span(5, 3, 6, CHAT, parent=2, resource=helper)])
+    assert kinds(events) == ["agent_started", *["agent_activity"] * 2, "agent_completed"]
+    assert events[2].source == f"/otlp/helper/{TRACE}"
+    assert validate(events).ok
+
+
 def test_two_projects_share_no_run():
     traces = Traces()
     assert len(fed(RUN, traces=traces)) == len(fed(RUN, traces=traces, project="zeus")) == 5
@@ -231,7 +240,7 @@ def raw_span(**changes):
 
 def test_json_has_ids_in_hexadecimal_and_whole_numbers_as_text():
     request = read_request(json.dumps(document(raw_span())).encode(), is_json=True)
-    ((_, (found,)),) = request.resources
+    (found,) = request.spans
     assert (found.trace_id, found.start_ns, found.end_ns, found.is_entry) == (TRACE, T0, T0 + S, True)
     assert found.attributes == {
         "gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": 12, "gen_ai.response.finish_reasons": ["stop"],
@@ -240,7 +249,7 @@ def test_json_has_ids_in_hexadecimal_and_whole_numbers_as_text():
 
 def test_a_span_whose_parent_is_in_another_process_is_an_entry():
     raw = raw_span(parentSpanId="00f067aa0ba902b7", flags=0x301)
-    ((_, (found,)),) = read_request(json.dumps(document(raw)).encode(), is_json=True).resources
+    (found,) = read_request(json.dumps(document(raw)).encode(), is_json=True).spans
     assert found.is_entry
 
 
@@ -255,7 +264,7 @@ def test_what_is_no_span_is_rejected_and_the_rest_is_taken(changes):
     body = json.dumps(document(raw_span(), raw_span(**changes))).encode()
     request = read_request(body, is_json=True)
     assert request.rejected.total() == 1
-    assert len(request.resources[0][1]) == 1
+    assert len(request.spans) == 1
 
 
 @pytest.mark.parametrize(
@@ -291,5 +300,5 @@ def test_gzip_is_unpacked_within_limits():
 
 
 def test_too_many_spans_are_refused_whatever_their_size():
-    with pytest.raises(TooLarge, match="10001 spans"):
+    with pytest.raises(TooLarge, match="more than 10000 spans"):
         read_request(json.dumps(document(*[{}] * 10_001)).encode(), is_json=True)

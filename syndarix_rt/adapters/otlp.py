@@ -59,13 +59,14 @@ class Span(NamedTuple):
     """What the status says, if it is an error; may be empty."""
     is_entry: bool
     """Whether no span of this trace is above it in its process: a root, or called from another process."""
+    resource: Attributes
+    """Of the process that it is of, in most cases."""
 
 
 class Request(NamedTuple):
     """An export request."""
 
-    resources: list[tuple[Attributes, list[Span]]]
-    """Spans by the resource (a process, in most cases) that they are of."""
+    spans: list[Span]
     rejected: Counter[str]
     """Spans that are none, by reason."""
 
@@ -108,22 +109,15 @@ def read_request(body: bytes, *, is_json: bool) -> Request:
     """
     if len(body) > MAX_BYTES:
         raise TooLarge(f"the body has {len(body)} bytes, more than {MAX_BYTES}")
-    found = list(_from_json(body) if is_json else _from_protobuf(body))
-    count = sum(len(spans) for _, spans in found)
-    if count > MAX_SPANS:
-        raise TooLarge(f"{count} spans in one request; at most {MAX_SPANS}")
-    rejected: Counter[str] = Counter()
-    resources = []
-    for attributes, raw in found:
-        spans = []
-        for span in raw:
-            fault = _fault(span)
-            if fault:
-                rejected[fault] += 1
-            else:
-                spans.append(span)
-        resources.append((attributes, spans))
-    return Request(resources, rejected)
+    request = Request([], Counter())
+    for count, span in enumerate(_from_json(body) if is_json else _from_protobuf(body), 1):
+        if count > MAX_SPANS:
+            raise TooLarge(f"more than {MAX_SPANS} spans in one request")
+        if fault := _fault(span):
+            request.rejected[fault] += 1
+        else:
+            request.spans.append(span)
+    return request
 
 
 def _fault(span: Span) -> str:
@@ -144,7 +138,7 @@ def _is_hex(text: str, digits: int) -> bool:
 # ---- protobuf -----------------------------------------------------------------------------------------------------
 
 
-def _from_protobuf(body: bytes) -> Iterator[tuple[Attributes, list[Span]]]:
+def _from_protobuf(body: bytes) -> Iterator[Span]:
     try:
         from google.protobuf.message import DecodeError  # noqa: PLC0415 - of the extra
         from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (  # noqa: PLC0415 - as before
@@ -158,26 +152,21 @@ def _from_protobuf(body: bytes) -> Iterator[tuple[Attributes, list[Span]]]:
         raise BadRequest(f"the body is no ExportTraceServiceRequest: {error}") from error
     for resource in request.resource_spans:
         attributes = _of_protobuf(resource.resource.attributes, RESOURCE_KNOWN)
-        spans: list[Span] = []
         for scope in resource.scope_spans:
-            if len(spans) + len(scope.spans) > MAX_SPANS:
-                raise TooLarge(f"more than {MAX_SPANS} spans in one request")
             for span in scope.spans:
                 flags, parent_id = span.flags, span.parent_span_id.hex()
                 status = span.status
-                spans.append(
-                    Span(
-                        span.trace_id.hex(),
-                        span.span_id.hex(),
-                        parent_id,
-                        span.start_time_unix_nano,
-                        span.end_time_unix_nano,
-                        _of_protobuf(span.attributes, KNOWN),
-                        status.message if status.code == _ERROR else None,
-                        not parent_id or bool(flags & _KNOWS_REMOTE and flags & _IS_REMOTE),
-                    )
+                yield Span(
+                    span.trace_id.hex(),
+                    span.span_id.hex(),
+                    parent_id,
+                    span.start_time_unix_nano,
+                    span.end_time_unix_nano,
+                    _of_protobuf(span.attributes, KNOWN),
+                    status.message if status.code == _ERROR else None,
+                    not parent_id or bool(flags & _KNOWS_REMOTE and flags & _IS_REMOTE),
+                    attributes,
                 )
-        yield attributes, spans
 
 
 def _of_protobuf(pairs: Iterable[Any], known: frozenset[str]) -> Attributes:
@@ -264,17 +253,19 @@ class _Request(msgspec.Struct, rename="camel"):
     resource_spans: list[_ResourceSpans] = []
 
 
-def _from_json(body: bytes) -> Iterator[tuple[Attributes, list[Span]]]:
+def _from_json(body: bytes) -> Iterator[Span]:
     try:
         request = msgspec.json.decode(body, type=_Request)
         for resource in request.resource_spans:
             attributes = _of_json(resource.resource.attributes, RESOURCE_KNOWN)
-            yield attributes, [_span_of_json(span) for scope in resource.scope_spans for span in scope.spans]
+            for scope in resource.scope_spans:
+                for span in scope.spans:
+                    yield _span_of_json(span, attributes)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise BadRequest(f"the body is no ExportTraceServiceRequest: {error}") from error
 
 
-def _span_of_json(span: _Span) -> Span:
+def _span_of_json(span: _Span, resource: Attributes) -> Span:
     flags, parent_id = span.flags, span.parent_span_id.lower()
     return Span(
         span.trace_id.lower(),
@@ -285,6 +276,7 @@ def _span_of_json(span: _Span) -> Span:
         _of_json(span.attributes, KNOWN),
         span.status.message if span.status.code == _ERROR else None,
         not parent_id or bool(flags & _KNOWS_REMOTE and flags & _IS_REMOTE),
+        resource,
     )
 
 

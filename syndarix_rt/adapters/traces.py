@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from syndarix_rt.adapters.genai import Reading, agent_of, read_span
-from syndarix_rt.adapters.otlp import Attributes, Span
+from syndarix_rt.adapters.otlp import Span
 from syndarix_rt.events import Event, as_id, as_text, as_time
 
 __all__ = ["Found", "Traces", "by_trace"]
@@ -84,7 +84,7 @@ class Traces:
         self._is_alone = is_alone
         self._runs: OrderedDict[tuple[str, str], _Run] = OrderedDict()
 
-    def begin(self, project: str, resource: Attributes, traces: dict[str, Found]) -> dict[str, Event]:
+    def begin(self, project: str, traces: dict[str, Found]) -> dict[str, Event]:
         """The ``agent_started`` of each run that nobody here has heard of, by run.
 
         To be published before what `feed` makes of the same spans, and once, whoever else saw the run begin.
@@ -92,16 +92,15 @@ class Traces:
         starts = {}
         for trace_id, found in traces.items():
             if (project, trace_id) not in self._runs and any(reading for _, reading in found):
-                run, start = _begun(project, resource, trace_id, found)
+                run, start = _begun(project, trace_id, found)
                 self._runs[project, trace_id] = run
                 starts[trace_id] = start
         while len(self._runs) > MAX_RUNS:
             self._runs.popitem(last=False)
         return starts
 
-    def feed(self, project: str, resource: Attributes, traces: dict[str, Found]) -> list[Event]:
-        """Take spans of one resource that came together; their events."""
-        source = _source(resource)
+    def feed(self, project: str, traces: dict[str, Found]) -> list[Event]:
+        """Take spans that came together; their events."""
         events: list[Event] = []
         for trace_id, found in traces.items():
             run = self._runs.get((project, trace_id))
@@ -110,10 +109,10 @@ class Traces:
                 continue
             self._runs.move_to_end((project, trace_id))
             for span, reading in found:
-                events += self._events(project, source, run, span, reading)
+                events += self._events(project, run, span, reading)
         return events
 
-    def _events(self, project: str, source: str, run: _Run, span: Span, reading: Reading | None) -> Iterator[Event]:
+    def _events(self, project: str, run: _Run, span: Span, reading: Reading | None) -> Iterator[Event]:
         if span.span_id in run.seen:
             self.counts["duplicate"] += 1
             return
@@ -121,11 +120,11 @@ class Traces:
         ends = span.is_entry and not run.has_ended
         self.counts["other" if reading is None else "late" if run.has_ended else "mapped"] += 1
         if reading is not None and not (ends and reading.is_agent):
-            yield _activity(project, source, run, span, reading)
+            yield _activity(project, run, span, reading)
         if ends:
-            yield self._ended(project, source, run, span)
+            yield self._ended(project, run, span)
 
-    def _ended(self, project: str, source: str, run: _Run, span: Span) -> Event:
+    def _ended(self, project: str, run: _Run, span: Span) -> Event:
         run.has_ended = True
         failed = span.error is not None
         reason = (as_text(span.attributes.get("error.type") or "error", longest=100)) if failed else "completed"
@@ -136,7 +135,7 @@ class Traces:
         if failed and span.error:
             data["error"] = as_text(span.error)
         kind = "agent_error" if failed else "agent_completed"
-        return _event(kind, data, project, source, run, f"{span.trace_id}-end", span, run.last)
+        return _event(kind, data, project, run, f"{span.trace_id}-end", span, run.last)
 
     def joined_by_others(self, project: str, run_id: str) -> None:
         """Somebody else saw the run begin, so there is more of it than came this way."""
@@ -150,17 +149,18 @@ class Traces:
             self._runs.pop((project, run_id), None)
 
 
-def _source(resource: Attributes) -> str:
-    return f"/otlp/{as_id(resource.get('service.name') or 'unknown')}"
+def _source(span: Span) -> str:
+    """A run of a service: one clock."""
+    return f"/otlp/{as_id(span.resource.get('service.name') or 'unknown')}/{span.trace_id}"
 
 
-def _begun(project: str, resource: Attributes, trace_id: str, found: Found) -> tuple[_Run, Event]:
+def _begun(project: str, trace_id: str, found: Found) -> tuple[_Run, Event]:
     """A run, and its start, from what came of it first."""
     known = [(span, reading) for span, reading in found if reading is not None]
     entry = next((span for span, _ in found if span.is_entry), None)
     agents = [span for span, reading in known if reading.is_agent]
     about = agents[-1] if agents else known[0][0]  # the agent that ended last is around the others
-    agent_id, role, issue_id = agent_of(about.attributes, resource)
+    agent_id, role, issue_id = agent_of(about.attributes, about.resource)
     who: dict[str, Any] = {"run_id": trace_id, "agent_id": agent_id, "role": role}
     if issue_id:
         who["issue_id"] = issue_id
@@ -180,7 +180,7 @@ def _begun(project: str, resource: Attributes, trace_id: str, found: Found) -> t
         project=project,
         id=event_id,
         time=as_time(start_ns),
-        source=f"{_source(resource)}/{trace_id}",
+        source=_source(first),
         traceparent=_traceparent(first),
     )
     return run, start
@@ -189,14 +189,14 @@ def _begun(project: str, resource: Attributes, trace_id: str, found: Found) -> t
 _MODEL = "gen_ai.request.model"
 
 
-def _activity(project: str, source: str, run: _Run, span: Span, reading: Reading) -> Event:
+def _activity(project: str, run: _Run, span: Span, reading: Reading) -> Event:
     """A call that is over."""
     data = run.who | reading.data | {"duration_s": (span.end_ns - span.start_ns) / 1e9}
     if span.end_ns < run.latest_ns:
         data["late_s"] = (run.latest_ns - span.end_ns) / 1e9
     kind = "agent_activity_late" if run.has_ended else "agent_activity"
     cause = run.cause_of(span.start_ns)
-    event = _event(kind, data, project, source, run, f"{span.trace_id}-{span.span_id}", span, cause)
+    event = _event(kind, data, project, run, f"{span.trace_id}-{span.span_id}", span, cause)
     if not run.has_ended:
         run.recent.append((span.end_ns, event.id))
         if reading.counts_as:
@@ -214,9 +214,7 @@ _SUMMED = (
 )
 
 
-def _event(
-    kind: str, data: dict[str, Any], project: str, source: str, run: _Run, event_id: str, span: Span, cause: str
-) -> Event:
+def _event(kind: str, data: dict[str, Any], project: str, run: _Run, event_id: str, span: Span, cause: str) -> Event:
     run.latest_ns = max(run.latest_ns, span.end_ns)
     event = Event.new(
         kind,
@@ -224,7 +222,7 @@ def _event(
         project=project,
         id=event_id,
         time=as_time(run.latest_ns),
-        source=f"{source}/{span.trace_id}",
+        source=_source(span),
         cause=cause,
         traceparent=_traceparent(span),
     )

@@ -71,21 +71,24 @@ class Exports:
         """
         self.counts["rejected"] += request.rejected.total()
         async with self._one_at_a_time:
-            for number, (resource, spans) in enumerate(request.resources):
-                await self._publish(project or _project_of(resource), resource, spans, f"{key}-{number}")
+            by_project: dict[str, list[Span]] = {}
+            for span in request.spans:
+                by_project.setdefault(project or _project_of(span.resource), []).append(span)
+            for name, spans in by_project.items():
+                await self._publish(name, spans, key)
 
-    async def _publish(self, project: str, resource: Attributes, spans: Sequence[Span], key: str) -> None:
+    async def _publish(self, project: str, spans: Sequence[Span], key: str) -> None:
         traces = by_trace(spans)
         channel, now = project_channel(project), datetime.now(UTC)
         try:
             # A start each by itself, under a key of the run: another process, or this one before it was started
             # again, may have seen the run begin.
-            for run_id, start in self._traces.begin(project, resource, traces).items():
+            for run_id, start in self._traces.begin(project, traces).items():
                 entry = encode_all([start], project, recordedtime=now)
                 done = await self._broker.publish(channel, entry, producer=f"otlp-{run_id}")
                 if done.duplicates:
                     self._traces.joined_by_others(project, run_id)
-            events = self._traces.feed(project, resource, traces)
+            events = self._traces.feed(project, traces)
             for number, batch in enumerate(batches(encode_all(events, project, recordedtime=now))):
                 await self._broker.publish(channel, batch, producer=f"otlp-{key}-{number}")
         except BaseException:
