@@ -113,6 +113,13 @@ def listening(command: Any) -> Any:
     help="Certificate chain (PEM) for HTTPS.",
 )
 @option(
+    "--github-secret",
+    type=TOKEN,
+    metavar="SECRET",
+    show_default="no webhooks",
+    help="The secret of GitHub webhooks, which are sent to /projects/PROJECT/github.",
+)
+@option(
     "--tls-key",
     type=click.Path(path_type=Path),
     show_default="in the same file",
@@ -135,6 +142,7 @@ def serve_command(
     namespace: str,
     tls_cert: Path | None,
     tls_key: Path | None,
+    github_secret: str | None,
 ) -> None:
     """Serve event streams, publishing, history and the web page.
 
@@ -155,6 +163,7 @@ def serve_command(
         root_path=root_path,
         keepalive_s=keepalive,
         alone=workers == 1,
+        github_secret=github_secret or None,
         tls_cert=tls_cert,
         tls_key=tls_key,
     )

@@ -45,6 +45,9 @@ NEEDS: dict[str, tuple[str, ...]] = {
 PROJECT_HEADER = "syndarix-project"
 """Names the project where a route's path cannot: exporters append to a base URL what they like."""
 
+SIGNED = ("github.deliver",)
+"""Routes that look for a signature instead of a credential."""
+
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 _OWNER = Grant("owner")
@@ -87,7 +90,7 @@ class _Guard:
         credential = self._credential(request)
         if request.method not in SAFE_METHODS:
             self._check_origin(request, credential[0] if credential else None)
-        if request.path in OPEN_PATHS or request.path.startswith("/static/"):
+        if request.path in OPEN_PATHS or request.path.startswith("/static/") or request.endpoint in SIGNED:
             return None
         if credential is None:
             raise Problem(

@@ -12,6 +12,7 @@ from syndarix_rt.server import access, problems, proxies
 from syndarix_rt.server.asyncapi import asyncapi
 from syndarix_rt.server.chat import chat
 from syndarix_rt.server.debug import debug
+from syndarix_rt.server.github import github
 from syndarix_rt.server.hub import Hub
 from syndarix_rt.server.metrics import metrics
 from syndarix_rt.server.otlp import Exports, otlp
@@ -48,6 +49,7 @@ def create_app(broker: Broker, settings: Settings | None = None) -> Quart:
     app.register_blueprint(asyncapi)
     app.register_blueprint(metrics)
     app.register_blueprint(otlp)
+    app.register_blueprint(github)
 
     @app.while_serving
     async def _serving() -> AsyncGenerator[None]:

@@ -19,6 +19,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Further host names that it answers to, such as a proxy's."""
     token: str | None = None
     """The secret that clients must show; None switches authorisation off (for tests, and for loopback on purpose)."""
+    github_secret: str | None = None
+    """The secret of GitHub webhooks; None: there are none. One for all projects: whoever has it may write to each."""
     cors_origins: tuple[str, ...] = ()
     """Origins of other sites whose pages may read and write here."""
     tls_cert: Path | None = None
