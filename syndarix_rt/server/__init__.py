@@ -8,6 +8,8 @@
 * :mod:`~syndarix_rt.server.access`: who may come in
 * :mod:`~syndarix_rt.server.proxies`: behind proxies, and below a prefix
 * :mod:`~syndarix_rt.server.pages`: the web page
+* :mod:`~syndarix_rt.server.documents`: what the routes take and answer
+* :mod:`~syndarix_rt.server.openapi`, :mod:`~syndarix_rt.server.asyncapi`: the server described
 * :mod:`~syndarix_rt.server.problems`: errors as problem documents (RFC 9457)
 * :mod:`~syndarix_rt.server.settings`: `Settings`
 * :mod:`~syndarix_rt.server.launcher`: Hypercorn, signals, draining

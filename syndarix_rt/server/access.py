@@ -21,6 +21,7 @@ OPEN_PATHS = ("/healthz", "/readyz")
 
 NEEDS: dict[str, tuple[str, ...]] = {
     "pages.index": (),
+    "pages.docs": (),
     "pages.project_page": ("subscribe",),
     "projects.list_projects": (),  # lists what may be subscribed to
     "projects.position": ("subscribe",),
@@ -37,6 +38,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "chat.chat_socket": ("chat",),
     "debug.debug_socket": ("debug",),
     "asyncapi.document": (),
+    "openapi.document": (),
     "metrics.exposition": ("subscribe",),  # names all projects: of all of them
     "otlp.traces": ("publish",),  # of the project that its header names, or of all of them
 }
@@ -239,7 +241,7 @@ class _Guard:
 
 
 def _is_page(request: Request | Websocket) -> bool:
-    return request.path == "/" or request.path.startswith("/p/")
+    return request.path in ("/", "/docs") or request.path.startswith("/p/")
 
 
 def _host_name(host: str) -> str:

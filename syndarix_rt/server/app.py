@@ -15,6 +15,7 @@ from syndarix_rt.server.debug import debug
 from syndarix_rt.server.github import github
 from syndarix_rt.server.hub import Hub
 from syndarix_rt.server.metrics import metrics
+from syndarix_rt.server.openapi import openapi
 from syndarix_rt.server.otlp import Exports, otlp
 from syndarix_rt.server.pages import pages
 from syndarix_rt.server.projects import Rates, projects
@@ -47,6 +48,7 @@ def create_app(broker: Broker, settings: Settings | None = None) -> Quart:
     app.register_blueprint(chat)
     app.register_blueprint(debug)
     app.register_blueprint(asyncapi)
+    app.register_blueprint(openapi)
     app.register_blueprint(metrics)
     app.register_blueprint(otlp)
     app.register_blueprint(github)
@@ -60,10 +62,12 @@ def create_app(broker: Broker, settings: Settings | None = None) -> Quart:
 
     @app.get("/healthz")
     async def _healthz() -> Response:
+        """Whether the process answers."""
         return Response("ok\n", content_type="text/plain")
 
     @app.get("/readyz")
     async def _readyz() -> Response:
+        """Whether it can serve: the broker is there, and the server is not about to end."""
         if hub.draining:
             return Response("draining\n", status=503, content_type="text/plain")
         try:

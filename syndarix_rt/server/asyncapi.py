@@ -13,9 +13,10 @@ from syndarix_rt.delivery import chat as frames
 from syndarix_rt.delivery import jsonrpc
 from syndarix_rt.delivery.resume import Gap
 from syndarix_rt.delivery.steering import RunState
-from syndarix_rt.events.catalogue import CATALOGUE, TYPE_PATTERN
+from syndarix_rt.events.catalogue import CATALOGUE
 from syndarix_rt.events.event import Event
 from syndarix_rt.server import debug
+from syndarix_rt.server.schemas import component_schemas, reference
 from syndarix_rt.server.stream import StreamOpen
 
 __all__ = ["asyncapi", "describe"]
@@ -136,21 +137,21 @@ def describe() -> dict[str, Any]:
             "name": name,
             "contentType": "application/json",
             "summary": _summary(kind),
-            "payload": {"$ref": f"#/components/schemas/{kind.__name__}"},
+            "payload": reference(kind),
             **more,
         }
         return name
 
     events = [add(kind, name) for name, kind in _STREAM.items()]
     for line in CATALOGUE.values():
-        payload = {"$ref": f"#/components/schemas/{line.payload.__name__}"}
+        payload = reference(line.payload)
         specific = {"type": "object", "properties": {"type": {"const": line.name}, "data": payload}}
         messages[line.name] = {
             "name": line.name,
             "contentType": "application/cloudevents+json",
             "summary": _summary(line.payload),
             "tags": [{"name": line.category}, *([{"name": "extension"}] if line.extension else [])],
-            "payload": {"allOf": [{"$ref": "#/components/schemas/Event"}, specific]},
+            "payload": {"allOf": [reference(Event), specific]},
         }
         events.append(line.name)
     events.append(add(Event, "custom", summary="Any other type in lower snake case, with any object as its payload."))
@@ -207,15 +208,9 @@ def describe() -> dict[str, Any]:
 def _schemas() -> dict[str, Any]:
     """JSON schemas of all structs, and of what they are made of."""
     payloads = {line.payload: None for line in CATALOGUE.values()}
-    kinds = [*_STREAM.values(), Event, *payloads, *_CHAT_CLIENT, *_CHAT_SERVER, *_DEBUG_CLIENT, *_DEBUG_SERVER]
-    _, schemas = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
-    event = schemas["Event"]
-    # Other attributes stand beside the known ones, which the struct cannot say.
-    known = {name: schema for name, schema in event["properties"].items() if not name.startswith("extensions")}
-    known["specversion"] = {"const": "1.0"}
-    known["type"] = known["type"] | {"pattern": f"^{TYPE_PATTERN.pattern}$"}
-    schemas["Event"] = event | {"properties": known, "additionalProperties": True}
-    return schemas
+    return component_schemas(
+        [*_STREAM.values(), Event, *payloads, *_CHAT_CLIENT, *_CHAT_SERVER, *_DEBUG_CLIENT, *_DEBUG_SERVER]
+    )
 
 
 def _summary(kind: type[msgspec.Struct]) -> str:

@@ -42,6 +42,12 @@ async def project_page(project: str) -> Response:
     return _file("project.html")
 
 
+@pages.get("/docs")
+async def docs() -> Response:
+    """The routes, for people; made in the browser from ``/openapi.json``."""
+    return _file("docs.html")
+
+
 @pages.get("/static/<path:name>")
 async def static(name: str) -> Response:
     """A script, style sheet or picture of the page."""

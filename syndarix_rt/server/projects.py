@@ -7,20 +7,33 @@ import hashlib
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
-from msgspec import Meta
 from quart import Blueprint, Request, Response, current_app, g, request
 
 from syndarix_rt.broker.protocol import control_channel, is_run_name, project_channel
 from syndarix_rt.delivery import Position, TypeFilter, judge
-from syndarix_rt.delivery.approvals import Verdict
 from syndarix_rt.delivery.log import Span
 from syndarix_rt.delivery.steering import ANSWER, NOTICE
 from syndarix_rt.errors import EventError
 from syndarix_rt.events import EventId, is_project_name
+from syndarix_rt.server.documents import (
+    HISTORY_DEFAULT,
+    HISTORY_LIMIT,
+    KEY_CHARACTERS,
+    Approvals,
+    Bounds,
+    Choice,
+    Claim,
+    Entry,
+    Held,
+    HistoryPage,
+    ProjectLine,
+    Projects,
+    Stored,
+)
 from syndarix_rt.server.hub import Hub
 from syndarix_rt.server.ingress import read_batch
 from syndarix_rt.server.problems import Problem, bad_request
@@ -31,14 +44,8 @@ __all__ = ["Rates", "projects"]
 
 projects = Blueprint("projects", __name__, url_prefix="/projects")
 
-HISTORY_LIMIT = 1_000
-HISTORY_DEFAULT = 100
 HISTORY_SCAN = 10_000
 """Entries looked at for one history page; a rare type is found over several requests."""
-
-KEY_CHARACTERS = 128
-CLAIM_MAX_S = 60.0
-"""A run that died must not keep a project for longer than a person waits."""
 
 RATE_WINDOW_S = 10.0
 """A project's rate is taken over about so long."""
@@ -103,21 +110,15 @@ async def list_projects() -> Response:
     names = [name for name in await hub.broker.projects() if g.grant.may("subscribe", name)]
     positions = await asyncio.gather(*(hub.broker.position(project_channel(name)) for name in names))
     rates: Rates = current_app.extensions["syndarix_rt_rates"]
-    return _json(
-        {
-            "projects": [
-                {
-                    "project": name,
-                    "epoch": position.epoch,
-                    "first": position.first,
-                    "last": position.last,
-                    "events_per_s": rates.take(name, position),
-                    "subscribers": hub.subscribers(project_channel(name)),
-                }
-                for name, position in zip(names, positions, strict=True)
-            ]
-        }
-    )
+    lines = [
+        ProjectLine(
+            *(name, position.epoch, position.first, position.last),
+            events_per_s=rates.take(name, position),
+            subscribers=hub.subscribers(project_channel(name)),
+        )
+        for name, position in zip(names, positions, strict=True)
+    ]
+    return _json(Projects(lines))
 
 
 class Rates:
@@ -145,20 +146,22 @@ class Rates:
 async def position(project: str) -> Response:
     """``{epoch, first, last}``."""
     found = await _hub().broker.position(_channel(project))
-    return _json({"epoch": found.epoch, "first": found.first, "last": found.last})
+    return _json(Bounds(found.epoch, found.first, found.last))
 
 
 @projects.get("/<project>/events")
 async def events(project: str) -> Response:
-    """The event stream, or the history if the request accepts JSON or NDJSON rather."""
+    """The event stream; to whoever accepts JSON or NDJSON, the history."""
     channel = _channel(project)
     types = TypeFilter.parse(request.args["types"]) if "types" in request.args else None
+    start = _start(request)  # checked for the history, too, and its limit for the stream: a mistake is one in either
+    limit = _limit(request.args.get("limit"))
     wanted = request.accept_mimetypes.best_match(["text/event-stream", "application/json", "application/x-ndjson"])
     if wanted in ("application/json", "application/x-ndjson"):
-        return await _history(channel, types, ndjson=wanted == "application/x-ndjson")
+        return await _history(channel, types, limit, ndjson=wanted == "application/x-ndjson")
     if wanted is None and request.headers.get("accept"):
         raise Problem(406, "not-acceptable", "Accept one of text/event-stream, application/json, application/x-ndjson.")
-    return _stream(channel, types)
+    return _stream(channel, types, start)
 
 
 @projects.get("/<project>/runs/<run>/control")
@@ -166,11 +169,11 @@ async def control(project: str, run: str) -> Response:
     """The control channel of a run that publishes over HTTP, as an event stream: what it is asked."""
     await _check_run(project, run)
     types = TypeFilter.parse(request.args["types"]) if "types" in request.args else None
-    return _stream(_control_channel(project, run), types)
+    return _stream(_control_channel(project, run), types, _start(request))
 
 
-def _stream(channel: str, types: TypeFilter | None) -> Response:
-    stream = Stream(_hub(), channel, _start(request), types, expires_s=g.grant.expires_s)
+def _stream(channel: str, types: TypeFilter | None, start: Start) -> Response:
+    stream = Stream(_hub(), channel, start, types, expires_s=g.grant.expires_s)
     response = Response(
         stream.writes() if request.method == "GET" else b"",  # HEAD asks for the headers, and waits for the end
         content_type="text/event-stream; charset=utf-8",
@@ -182,9 +185,10 @@ def _stream(channel: str, types: TypeFilter | None) -> Response:
 
 def _start(request: Request) -> Start:
     """Where the subscriber wants to begin; all of it is untrusted input."""
-    text = request.headers.get("last-event-id") or request.args.get("last_event_id")
-    if text:
-        return Start(_event_id(text), text)
+    given = [text for text in (request.headers.get("last-event-id"), request.args.get("last_event_id")) if text]
+    cursors = [_event_id(text) for text in given]
+    if cursors:
+        return Start(cursors[0], given[0])
     replay = request.args.get("replay", "0")
     if replay == "all":
         return Start(replay="all")
@@ -200,10 +204,9 @@ def _event_id(text: str) -> EventId:
         raise bad_request(error.reason, kind="invalid-event-id") from error
 
 
-async def _history(channel: str, types: TypeFilter | None, *, ndjson: bool) -> Response:
+async def _history(channel: str, types: TypeFilter | None, limit: int, *, ndjson: bool) -> Response:
     """A page of the log (CONTRACT §5)."""
     broker = _hub().broker
-    limit = _limit(request.args.get("limit"))
     position = await broker.position(channel)
     after = position.first - 1
     if "after" in request.args:
@@ -213,7 +216,7 @@ async def _history(channel: str, types: TypeFilter | None, *, ndjson: bool) -> R
             members: dict[str, Any] = msgspec.to_builtins(gap)
             detail = "History after this event id is gone; continue at 'first'."
             raise Problem(410, "gap", detail, epoch=position.epoch, **members)
-    found: list[dict[str, Any]] = []
+    found: list[Entry] = []
     scanned = 0
     while len(found) < limit and scanned < HISTORY_SCAN:
         page = await broker.read(channel, after, min(1_000, HISTORY_SCAN - scanned))
@@ -224,7 +227,7 @@ async def _history(channel: str, types: TypeFilter | None, *, ndjson: bool) -> R
             after = offset
             scanned += 1
             if types is None or types.matches(event_type):
-                found.append({"position": f"{position.epoch}.{offset}", "event": msgspec.Raw(entry)})
+                found.append(Entry(f"{position.epoch}.{offset}", msgspec.Raw(entry)))
                 if len(found) == limit:
                     break
     following = f"{position.epoch}.{after}"
@@ -235,8 +238,7 @@ async def _history(channel: str, types: TypeFilter | None, *, ndjson: bool) -> R
         response.headers["link"] = f'<?{urlencode(query, safe=",*")}>; rel="next"'
         response.headers["cache-control"] = "no-store"
         return response
-    bounds = {"epoch": position.epoch, "first": position.first, "last": position.last}
-    return _json(bounds | {"next": following, "events": found})
+    return _json(HistoryPage(position.epoch, position.first, position.last, following, found))
 
 
 def _limit(text: str | None) -> int:
@@ -251,7 +253,7 @@ def _limit(text: str | None) -> int:
 @projects.get("/<project>/approvals")
 async def approvals(project: str) -> Response:
     """What waits for a person's decision, in the order in which it was asked for."""
-    return _json({"approvals": await _hub().broker.approvals(_channel(project))})
+    return _json(Approvals(await _hub().broker.approvals(_channel(project))))
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -293,22 +295,14 @@ async def _store(channel: str, project: str, *, decisions: bool = False, only: S
     done = await broker.publish(
         channel, entries, producer=producer, fingerprint=hashlib.sha256(body).hexdigest()[:32] if key else ""
     )
-    return _json(
-        {"epoch": done.epoch, "first": done.first, "last": done.last, "duplicates": done.duplicates}, status=202
-    )
-
-
-class _Choice(msgspec.Struct, frozen=True):
-    decision: Verdict
-    by: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None  # as in the event's payload
-    comment: Annotated[str, Meta(max_length=4096)] | None = None
+    return _json(Stored(done.epoch, done.first, done.last, done.duplicates), status=202)
 
 
 @projects.post("/<project>/approvals/<approval_id>")
 async def decide(project: str, approval_id: str) -> Response:
     """Decide an approval: ``{decision, by, comment}``. The first decision stands: 409 says which, if it is another."""
     channel = _channel(project)
-    choice = await _asked(_Choice, "a decision")
+    choice = await _asked(Choice, "a decision")
     by = choice.by if g.grant.rights is None else g.principal  # a token speaks for its subject alone
     stands = await _hub().broker.decide(
         channel, approval_id, choice.decision, at=datetime.now(UTC), by=by, comment=choice.comment
@@ -331,25 +325,18 @@ async def decide(project: str, approval_id: str) -> Response:
 async def reset(project: str) -> Response:
     """Delete the project's log and begin a new epoch."""
     found = await _hub().broker.reset(_channel(project))
-    return _json({"epoch": found.epoch, "first": found.first, "last": found.last})
-
-
-class _Claim(msgspec.Struct, frozen=True):
-    holder: str
-    ttl_s: float = 10.0
+    return _json(Bounds(found.epoch, found.first, found.last))
 
 
 @projects.put("/<project>/claim")
 async def claim(project: str) -> Response:
     """Say that a run plays into the project: ``{holder, ttl_s}``; 409 names another run that does."""
     channel = _channel(project)
-    wanted = await _asked(_Claim, "a claim")
-    if not 0 < wanted.ttl_s <= CLAIM_MAX_S or not 0 < len(wanted.holder) <= KEY_CHARACTERS:
-        raise bad_request(f"ttl_s must be above 0 and at most {CLAIM_MAX_S}, holder 1 to {KEY_CHARACTERS} characters.")
+    wanted = await _asked(Claim, "a claim")
     holder = await _hub().broker.claim(channel, wanted.holder, wanted.ttl_s)
     if holder != wanted.holder:
         raise Problem(409, "project-busy", f"The run {holder!r} plays into {project!r}.", holder=holder)
-    return _json({"holder": holder})
+    return _json(Held(holder))
 
 
 @projects.delete("/<project>/claim/<path:holder>")
