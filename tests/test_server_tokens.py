@@ -46,6 +46,8 @@ ROUTES = {
     "otlp.traces": ("POST", "/v1/traces", b"{}", ("publish",)),
     "github.deliver": ("POST", "/projects/apollo/github", b"{}", None),
     "asyncapi.document": ("GET", "/asyncapi.json", None, ()),
+    "openapi.document": ("GET", "/openapi.json", None, ()),
+    "pages.docs": ("GET", "/docs", None, ()),
     "chat.chat_socket": ("WS", "/projects/apollo/chat", "syndarix.chat.v1", ("chat",)),
     "debug.debug_socket": ("WS", "/projects/apollo/debug", "syndarix.debug.v1", ("debug",)),
 }
