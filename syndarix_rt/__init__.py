@@ -12,8 +12,9 @@ The rooms, in the order in which an event passes them:
 * :mod:`syndarix_rt.notebook`: ipywidgets
 * :mod:`syndarix_rt.cli`: the command line
 
-Beside them: ``web/``, the page's files and the chart that the notebook shares; :mod:`syndarix_rt.state`, how processes
-of one user find each other; :mod:`syndarix_rt.errors`.
+Beside them: :mod:`syndarix_rt.verification`, which breaks a stack on purpose and judges what every subscriber received;
+:mod:`syndarix_rt.benchmark`; ``web/``, the page's files and the chart that the notebook shares;
+:mod:`syndarix_rt.state`, how processes of one user find each other; :mod:`syndarix_rt.errors`.
 
 Importing this package loads none of the heavy libraries; what needs them is loaded when first asked for.
 """

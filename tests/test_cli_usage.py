@@ -30,6 +30,7 @@ FIXED = {
     "fit": "-o",
     "validate": "--partial",
     "scenarios": "--profile",
+    "verify": "--seed --workers --plant --json",
     "bench": "--json",
     "token": "",
     "lab": "",

@@ -25,6 +25,9 @@ MAY_IMPORT = {
         "broker", "broker.protocol", "broker.chat", "broker.factory",
     ],
     "benchmark": ["broker", "broker.protocol", "broker.binary"],
+    "verification": [
+        "events.*", "delivery.*", "simulation", "client", "client.stream", "broker", "broker.protocol", "broker.binary",
+    ],
     "cli": ["*"],
     "__main__": ["cli"],
     "__init__": ["events", "delivery.resume", "broker.memory", "simulation"],  # the last two only when asked for

@@ -14,6 +14,7 @@
 * :mod:`~syndarix_rt.cli.scenarios`: ``scenarios``
 * :mod:`~syndarix_rt.cli.exporting`: ``export``
 * :mod:`~syndarix_rt.cli.fitting`: ``fit``
+* :mod:`~syndarix_rt.cli.verifying`: ``verify``
 * :mod:`~syndarix_rt.cli.benching`: ``bench``
 * :mod:`~syndarix_rt.cli.tools`: ``token``, ``lab``
 
@@ -52,6 +53,7 @@ COMMANDS = {
     "fit": "fitting",
     "validate": "files",
     "scenarios": "scenarios",
+    "verify": "verifying",
     "bench": "benching",
     "token": "tools",
     "lab": "tools",

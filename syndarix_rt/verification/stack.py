@@ -1,0 +1,238 @@
+"""The stack that is verified: a Redis and server processes of its own, to be killed, paused and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import sys
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from syndarix_rt.broker.binary import find_binary
+from syndarix_rt.errors import SyndarixError
+from syndarix_rt.verification.link import Link
+
+__all__ = ["Redis", "Stack", "Worker", "open_stack"]
+
+START_S = 30.0
+"""For a process to answer: it takes one or two seconds, or many on a busy machine."""
+
+STOP_S = 20.0
+"""For a server to end by itself: its drain takes 10 s at most, and a second of grace."""
+
+_SETTINGS = """\
+port {port}
+bind 127.0.0.1
+dir {directory}
+save ""
+appendonly yes
+appendfsync always
+auto-aof-rewrite-percentage 0
+aof-use-rdb-preamble no
+maxmemory-policy noeviction
+logfile {directory}/redis.log
+"""
+"""As those of the embedded server, but for ``always``: so a kill loses nothing, and what is lost was to be lost."""
+
+
+class _Child:
+    """A process that is started anew at its port."""
+
+    def __init__(self, what: str, port: int, log: Path) -> None:
+        self.what = what
+        self.port = port
+        self._log = log
+        self._process: Process | None = None
+
+    async def _start(self, *command: str, answers: Callable[[], Awaitable[bool]]) -> None:
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=os.environ | {"SYNDARIX_RT_STATE_DIR": str(self._log.parent)},
+                start_new_session=True,  # Ctrl-C is for this process, which ends them
+            )
+        try:
+            async with asyncio.timeout(START_S):
+                while not await answers():
+                    if self._process.returncode is not None:
+                        raise SyndarixError(f"{self.what} ended with {self._process.returncode}: {self._said()}")
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise SyndarixError(f"{self.what} does not answer after {START_S:g} s: {self._said()}") from None
+
+    def _said(self) -> str:
+        return self._log.read_text("utf-8", "replace")[-2000:]
+
+    @property
+    def runs(self) -> bool:
+        """Whether the process lives."""
+        return self._process is not None and self._process.returncode is None
+
+    def pause(self) -> None:
+        """Stop it in its tracks: its connections stay open and silent."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        if self.runs:
+            assert self._process
+            self._process.send_signal(signal.SIGCONT)
+
+    async def kill(self) -> None:
+        """End it as the kernel does, without a word."""
+        if self.runs:
+            assert self._process
+            self._process.kill()
+            await self._process.wait()
+
+    async def stop(self) -> int | None:
+        """Ask it to end; its exit code, None if it had to be killed."""
+        if not self.runs:
+            return None if self._process is None else self._process.returncode
+        assert self._process
+        self.resume()
+        self._process.terminate()
+        try:
+            async with asyncio.timeout(STOP_S):
+                return await self._process.wait()
+        except TimeoutError:
+            await self.kill()
+            return None
+
+
+class Redis(_Child):
+    """The Redis that holds the log; what was acknowledged survives its kill."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir()
+        super().__init__("Redis", _free_port(), directory / "out.log")
+        self._directory = directory
+
+    @property
+    def url(self) -> str:
+        """For whoever is not meant to meet faults on the way."""
+        return f"redis://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        """Start it on its data."""
+        config = self._directory / "redis.conf"
+        config.write_text(_SETTINGS.format(port=self.port, directory=self._directory))
+        await self._start(str(find_binary()), str(config), answers=self._pongs)
+
+    async def command(self, *words: str) -> str:
+        """Send one command; its reply, which is one line.
+
+        Raises:
+            SyndarixError: it is an error.
+        """
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            parts = [f"*{len(words)}\r\n", *(f"${len(word)}\r\n{word}\r\n" for word in words)]
+            writer.write("".join(parts).encode())
+            async with asyncio.timeout(START_S):
+                reply = (await reader.readline()).decode().strip()
+        finally:
+            writer.transport.abort()
+        if not reply or reply.startswith("-"):
+            raise SyndarixError(f"Redis: {' '.join(words)}: {reply or 'no answer'}")
+        return reply
+
+    async def _pongs(self) -> bool:
+        with contextlib.suppress(OSError, SyndarixError):
+            return await self.command("PING") == "+PONG"
+        return False
+
+    def save_data(self) -> None:
+        """Copy the data as they are on disk, while nobody writes."""
+        copy = self._directory / "saved"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(self._directory / "appendonlydir", copy)
+
+    async def lose_data(self) -> None:
+        """Kill it and start it on the copy, as after a failover to a replica that was behind."""
+        await self.kill()
+        data = self._directory / "appendonlydir"
+        shutil.rmtree(data)
+        (self._directory / "saved").rename(data)
+        await self.start()
+
+
+class Worker(_Child):
+    """One server process, behind a link to Redis."""
+
+    def __init__(self, number: int, directory: Path, to_redis: Link, keepalive_s: float) -> None:
+        super().__init__(f"worker {number}", _free_port(), directory / f"worker-{number}.log")
+        self.to_redis = to_redis
+        self._keepalive_s = keepalive_s
+
+    async def start(self) -> None:
+        """Start it, and wait until it serves."""
+        command = [sys.executable, "-m", "syndarix_rt", "serve", "--token", "", "--port", str(self.port)]
+        url = f"redis://127.0.0.1:{self.to_redis.port}"
+        await self._start(
+            *command, "--redis-url", url, "--keepalive", f"{self._keepalive_s:g}", answers=self._answers
+        )  # fmt: skip
+
+    async def _answers(self) -> bool:
+        with contextlib.suppress(OSError):
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            try:
+                writer.write(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+                return re.match(rb"HTTP/1.1 200 ", await reader.readline()) is not None
+            finally:
+                writer.transport.abort()
+        return False
+
+
+class Stack(NamedTuple):
+    """What runs."""
+
+    redis: Redis
+    workers: list[Worker]
+
+    def ports(self) -> list[int]:
+        """Where a subscriber may connect; a worker that is down refuses."""
+        return [worker.port for worker in self.workers]
+
+
+@asynccontextmanager
+async def open_stack(directory: Path, workers: int, keepalive_s: float, rng: random.Random) -> AsyncIterator[Stack]:
+    """Start all; at the end all are ended, by force if need be.
+
+    Raises:
+        SyndarixError: something did not start.
+        EmbeddedServerError: there is no Redis for this machine.
+    """
+    async with AsyncExitStack() as stack:
+        redis = Redis(directory / "redis")
+        stack.push_async_callback(redis.kill)
+        await redis.start()
+        running = []
+        for number in range(1, workers + 1):
+            link = await stack.enter_async_context(Link(lambda: [redis.port], rng))
+            worker = Worker(number, directory, link, keepalive_s)
+            stack.push_async_callback(worker.kill)
+            running.append(worker)
+        await asyncio.gather(*(worker.start() for worker in running))
+        yield Stack(redis, running)
+
+
+def _free_port() -> int:
+    """A port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
