@@ -32,6 +32,7 @@ FIXED = {
     "scenarios": "--profile",
     "verify": "--seed --workers --plant --json",
     "bench": "--json",
+    "doctor": "--redis-url --url --port",
     "token": "",
     "lab": "",
 }

@@ -65,7 +65,7 @@ async def http_2(url):
 
 @pytest.mark.parametrize(("connect", "scheme"), [(http_1, "url"), (http_2, "tls_url")], ids=["HTTP/1.1", "HTTP/2"])
 async def test_each_event_arrives_before_the_next_is_published(connect, scheme, in_front):
-    """A proxy that buffered would keep the first for a page of 4 KiB, or to the stream's end."""
+    """A proxy that kept it for more to come would keep it for ever."""
     async with running() as server:
         with in_front(server.url) as nginx:
             async with connect(f"{getattr(nginx, scheme)}/projects/apollo/events") as chunks:

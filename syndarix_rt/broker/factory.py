@@ -12,7 +12,7 @@ from syndarix_rt.broker.protocol import Broker, Retention
 from syndarix_rt.broker.redis import RedisBroker
 from syndarix_rt.errors import BrokerError, BrokerUnavailable, EmbeddedServerError
 
-__all__ = ["broker_or_memory", "durability_warnings", "open_broker", "without_credentials"]
+__all__ = ["broker_or_memory", "durability_warnings", "open_broker", "redis_facts", "without_credentials"]
 
 
 async def open_broker(
@@ -92,27 +92,39 @@ async def durability_warnings(broker: Broker) -> list[str]:
     if not isinstance(broker, RedisBroker) or isinstance(broker, _EmbeddedBroker):
         return []
     await broker.ping()
-    endpoint = broker._endpoint  # noqa: SLF001 - of the same room; INFO is nobody else's need
-    try:
-        told = await endpoint.command("INFO", "persistence") + await endpoint.command("INFO", "memory")
-    except BrokerUnavailable:
-        raise
-    except BrokerError:
-        return []  # a user that may not ask
-    facts = dict(line.split(":", 1) for line in told.decode().splitlines() if ":" in line)
+    facts = await redis_facts(broker)
+    place = broker._endpoint.place  # noqa: SLF001 - of the same room
     warnings = []
     if facts.get("aof_enabled") == "0":
         warnings.append(
-            f"Redis at {endpoint.place} has no append-only file: a crash loses what its last snapshot has not "
+            f"Redis at {place} has no append-only file: a crash loses what its last snapshot has not "
             "(CONFIG SET appendonly yes)"
         )
     policy = facts.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         warnings.append(
-            f"Redis at {endpoint.place} evicts when its memory is full (maxmemory-policy {policy}): whole logs can go "
+            f"Redis at {place} evicts when its memory is full (maxmemory-policy {policy}): whole logs can go "
             "(CONFIG SET maxmemory-policy noeviction)"
         )
     return warnings
+
+
+async def redis_facts(broker: Broker) -> dict[str, str]:
+    """What a Redis says of itself (``INFO`` on server, persistence and memory); empty if it may not be asked.
+
+    Raises:
+        BrokerUnavailable: it cannot be reached.
+    """
+    if not isinstance(broker, RedisBroker):
+        return {}
+    endpoint = broker._endpoint  # noqa: SLF001 - of the same room; INFO is nobody else's need
+    try:
+        told = [await endpoint.command("INFO", section) for section in ("server", "persistence", "memory")]
+    except BrokerUnavailable:
+        raise
+    except BrokerError:
+        return {}  # a user that may not ask
+    return dict(line.split(":", 1) for line in b"\n".join(told).decode().splitlines() if ":" in line)
 
 
 def without_credentials(url: str) -> str:

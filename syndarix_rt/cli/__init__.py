@@ -16,6 +16,7 @@
 * :mod:`~syndarix_rt.cli.fitting`: ``fit``
 * :mod:`~syndarix_rt.cli.verifying`: ``verify``
 * :mod:`~syndarix_rt.cli.benching`: ``bench``
+* :mod:`~syndarix_rt.cli.doctor`: ``doctor``
 * :mod:`~syndarix_rt.cli.tools`: ``token``, ``lab``
 
 Exit codes: 0 done, 1 failed (one line on stderr says what to do), 2 wrong usage, 130 interrupted before it was done.
@@ -55,6 +56,7 @@ COMMANDS = {
     "scenarios": "scenarios",
     "verify": "verifying",
     "bench": "benching",
+    "doctor": "doctor",
     "token": "tools",
     "lab": "tools",
 }
