@@ -34,6 +34,7 @@ from syndarix_rt.simulation.analysis.frame_rows import rows_of
 from syndarix_rt.simulation.analysis.observations import HUMAN_WAITS, Observations
 from syndarix_rt.simulation.laws import Empirical, Exponential, Gamma, Mixture, Weibull
 from syndarix_rt.simulation.profile import Constant, Profile
+from syndarix_rt.simulation.scenario import Scenario
 from syndarix_rt.simulation.section import unit_of
 from syndarix_rt.simulation.settings import GammaArrivals, PoissonArrivals, WeibullArrivals
 
@@ -89,7 +90,7 @@ _OPEN = {
 _NOTES = {
     "changes.gap_min": "from the end of a run, unless the events say what caused the next one",
     "changes.merge_h": "without approval; from the opening, unless the events say what caused the merge",
-    "runs.append_tokens": "of calls with a prefix",
+    "runs.append_tokens": "of calls with a prefix; if they do not say it, beyond the call before and its answer",
     "runs.cache_hit_share": "weighted by tokens of the prefix",
     "runs.fatal_error_share": "of LLM calls",
     "runs.speed_correlation": "of the log-variance of LLM calls' durations, between runs",
@@ -109,6 +110,18 @@ class Fit(Profile, frozen=True, dict=True):
         """Every quantity that laws were fitted to, by key; none of a profile that was loaded from a file."""
         quantities: tuple[Fitted, ...] = self.__dict__.get("quantities", ())
         return quantities
+
+    @property
+    def scenario(self) -> Scenario:
+        """A scenario that simulates the team of the trace: with this profile, and its agents, runners and model.
+
+        Of each role there are as many agents as were at work at once, of runners as many as were busy at once; issues
+        arrive as often as they did, or, where nothing tells of issues, as often as somebody began to work on something.
+        People's waits are as long as the profile has them (``human_time_scale`` 1). What the trace does not tell is as
+        in the profile ``default``. Its queues may be overloaded (``allow_overload``), as real ones are at times.
+        """
+        whole = Scenario.from_toml(f'name = "{self.name}"').replace(allow_overload=True)
+        return whole.replace(self.__dict__.get("team", {}), profile=self)
 
     @property
     def table(self) -> pd.DataFrame:
@@ -213,7 +226,23 @@ def fit(
         constants=tuple(value.constant(source) for value in constants),
     )
     profile.__dict__["quantities"] = quantities
+    profile.__dict__["team"] = _team(seen)
     return profile
+
+
+def _team(seen: Observations) -> dict[str, Any]:
+    """What a scenario has beside its profile: settings by key."""
+    team: dict[str, Any] = {"human_time_scale": 1.0, "agents.developers": max(seen.peaks["developer"], 1)}
+    if seen.peaks["developer"]:  # else it tells nothing of agents
+        team |= {f"agents.{role}s": seen.peaks[role] for role in ("planner", "tester", "reviewer")}
+        begun = seen.arrived["issues"] or seen.arrived["work"]
+        if seen.hours:
+            team["issues.rate_per_h"] = begun / seen.hours
+    if seen.peaks["pipelines"]:
+        team["pipelines.runners"] = seen.peaks["pipelines"]
+    if seen.models:
+        team["runs.model"] = seen.models.most_common(1)[0][0][:100]
+    return team
 
 
 class _Value(NamedTuple):

@@ -9,6 +9,9 @@ Where a simulation says what caused a step, a wait runs from its cause; a real t
 the milestone before: a merge from the pull request's opening, a run from the end of the one before on the same branch.
 For the same reason only a simulation tells what an open pull request waits for; of a real one nobody knows whether it
 will ever be merged, or go on.
+
+Real agents have roles of all names: one that the model does not know works as a developer. They seldom say what of a
+prompt is new; it is what the prompt has beyond the one before it in the run and its answer.
 """
 
 from __future__ import annotations
@@ -35,6 +38,9 @@ HUMAN_WAITS = ("changes.gap_min", "changes.merge_h", "approvals.response_h", "ap
 _GAP, _GREEN = "gap", "green"
 """What an issue of a simulation may be waiting for: the next run; the next run, or the end of its pull request."""
 
+_SUPPORT = ("planner", "tester", "reviewer")
+"""Roles of the model beside the developer's."""
+
 _NO_VERDICT = ("infra", "cancelled")
 """Why a pipeline may fail without saying anything about the change."""
 
@@ -43,8 +49,10 @@ class _Run:
     """A run while it is open."""
 
     def __init__(self, role: str, start_s: float, thread: Hashable, *, implied: bool) -> None:
-        self.role = role
+        self.role = role if role in _SUPPORT else "developer"
         self.start_s = start_s
+        self.context_tokens = 0
+        """Of the latest LLM call: its prompt and its answer."""
         self.thread = thread
         self.implied = implied
         self.llm_calls = self.commits = 0
@@ -98,6 +106,7 @@ class _Group:
         self.supported: set[Hashable] = set()
         """Issues that a tester or reviewer looked at."""
         self.supports = False
+        self.open_by_role: Counter[str] = Counter()
         self.arrivals: dict[str, list[float]] = defaultdict(list)
         """Times of issues, of requests by the run that stands for their source, of pull requests by repository."""
 
@@ -112,7 +121,9 @@ class Observations:
         open: what was still going on at the end, by what it is.
         logs: of each run, logarithms of the durations of its LLM calls.
         hours: how long each project was seen, summed.
-        arrived: number of issues, requests and pull requests.
+        arrived: number of issues, requests, pull requests, and of developers' runs that began a piece of work.
+        peaks: most runs by role, and most ``pipelines``, that were going on at once in a project.
+        models: LLM calls by the model that was asked.
     """
 
     def __init__(self) -> None:
@@ -123,6 +134,8 @@ class Observations:
         self.logs: list[list[float]] = []
         self.hours = 0.0
         self.arrived: Counter[str] = Counter()
+        self.peaks: Counter[str] = Counter()
+        self.models: Counter[str] = Counter()
         self._groups: dict[tuple[str | None, str], _Group] = {}
 
     @classmethod
@@ -209,6 +222,11 @@ class Observations:
         implied = bool(data.get("implied"))
         thread = data.get("pr_id") or data.get("branch") or data.get("issue_id")
         run = group.runs[data["run_id"]] = _Run(data["role"], seen.now_s, thread, implied=implied)
+        if not implied:
+            group.open_by_role[run.role] += 1
+            self.peaks[run.role] = max(self.peaks[run.role], group.open_by_role[run.role])
+            if run.role == "developer" and (thread is None or not group.runs_of[thread]):
+                self.arrived["work"] += 1
         if run.role in ("tester", "reviewer"):
             group.supports = True
             group.supported.add(data.get("issue_id"))
@@ -245,10 +263,16 @@ class Observations:
         put_in, output = data.get("gen_ai.usage.input_tokens"), data.get("gen_ai.usage.output_tokens")
         prefix, cached = data.get("prefix_tokens"), data.get("cached_tokens")
         duration_s = data.get("duration_s")
+        append = data.get("append_tokens")
+        if prefix is None and put_in is not None and 0 < run.context_tokens <= put_in:
+            prefix, append = run.context_tokens, put_in - run.context_tokens
+        run.context_tokens = (put_in or 0) + (output or 0)
+        if model := data.get("gen_ai.request.model"):
+            self.models[model] += 1
         if output is not None:
             samples["runs.output_tokens"].append(output)
-        if prefix and data.get("append_tokens") is not None:
-            samples["runs.append_tokens"].append(data["append_tokens"])
+        if prefix and append is not None:
+            samples["runs.append_tokens"].append(append)
         if run.implied:
             group.arrivals[f"requests {data['run_id']}"].append(seen.now_s - (duration_s or 0))
             if put_in is not None:
@@ -259,7 +283,7 @@ class Observations:
         if put_in is not None:
             samples["trace.runs.call_input_tokens" if run.llm_calls else "runs.first_context_tokens"].append(put_in)
         if prefix and cached is not None:
-            self._count("runs.cache_hit_share", cached, prefix)
+            self._count("runs.cache_hit_share", min(cached, prefix), prefix)
         if duration_s is not None:
             samples["runs.llm_s"].append(duration_s)
             run.logs.append(math.log(max(duration_s, 1e-6)))
@@ -272,6 +296,7 @@ class Observations:
         if run is None or run.implied or data.get("implied"):  # an implied end: nobody saw when
             return
         del group.runs[data["run_id"]]
+        group.open_by_role[run.role] -= 1
         completed, minutes = seen.event.type == "agent_completed", (seen.now_s - run.start_s) / 60
         if run.thread is not None and run.role == "developer":
             group.ended_s[run.thread] = seen.now_s
@@ -358,6 +383,7 @@ class Observations:
 
     def _pipeline_started(self, group: _Group, seen: _Seen) -> None:
         group.pipelines[seen.data["pipeline_id"]] = seen.now_s
+        self.peaks["pipelines"] = max(self.peaks["pipelines"], len(group.pipelines))
         group.waits.pop(seen.data.get("issue_id") or "", None)
 
     def _pipeline_ended(self, group: _Group, seen: _Seen) -> None:
