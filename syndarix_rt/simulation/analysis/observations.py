@@ -264,7 +264,7 @@ class Observations:
         prefix, cached = data.get("prefix_tokens"), data.get("cached_tokens")
         duration_s = data.get("duration_s")
         append = data.get("append_tokens")
-        if prefix is None and put_in is not None and 0 < run.context_tokens <= put_in:
+        if prefix is None and put_in is not None and not run.implied and 0 < run.context_tokens <= put_in:
             prefix, append = run.context_tokens, put_in - run.context_tokens
         run.context_tokens = (put_in or 0) + (output or 0)
         if model := data.get("gen_ai.request.model"):
