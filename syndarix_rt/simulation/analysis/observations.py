@@ -6,7 +6,9 @@ whoever fits a law can say how many it leaves out. A run that the trace merely i
 nothing about runs; its LLM calls are *requests* of which only arrival and tokens are known.
 
 Where a simulation says what caused a step, a wait runs from its cause; a real trace cannot tell why, and it runs from
-the milestone before: a merge from the pull request's opening, a run from the end of the one before on the same branch.
+the milestone before: a merge from the pull request's opening or its last pipeline, a run from the end of the one before
+on the same branch. Why a run came after another one is told by the last pipeline between them: it failed, or somebody
+wanted more.
 For the same reason only a simulation tells what an open pull request waits for; of a real one nobody knows whether it
 will ever be merged, or go on.
 
@@ -40,6 +42,9 @@ _GAP, _GREEN = "gap", "green"
 
 _SUPPORT = ("planner", "tester", "reviewer")
 """Roles of the model beside the developer's."""
+
+_CHANGE_KEYS = ("branch", "pr_id", "issue_id")
+"""What a change may go by."""
 
 _NO_VERDICT = ("infra", "cancelled")
 """Why a pipeline may fail without saying anything about the change."""
@@ -101,6 +106,8 @@ class _Group:
         """When events happened, without the activities; only of a simulation."""
         self.ended_s: dict[Hashable, float] = {}
         """Of a branch: when the last developer's run on it ended."""
+        self.pipeline_ends: dict[str, tuple[float, bool]] = {}
+        """Of a branch, pull request or issue of a real trace: when its last pipeline ended, and whether it failed."""
         self.runs_of: Counter[Hashable] = Counter()
         self.commits_of: Counter[Hashable] = Counter()
         self.supported: set[Hashable] = set()
@@ -241,12 +248,16 @@ class Observations:
         if ended_s is not None:
             since_s = group.caused_s.get(seen.event.cause or "", ended_s)
             self.samples["changes.gap_min"].append(max(seen.now_s - since_s - (data.get("queued_s") or 0), 0) / 60)
+            self._went_on(group, seen, again=True)
 
     def _activity(self, group: _Group, seen: _Seen) -> None:
         data = seen.data
         run = group.runs.get(data["run_id"])
         operation = data.get("gen_ai.operation.name")
-        if run is None or data.get("status") == "error":
+        failed = data.get("status") == "error"
+        if run is not None and operation == "execute_tool" and data.get("attempt") is None:
+            self._count("runs.tool_error_share", failed, 1)
+        if run is None or failed:
             return
         if operation in LLM_OPERATIONS:
             self._llm_call(group, seen, run)
@@ -363,6 +374,7 @@ class Observations:
         pull.merged = merged = seen.event.type == "pr_merged"
         pull.ended_s = seen.now_s
         self._count("changes.closed_unmerged_share", not merged, 1)
+        self._went_on(group, seen, again=False)
         wait, since_s = group.waits.pop(data.get("issue_id") or "", ("", 0.0))
         if not pull.gated and wait == _GREEN:
             group.green_ends += 1
@@ -374,10 +386,22 @@ class Observations:
         if pull.gated is None:
             self._count("approvals.gated_share", pull.approved, 1)
         if not pull.approved:
-            since_s = group.caused_s.get(seen.event.cause or "", pull.created_s)
+            milestone_s = max(pull.created_s, self._last_pipeline(group, seen)[0])
+            since_s = group.caused_s.get(seen.event.cause or "", milestone_s)
             self.samples["changes.merge_h"].append((seen.now_s - since_s) / 3600)
         looked_at = data.get("issue_id") in group.supported if group.supports else pull.reviewed
         self._count("changes.reviewed_share", looked_at, 1)
+
+    def _went_on(self, group: _Group, seen: _Seen, *, again: bool) -> None:
+        """A real change got another run, or came to its end."""
+        if seen.event.simulation is None:
+            _, failed = self._last_pipeline(group, seen)
+            self._count("pipelines.fix_share" if failed else "changes.rework_share", again, 1)
+
+    def _last_pipeline(self, group: _Group, seen: _Seen) -> tuple[float, bool]:
+        """When it ended, and whether it failed."""
+        names = (seen.data.get(key) for key in _CHANGE_KEYS)
+        return max((group.pipeline_ends[name] for name in names if name in group.pipeline_ends), default=(0.0, False))
 
     # pipelines
 
@@ -391,6 +415,9 @@ class Observations:
         if start_s is None or seen.data.get("reason") in _NO_VERDICT:
             return
         failed = seen.event.type == "pipeline_failed"
+        if seen.event.simulation is None:
+            names = (seen.data.get(key) for key in _CHANGE_KEYS)
+            group.pipeline_ends |= dict.fromkeys(filter(None, names), (seen.now_s, failed))
         group.verdicts.append((start_s, failed))
         self._wait(group, seen, _GAP if failed else _GREEN)
         self.samples["pipelines.failure_min" if failed else "pipelines.success_min"].append((seen.now_s - start_s) / 60)
