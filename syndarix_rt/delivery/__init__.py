@@ -19,7 +19,7 @@ from syndarix_rt.delivery.backoff import backoff
 from syndarix_rt.delivery.batch import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, Published, batches
 from syndarix_rt.delivery.filters import TypeFilter
 from syndarix_rt.delivery.ledger import Ledger
-from syndarix_rt.delivery.log import Cursor, Log, Piece, Span
+from syndarix_rt.delivery.log import Cursor, Log, Piece, Pieces, Span
 from syndarix_rt.delivery.resume import Gap, Position, Resumption, judge
 from syndarix_rt.delivery.steering import RunState
 
@@ -33,6 +33,7 @@ __all__ = [
     "Ledger",
     "Log",
     "Piece",
+    "Pieces",
     "Position",
     "Published",
     "Resumption",

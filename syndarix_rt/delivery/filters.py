@@ -19,7 +19,7 @@ _MEMO_LIMIT = 1024  # publishers may invent types without end
 class TypeFilter:
     """A set of category names, globs and type names; equal filters compare equal and share one view of a log."""
 
-    __slots__ = ("_memo", "_pattern", "_types", "words")
+    __slots__ = ("__weakref__", "_memo", "_pattern", "_types", "words")
 
     def __init__(self, words: frozenset[str]) -> None:
         self.words = words

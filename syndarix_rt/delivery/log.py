@@ -16,7 +16,7 @@ from syndarix_rt.delivery.filters import TypeFilter
 from syndarix_rt.delivery.sse import encode, encode_entry
 from syndarix_rt.events import EventId
 
-__all__ = ["Cursor", "Log", "Piece", "Span"]
+__all__ = ["Cursor", "Log", "Piece", "Pieces", "Span"]
 
 CHECKPOINT_ENTRIES = 1_000
 """A filtered stream says where it is after this many skipped entries (CONTRACT §4)."""
@@ -24,8 +24,9 @@ CHECKPOINT_ENTRIES = 1_000
 CHECKPOINT_S = 5.0
 """… or this long after the first skip that it has not told of."""
 
-PIECE_BYTES = 256 * 1024
-"""A piece ends after the entry that passes this: enough to make a write cheap, small against a slow link's patience."""
+PIECE_BYTES = 128 * 1024
+"""A piece ends after the entry that passes this: enough to make a write cheap, small against a slow link's patience. It
+is what a client that does not read keeps of our memory, beside what its socket holds."""
 
 
 PIECES_BYTES = 16 * 1024 * 1024
@@ -101,6 +102,33 @@ def cut(span: Span, after: int, types: TypeFilter | None, budget_bytes: int = PI
     return Piece(b"".join(parts), span.first + index - 1, sent)
 
 
+class Pieces:
+    """Pieces of one span, each cut once: all who stand at one place with one filter get the very same object."""
+
+    __slots__ = ("_pieces", "size_bytes")
+
+    def __init__(self) -> None:
+        self._pieces: dict[tuple[int, TypeFilter | None], Piece] = {}
+        self.size_bytes = 0
+
+    def of(self, span: Span, after: int, types: TypeFilter | None) -> Piece:
+        """See `cut`."""
+        key = (after, types)
+        piece = self._pieces.get(key)
+        if piece is None:
+            piece = cut(span, after, types)
+            if self.size_bytes > PIECES_BYTES:  # an idle channel, and many who begin at places of their own
+                self.forget()
+            self._pieces[key] = piece
+            self.size_bytes += len(piece.data) + _PIECE_OVERHEAD_BYTES
+        return piece
+
+    def forget(self) -> None:
+        """The span has changed."""
+        self._pieces.clear()
+        self.size_bytes = 0
+
+
 class Log:
     """The newest entries of one channel within one epoch, bounded by count and bytes.
 
@@ -115,8 +143,7 @@ class Log:
         self.epoch = ""
         self.size_bytes = 0
         self._span = Span(1, [], [])
-        self._pieces: dict[tuple[int, TypeFilter | None], Piece] = {}
-        self._pieces_bytes = 0
+        self._pieces = Pieces()
 
     @property
     def first(self) -> int:
@@ -133,7 +160,7 @@ class Log:
         self.epoch = epoch
         self.size_bytes = 0
         self._span = Span(last + 1, [], [])
-        self._forget_pieces()
+        self._pieces.forget()
 
     def append(self, first: int, entries: list[bytes]) -> None:
         """Add the next entries; the oldest go when the log is over its bounds.
@@ -147,7 +174,7 @@ class Log:
         self._span.types.extend(span.types)
         self._span.frames.extend(span.frames)
         self.size_bytes += sum(map(len, span.frames))
-        self._forget_pieces()
+        self._pieces.forget()
         self._trim()
 
     def _trim(self) -> None:
@@ -171,19 +198,7 @@ class Log:
 
     def piece(self, after: int, types: TypeFilter | None) -> Piece:
         """What follows offset ``after``; the same object for all who stand there. ``holds(after)`` must be true."""
-        key = (after, types)
-        piece = self._pieces.get(key)
-        if piece is None:
-            piece = cut(self._span, after, types)
-            if self._pieces_bytes > PIECES_BYTES:  # an idle channel, and many who begin at places of their own
-                self._forget_pieces()
-            self._pieces[key] = piece
-            self._pieces_bytes += len(piece.data) + _PIECE_OVERHEAD_BYTES
-        return piece
-
-    def _forget_pieces(self) -> None:
-        self._pieces.clear()
-        self._pieces_bytes = 0
+        return self._pieces.of(self._span, after, types)
 
 
 class Cursor:

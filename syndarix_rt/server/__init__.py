@@ -3,7 +3,11 @@
 * :mod:`~syndarix_rt.server.app`: `create_app`
 * :mod:`~syndarix_rt.server.projects`: stream, history, publish, position, approvals
 * :mod:`~syndarix_rt.server.stream`: one subscriber's event stream
-* :mod:`~syndarix_rt.server.hub`: one tail and one log per channel, a cursor for each stream
+* :mod:`~syndarix_rt.server.connection`: a request that becomes a stream leaves Quart's response machinery
+* :mod:`~syndarix_rt.server.writer`: the way to one client, without a task
+* :mod:`~syndarix_rt.server.channel`: one tail and one log for all streams of a channel, which it writes to
+* :mod:`~syndarix_rt.server.wheel`: which stream must be looked at when
+* :mod:`~syndarix_rt.server.hub`: all channels, streams and sockets of this process
 * :mod:`~syndarix_rt.server.ingress`: events from outside
 * :mod:`~syndarix_rt.server.access`: who may come in
 * :mod:`~syndarix_rt.server.proxies`: behind proxies, and below a prefix

@@ -11,6 +11,7 @@ from syndarix_rt.errors import BrokerUnavailable
 from syndarix_rt.server import access, problems, proxies
 from syndarix_rt.server.asyncapi import asyncapi
 from syndarix_rt.server.chat import chat
+from syndarix_rt.server.connection import Connection
 from syndarix_rt.server.debug import debug
 from syndarix_rt.server.github import github
 from syndarix_rt.server.hub import Hub
@@ -34,6 +35,7 @@ def create_app(broker: Broker, settings: Settings | None = None) -> Quart:
     """
     settings = settings or Settings()
     app = Quart("syndarix_rt.server", static_folder=None)
+    app.asgi_http_class = Connection
     app.config["MAX_CONTENT_LENGTH"] = MAX_BATCH_BYTES + 64 * 1024  # a full batch as a JSON array, with its commas
     hub = app.extensions["syndarix_rt"] = Hub(broker, settings)
     app.extensions["syndarix_rt_rates"] = Rates()

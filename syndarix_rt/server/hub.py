@@ -1,8 +1,8 @@
-"""`Hub`: one tail and one in-memory log per channel, a cursor for each stream.
+"""`Hub`: the channels and streams of one server process.
 
-A channel is followed while it has streams. Its tail (repaired by the broker's room) fills the log and wakes the
-streams; each takes what it lacks. One ticker looks at all streams once in a while for keepalives and checkpoints, so
-an idle stream costs no timer.
+A channel is followed while it has streams. Where a stream begins and ends is here, in `Hub.holding_stream`. One wheel
+says which stream must be looked at when, for keepalives, checkpoints, age and stalled writes, so an idle stream costs
+no timer.
 """
 
 from __future__ import annotations
@@ -10,74 +10,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
-from traceback import format_exc
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
-import structlog
-
-from syndarix_rt.broker.protocol import Batch, Broker, TailUpdate
-from syndarix_rt.delivery import Log, Position
-from syndarix_rt.errors import BrokerError
+from syndarix_rt.broker.protocol import Broker
+from syndarix_rt.server.channel import SLICE_S, Channel
 from syndarix_rt.server.settings import Settings
 from syndarix_rt.server.socket import Socket
 from syndarix_rt.server.stream import Stream
+from syndarix_rt.server.wheel import Wheel
 
 __all__ = ["Channel", "Hub"]
 
 PAGE_READS = 16
-"""Streams that may read the broker's log at once: a thousand clients that resume together wait in line."""
-
-FOLLOW_AGAIN_S = 2.0
-"""Between two attempts to follow a channel that failed for more than absence: what a person mends, seen in the log."""
-
-_log = structlog.get_logger("syndarix_rt.server")
-
-
-class Channel:
-    """What this process holds of one channel, and who listens."""
-
-    def __init__(self, name: str, broker: Broker) -> None:
-        self.name = name
-        self.broker = broker
-        self.log = Log()
-        self.started = False
-        """Whether the log is contiguous to what the tail gives; false while the broker is away."""
-        self.streams: set[Stream] = set()
-        self._task = asyncio.create_task(self._follow(), name=f"tail {name}")
-
-    async def _follow(self) -> None:
-        while True:
-            # A tail never ends by itself; if it does, the streams must not hang for ever.
-            try:
-                async with aclosing(self.broker.tail(self.name)) as tail:
-                    async for update in tail:
-                        self._apply(update)
-            except BrokerError as error:  # what a person must mend, such as a changed password
-                _log.error("a channel cannot be followed; trying again", channel=self.name, reason=str(error))
-            except Exception:  # noqa: BLE001 - logged with its traceback, and the channel must live on
-                # As text: the log's own formatter may show local variables, and passwords are among them.
-                _log.error("a channel's tail failed; trying again", channel=self.name, exception=format_exc())
-            self.started = False
-            await asyncio.sleep(FOLLOW_AGAIN_S)
-
-    def _apply(self, update: TailUpdate) -> None:
-        """Bring the log up to what the tail says, and the streams up to the log."""
-        if isinstance(update, Batch):
-            self.log.append(update.first, update.entries)
-        elif isinstance(update, Position):
-            self.log.start(update.epoch, update.last)
-            self.started = True
-        else:
-            self.started = False
-            return
-        for stream in self.streams:
-            stream.wake()
-
-    async def aclose(self) -> None:
-        """Stop following."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+"""Pages of the broker's log that are read at once: a thousand clients that resume at places of their own wait in line.
+"""
 
 
 class Hub:
@@ -87,15 +34,21 @@ class Hub:
         self.broker = broker
         self.settings = settings
         self.page_reads = asyncio.Semaphore(PAGE_READS)
+        self.counts: Counter[str] = Counter()
+        """What slow clients cost, since the start: ``blocked`` (writes that one did not take at once), ``pages`` (read
+        from the broker for a cursor that had fallen out of memory)."""
         self.draining = False
         self.opened: Counter[str] = Counter()
         """Event streams since the start, by how they began: ``live``, ``resumed``, ``gap``."""
         self.gaps: Counter[str] = Counter()
         """Gaps declared, by reason."""
+        self.ended: Counter[str] = Counter()
+        """Event streams that have ended, by `Reason`."""
         self._empty = asyncio.Event()
         self._sockets: set[Socket] = set()
         self._channels: dict[str, Channel] = {}
         self._closers: dict[str, asyncio.Task[None]] = {}
+        self._wheel: Wheel[Stream] = Wheel(min(0.25, settings.keepalive_s / 4), time.monotonic())
         self._ticker: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -117,23 +70,29 @@ class Hub:
         found = self._channels.get(channel)
         return len(found.streams) if found else 0
 
-    @asynccontextmanager
-    async def subscribe(self, stream: Stream) -> AsyncIterator[Channel]:
-        """Attach a stream to its channel; the channel is followed at least as long."""
+    @contextmanager
+    def holding_stream(self, stream: Stream) -> Iterator[Channel]:
+        """Where every stream begins and ends; its channel is followed at least as long."""
         name = stream.channel_name
         if closer := self._closers.pop(name, None):
             closer.cancel()
         channel = self._channels.get(name)
         if channel is None:
-            channel = self._channels[name] = Channel(name, self.broker)
+            channel = self._channels[name] = Channel(name, self)
         channel.streams.add(stream)
+        self.look(stream, time.monotonic() + self.settings.keepalive_s)
         try:
             yield channel
         finally:
             channel.streams.discard(stream)
+            self.ended[stream.reason or "left"] += 1
             self._note_leaving()
             if not channel.streams and self._channels.get(name) is channel and name not in self._closers:
                 self._closers[name] = asyncio.create_task(self._close_later(channel))
+
+    def look(self, stream: Stream, due_s: float) -> None:
+        """Tend a stream at ``due_s`` at the latest (monotonic clock)."""
+        self._wheel.put(stream, due_s)
 
     @contextmanager
     def holding(self, socket: Socket) -> Iterator[None]:
@@ -159,14 +118,17 @@ class Hub:
         await channel.aclose()
 
     async def _tick(self) -> None:
-        """Wake the streams whose time has come, exact enough for a comment or a checkpoint."""
-        period_s = min(0.25, self.settings.keepalive_s / 4)
+        """Tend the streams whose time has come, some at a time."""
         while True:
-            await asyncio.sleep(period_s)
+            await asyncio.sleep(self._wheel.slot_s)
             now_s = time.monotonic()
-            for stream in self.streams:
-                if stream.due_s <= now_s:
-                    stream.wake()
+            for stream in self._wheel.take(now_s):
+                if time.monotonic() - now_s > SLICE_S:
+                    await asyncio.sleep(0)
+                    now_s = time.monotonic()
+                due_s = stream.tend(now_s)
+                if due_s is not None:
+                    self._wheel.put(stream, due_s)
 
     async def drain(self) -> None:
         """End all streams and sockets, spread over a while; returns when they are gone or time is up."""

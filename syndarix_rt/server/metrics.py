@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import get_args
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -16,6 +17,7 @@ from quart import Blueprint, Response, current_app
 from syndarix_rt.broker.protocol import project_of
 from syndarix_rt.server.hub import Hub
 from syndarix_rt.server.otlp import Exports
+from syndarix_rt.server.stream import Reason
 
 __all__ = ["metrics"]
 
@@ -50,6 +52,16 @@ class _Figures:
         for how in ("live", "resumed", "gap"):
             opened.add_metric([how], hub.opened[how])
         yield opened
+        ended = CounterMetricFamily("syndarix_rt_streams_ended", "Event streams that have ended.", labels=["reason"])
+        for reason in get_args(Reason):
+            ended.add_metric([reason], hub.ended[reason])
+        yield ended
+        yield CounterMetricFamily(
+            "syndarix_rt_writes_blocked", "Writes that a client did not take at once.", value=hub.counts["blocked"]
+        )
+        yield CounterMetricFamily(
+            "syndarix_rt_pages_read", "Pages of the log read for streams behind memory.", value=hub.counts["pages"]
+        )
         gaps = CounterMetricFamily("syndarix_rt_gaps", "Gaps declared in streams.", labels=["reason"])
         for reason in ("trimmed", "slow", "epoch"):
             gaps.add_metric([reason], hub.gaps[reason])

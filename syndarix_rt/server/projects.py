@@ -19,6 +19,7 @@ from syndarix_rt.delivery.log import Span
 from syndarix_rt.delivery.steering import ANSWER, NOTICE
 from syndarix_rt.errors import EventError
 from syndarix_rt.events import EventId, is_project_name
+from syndarix_rt.server.connection import StreamResponse
 from syndarix_rt.server.documents import (
     HISTORY_DEFAULT,
     HISTORY_LIMIT,
@@ -173,14 +174,7 @@ async def control(project: str, run: str) -> Response:
 
 
 def _stream(channel: str, types: TypeFilter | None, start: Start) -> Response:
-    stream = Stream(_hub(), channel, start, types, expires_s=g.grant.expires_s)
-    response = Response(
-        stream.writes() if request.method == "GET" else b"",  # HEAD asks for the headers, and waits for the end
-        content_type="text/event-stream; charset=utf-8",
-        headers={"cache-control": "no-store, no-transform", "x-accel-buffering": "no"},
-    )
-    response.timeout = None  # Quart would cut a stream after RESPONSE_TIMEOUT
-    return response
+    return StreamResponse(Stream(_hub(), channel, start, types, expires_s=g.grant.expires_s))
 
 
 def _start(request: Request) -> Start:

@@ -43,7 +43,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drain_per_s: float = 200.0
     """Streams ended in a second, so that their clients do not all come back at once; few streams end at once."""
     stall_s: float = 30.0
-    """A connection that takes no byte for so long is given up (``TCP_USER_TIMEOUT``): longer than a lift ride."""
+    """A connection that takes no byte for so long is given up (``TCP_USER_TIMEOUT``), and a stream whose client has not
+    taken one write by then: longer than a lift ride."""
+    max_age_s: float = 24 * 3600.0
+    """A stream is ended as planned at this age, or up to a fifth earlier, and comes back: what nothing else has noticed
+    to be dead, such as a peer behind a proxy, is gone after a day."""
     replay_limit: int = 100_000
     """``?replay=N`` is cut to this: the default retention, so that only a longer log feels it."""
     alone: bool = True

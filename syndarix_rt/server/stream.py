@@ -1,7 +1,9 @@
 """`Stream`: one subscriber's event stream, from the first ``retry:`` to the last checkpoint (CONTRACT §4).
 
-Its life: wait for the broker, judge the cursor, say where it stands, then take pieces: from the channel's log while
-the cursor is in memory, else pages from the broker. What it yields are bytes for one write each.
+It is *working* or *live*. Working, a task of its own waits for the broker, judges the cursor, says where it stands, and
+writes pieces: from the channel's log while the cursor is in memory, else pages from the broker. At the log's head it is
+live: it has no task, its channel writes to it whenever there is news. A client that does not take a write, a new epoch
+and the end make it work again.
 """
 
 from __future__ import annotations
@@ -9,35 +11,36 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
-from functools import partial
+from contextlib import suppress
+from traceback import format_exc
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
+import structlog
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable
 
-from syndarix_rt.delivery import Cursor, Gap, Position, Resumption, Span, TypeFilter, judge
-from syndarix_rt.delivery.log import cut
+from syndarix_rt.delivery import Cursor, Gap, Position, Resumption, TypeFilter, judge
 from syndarix_rt.delivery.sse import encode
 from syndarix_rt.errors import BrokerUnavailable
 from syndarix_rt.events import EventId
+from syndarix_rt.server.writer import Writer
 
 if TYPE_CHECKING:
-    from syndarix_rt.server.hub import Channel, Hub
+    from syndarix_rt.server.channel import Channel
+    from syndarix_rt.server.hub import Hub
 
-__all__ = ["Start", "Stream", "StreamOpen"]
-
-PAGE_ENTRIES = 1_000
-"""Entries read from the broker at once: one script, about a millisecond of Redis."""
+__all__ = ["Reason", "Start", "Stream", "StreamOpen"]
 
 AWAY_S = 0.5
 """How long to wait before asking a broker again that did not answer; the tail's return wakes streams earlier."""
 
-MAX_LIFE_S = 24 * 3600.0
-"""A stream that came with a token is ended after a day at the latest, and its token looked at anew."""
+Reason = Literal["left", "drained", "expired", "aged", "stalled", "failed"]
+"""Why a stream ended: its client left, the server ends, its token did, it has lived long enough, its client took
+nothing for too long, or we have a fault."""
 
 _KEEPALIVE = encode(comment="keepalive")
 _rng = random.SystemRandom()
+_log = structlog.get_logger("syndarix_rt.server")
 
 
 class StreamOpen(msgspec.Struct, frozen=True):
@@ -72,9 +75,17 @@ class Stream:
     """One subscriber.
 
     Attributes:
-        due_s: when the ticker shall wake it at the latest (monotonic clock).
+        channel_name: what it follows.
         cursor: its place; None until the broker has answered.
+        is_live: whether its channel writes to it.
+        reason: why it ended, or is to end.
+        slot: its place in the hub's wheel.
     """
+
+    __slots__ = (
+        "_channel", "_expires_s", "_finishing", "_hub", "_parked", "_start", "_task", "_types", "_until_s", "_waiter",
+        "_writer", "_written_s", "channel_name", "cursor", "is_live", "reason", "slot",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -86,135 +97,265 @@ class Stream:
         expires_s: float | None = None,
     ) -> None:
         self.channel_name = channel_name
-        self.due_s = 0.0
         self.cursor: Cursor | None = None
+        self.is_live = False
+        self.reason: Reason | None = None
+        self.slot: int | None = None
         self._hub = hub
         self._start = start
         self._types = types
-        self._woken = asyncio.Event()
-        self._ending = False
         self._expires_s = expires_s  # seconds since 1970, when the subscriber's token ends
-        self._expired = False
-        self._written_s = time.monotonic()
+        self._channel: Channel | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._parked: asyncio.Task[None] | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._finishing = False
 
-    def wake(self) -> None:
-        """There may be something to do."""
-        self._woken.set()
+    # ---- its life -------------------------------------------------------------------------------------------------
+
+    async def serve(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Be the response's body; returns when it has ended, for whatever reason."""
+        settings = self._hub.settings
+        now_s = time.monotonic()
+        # Not all at once, who came at once: between four fifths and all of it.
+        self._until_s = now_s + settings.max_age_s * (1 - 0.2 * _rng.random())
+        if self._expires_s is not None:
+            left_s = max(0.0, self._expires_s - time.time())
+            if left_s >= self._until_s - now_s:
+                self._expires_s = None  # its age ends it earlier
+            self._until_s = min(self._until_s, now_s + left_s)
+        self._written_s = now_s
+        self._writer = Writer(send)
+        self._parked = asyncio.current_task()
+        with self._hub.holding_stream(self) as self._channel:
+            self._hub.look(self, self._until_s)
+            try:
+                self._put(encode(retry_ms=_rng.randint(*settings.retry_ms)))
+                if self._hub.draining:
+                    self.end("drained")
+                self._work()
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+                if self._finishing and self._task is not None:  # our end is what was received
+                    await asyncio.wait({self._task})
+            except asyncio.CancelledError:
+                if self._parked is None or self.reason not in ("stalled", "failed"):
+                    raise
+                self._parked.uncancel()  # it was us, see `_cut`
+            finally:
+                self.reason = self.reason or "left"
+                self._parked = None
+                self.is_live = False
+                if self._task is not None:
+                    self._task.cancel()
+                self._writer.close()
 
     def drain(self, *, within_s: float) -> None:
         """End it at a random moment within ``within_s``, with what it still lacks."""
-        asyncio.get_running_loop().call_later(_rng.random() * within_s, self._end)
+        asyncio.get_running_loop().call_later(_rng.random() * within_s, self.end, "drained")
 
-    def _expire(self) -> None:
-        self._expired = True
-        self._end()
+    def end(self, reason: Reason) -> None:
+        """End it as planned, with what memory has for it, and a checkpoint."""
+        if self.reason is None:
+            self.reason = reason
+            self.wake()
+            self._work()
 
-    def _end(self) -> None:
-        self._ending = True
-        self.wake()
+    def _cut(self, reason: Reason) -> None:
+        """End it with its connection, at once."""
+        if self._parked is not None:
+            self.reason = reason
+            self._writer.abort()
+            self._parked.cancel()
 
-    async def writes(self) -> AsyncGenerator[bytes]:
-        """Everything that goes to this subscriber, in order; each item is one write."""
-        yield encode(retry_ms=_rng.randint(*self._hub.settings.retry_ms))
-        if self._hub.draining:
-            yield self._farewell()
+    def tend(self, now_s: float) -> float | None:
+        """Do what is due; when to look again. None: it has ended."""
+        if self._parked is None:
+            return None
+        settings = self._hub.settings
+        if self._writer.blocked_s is not None:
+            due_s = self._writer.blocked_s + settings.stall_s
+            if now_s < due_s:
+                return due_s
+            self._cut("stalled")
+            return None
+        if now_s >= self._until_s and self.reason is None:
+            self.end("aged" if self._expires_s is None else "expired")
+        if self.reason is not None:
+            return now_s + settings.stall_s
+        checkpoint_s = self.cursor.checkpoint_due_s() if self.cursor else None
+        if self.cursor and checkpoint_s is not None and now_s >= checkpoint_s:
+            self._put(self.cursor.checkpoint())
+            checkpoint_s = None
+        elif now_s >= self._written_s + settings.keepalive_s:
+            self._put(_KEEPALIVE)
+        due_s = min(self._until_s, self._written_s + settings.keepalive_s)
+        return due_s if checkpoint_s is None else min(due_s, checkpoint_s)
+
+    # ---- live -----------------------------------------------------------------------------------------------------
+
+    def advance(self, now_s: float) -> None:
+        """Write what the log has beyond the cursor; only while it is live."""
+        channel, cursor = self._channel, self.cursor
+        assert channel is not None
+        assert cursor is not None
+        log = channel.log
+        if cursor.epoch != log.epoch or not log.holds(cursor.offset):
+            self._work()
             return
-        expiry = None
-        if self._expires_s is not None:
-            left_s = min(max(0.0, self._expires_s - time.time()), MAX_LIFE_S)
-            expiry = asyncio.get_running_loop().call_later(left_s, self._expire)
-        try:
-            async with self._hub.subscribe(self) as channel, aclosing(self._session(channel)) as session:
-                async for data in session:
-                    if data:
-                        self._written_s = time.monotonic()
-                        yield data
-                    # A write to a client that is gone need not suspend; without this a long replay to one would keep
-                    # the loop for itself, and the news of its leaving from arriving.
-                    await asyncio.sleep(0)
-        finally:
-            if expiry is not None:
-                expiry.cancel()
+        while cursor.offset < log.last and self.is_live:
+            if data := cursor.advance(log.piece(cursor.offset, cursor.types), now_s):
+                self._put(data)
+        if cursor.types is not None and (due_s := cursor.checkpoint_due_s()) is not None:
+            self._hub.look(self, due_s)
 
-    async def _session(self, channel: Channel) -> AsyncGenerator[bytes]:
+    def wake(self) -> None:
+        """There may be something to do for a stream that works."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _put(self, data: bytes) -> None:
+        """Write; where the client does not take it, go on when it has."""
+        self._written_s = time.monotonic()
+        try:
+            taken = self._writer.write(data)
+        except Exception:  # noqa: BLE001 - logged with its traceback, and the others must go on
+            self._fail()
+            return
+        if not taken:
+            self._hub.counts["blocked"] += 1
+            self._hub.look(self, self._written_s + self._hub.settings.stall_s)
+            self._work()
+
+    def _fail(self) -> None:
+        # As text: the log's own formatter may show local variables, and passwords are among them.
+        _log.error("an event stream failed", channel=self.channel_name, exception=format_exc())
+        self._cut("failed")
+
+    # ---- working --------------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        self.is_live = False
+        if self._task is None and self._parked is not None:
+            self._task = asyncio.get_running_loop().create_task(self._working())
+
+    async def _working(self) -> None:
+        try:
+            if self.cursor is None and self.reason is None:
+                await self._open()
+            if self.reason is None:
+                await self._catch_up()
+            if self.reason is not None:
+                await self._finish()
+        except Exception:  # noqa: BLE001 - logged with its traceback
+            self._fail()
+        finally:
+            self._task = None
+
+    async def _open(self) -> None:
+        """Ask the broker, judge the cursor, and say where the stream stands."""
+        channel = self._channel
+        assert channel is not None
         position: Position | None = None
         while position is None:
-            try:
-                if channel.started:
-                    position = await channel.broker.position(self.channel_name)
-                else:
-                    yield await self._wait(lambda: channel.started)
-            except BrokerUnavailable:
-                yield await self._wait(lambda: False, limit_s=AWAY_S)
-            if self._ending:
-                yield self._farewell()
+            if channel.started:
+                with suppress(BrokerUnavailable):
+                    position = await channel.position()
+            if self.reason is not None:
                 return
+            if position is None:
+                await self._wait(AWAY_S if channel.started else None)
         after, gap = self._start.resolve(position)
-        cursor = self.cursor = Cursor(position.epoch, after, self._types)
-        yield self._opening(position, gap) + cursor.checkpoint()
+        self.cursor = Cursor(position.epoch, after, channel.shared(self._types))
+        await self._writer.free()
+        self._put(self._opening(position, gap) + self.cursor.checkpoint())
 
+    async def _catch_up(self) -> None:
+        """Write until the log's head is reached, or the end is near."""
+        channel, cursor = self._channel, self.cursor
+        assert channel is not None
+        assert cursor is not None
         while True:
-            log = channel.log
-            epoch = log.epoch
-            data = None
-            limit_s = None
-            if channel.started and cursor.epoch == log.epoch and log.holds(cursor.offset):
-                if cursor.offset < log.last:
-                    data = cursor.advance(log.piece(cursor.offset, self._types), time.monotonic())
-            elif channel.started:  # else the broker is away, and the tail wakes us when it is back
-                limit_s = AWAY_S
-                try:
-                    data = await self._page(channel, cursor)
-                except BrokerUnavailable:
-                    data = await self._wait(lambda: False, limit_s=AWAY_S)
-            if self._ending:
-                yield (data or b"") + cursor.checkpoint() + self._farewell()
+            await self._writer.free()
+            if self.reason is not None:
                 return
-            if data is None:
-                data = await self._wait(partial(_has_news, channel, cursor, epoch), limit_s=limit_s)
-            yield data
+            log, version = channel.log, channel.version
+            if channel.started and cursor.epoch == log.epoch and log.holds(cursor.offset):
+                if cursor.offset == log.last:
+                    self._task = None
+                    self.is_live = True
+                    return
+                self._advance(cursor, channel)
+            elif channel.started:  # else the broker is away, and the tail wakes us when it is back
+                data = None
+                with suppress(BrokerUnavailable):
+                    data = await self._page(channel, cursor)
+                if data is not None:
+                    await self._writer.free()  # a keepalive may have gone out meanwhile
+                    self._put(data)
+                elif channel.version == version:
+                    await self._wait(AWAY_S)
+            else:
+                await self._wait(None)
+            # A write to a client that is gone need not suspend; without this a long replay to one would keep the loop
+            # for itself, and the news of its leaving from arriving.
+            await asyncio.sleep(0)
+
+    def _advance(self, cursor: Cursor, channel: Channel) -> None:
+        if data := cursor.advance(channel.log.piece(cursor.offset, cursor.types), time.monotonic()):
+            self._put(data)
 
     async def _page(self, channel: Channel, cursor: Cursor) -> bytes | None:
         """What the broker's log has for a cursor that memory cannot serve; None if that is nothing just now."""
-        async with self._hub.page_reads:
-            page = await channel.broker.read(self.channel_name, cursor.offset, PAGE_ENTRIES)
-        position = page.position
-        told = str(cursor.event_id)
-        after, gap = judge(EventId(cursor.epoch, cursor.offset), position, requested=told, live=True)
-        if gap is not None:
-            return self._declare(gap) + cursor.jump(position.epoch, after)
-        if cursor.epoch != position.epoch:
-            # A new epoch that kept everything we know: go on under its name (CONTRACT §1).
-            return cursor.jump(position.epoch, cursor.offset)
-        if not page.entries:
-            return None
-        if page.first != cursor.offset + 1:  # somebody deleted entries by hand
-            missed = page.first - 1 - cursor.offset
-            return self._declare(Gap("slow", told, position.first, position.last, missed)) + cursor.jump(
-                position.epoch, page.first - 1
-            )
-        span = Span.encode(position.epoch, page.first, page.entries)
-        return cursor.advance(cut(span, cursor.offset, self._types), time.monotonic())
+        held = channel.pages.holding(cursor.epoch, cursor.offset)
+        if held is None:
+            page = await channel.read(cursor.epoch, cursor.offset)
+            position = page.position
+            told = str(cursor.event_id)
+            after, gap = judge(EventId(cursor.epoch, cursor.offset), position, requested=told, live=True)
+            if gap is not None:
+                return self._declare(gap) + cursor.jump(position.epoch, after)
+            if cursor.epoch != position.epoch:
+                # A new epoch that kept everything we know: go on under its name (CONTRACT §1).
+                return cursor.jump(position.epoch, cursor.offset)
+            if not page.span.frames:
+                return None
+            if page.span.first != cursor.offset + 1:  # somebody deleted entries by hand
+                missed = page.span.first - 1 - cursor.offset
+                return self._declare(Gap("slow", told, position.first, position.last, missed)) + cursor.jump(
+                    position.epoch, page.span.first - 1
+                )
+            held = page
+        return cursor.advance(held.piece(cursor.offset, cursor.types), time.monotonic())
 
-    async def _wait(self, news: Callable[[], bool], *, limit_s: float | None = None) -> bytes:
-        """Sleep until there is something to do; the keepalive or checkpoint that is due, if any."""
-        now_s = time.monotonic()
-        deadlines = [self._written_s + self._hub.settings.keepalive_s]
-        checkpoint_s = self.cursor.checkpoint_due_s() if self.cursor else None
-        if checkpoint_s is not None:
-            deadlines.append(checkpoint_s)
-        self.due_s = min(deadlines)
-        if now_s >= self.due_s:
-            if checkpoint_s is not None and now_s >= checkpoint_s and self.cursor:
-                return self.cursor.checkpoint()
-            return _KEEPALIVE
-        self._woken.clear()
-        if news() or self._ending:
-            return b""
-        if limit_s is not None:
-            asyncio.get_running_loop().call_later(limit_s, self.wake)
-        await self._woken.wait()
-        return b""
+    async def _wait(self, limit_s: float | None) -> None:
+        """Return when the channel has changed, the end is near, or time is up."""
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        timer = loop.call_later(limit_s, self.wake) if limit_s is not None else None
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+            if timer is not None:
+                timer.cancel()
+
+    async def _finish(self) -> None:
+        """The planned end: what memory has, where that is, and when to come back."""
+        channel, cursor = self._channel, self.cursor
+        if cursor is not None and channel is not None:
+            while cursor.epoch == channel.log.epoch and channel.log.holds(cursor.offset):
+                await self._writer.free()
+                if cursor.offset == channel.log.last:
+                    break
+                self._advance(cursor, channel)
+        place = cursor.checkpoint() if cursor is not None else b""
+        await self._writer.free()
+        self._finishing = True
+        self._hub.look(self, time.monotonic() + self._hub.settings.stall_s)
+        await self._writer.end(place + self._farewell())
+
+    # ---- what it says ---------------------------------------------------------------------------------------------
 
     def _opening(self, position: Position, gap: Gap | None) -> bytes:
         resumed = self._start.cursor is not None and gap is None
@@ -228,16 +369,8 @@ class Stream:
         return encode(msgspec.json.encode(gap), event="gap")
 
     def _farewell(self) -> bytes:
-        """The planned end of a stream: come back in 1 to 5 seconds (CONTRACT §4), or with another token."""
-        if self._expired:
+        """Come back in 1 to 5 seconds (CONTRACT §4), or with another token."""
+        if self.reason == "expired":
             return encode(b"{}", event="auth-expiring")
-        return encode(retry_ms=_rng.randint(1_000, 5_000)) + encode(b"{}", event="server-draining")
-
-
-def _has_news(channel: Channel, cursor: Cursor, epoch: str) -> bool:
-    """Whether there is something to do since the log was last looked at, in ``epoch``.
-
-    The cursor may be in a newer epoch than the log: the broker told of it, and the tail has not yet.
-    """
-    log = channel.log
-    return channel.started and (log.epoch != epoch or (log.epoch == cursor.epoch and log.last > cursor.offset))
+        retry = encode(retry_ms=_rng.randint(1_000, 5_000))
+        return retry + encode(b"{}", event="server-draining") if self.reason == "drained" else retry

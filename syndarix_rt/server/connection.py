@@ -1,0 +1,58 @@
+"""`Connection`: Quart routes, authorises and answers; then an event stream leaves its response machinery.
+
+Quart serves a request with two tasks. A route that returns a `StreamResponse` ends both: the response is begun, and
+the connection's own task goes on alone, waiting for the client to leave, while the hub writes.
+"""
+
+from __future__ import annotations
+
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope
+from quart import Quart, Request, Response
+from quart.asgi import ASGIHTTPConnection
+from quart.typing import ResponseTypes
+from quart.utils import encode_headers
+
+from syndarix_rt.server.stream import Stream
+
+__all__ = ["Connection", "StreamResponse"]
+
+
+class StreamResponse(Response):
+    """What a route returns to let the connection become an event stream."""
+
+    def __init__(self, stream: Stream) -> None:
+        super().__init__(
+            b"",
+            content_type="text/event-stream; charset=utf-8",
+            headers={"cache-control": "no-store, no-transform", "x-accel-buffering": "no"},
+        )
+        del self.headers["content-length"]
+        self.stream = stream
+
+
+class Connection(ASGIHTTPConnection):
+    """Quart's, for ``app.asgi_http_class``. Overrides one underscore method, which a test holds to the pinned Quart."""
+
+    def __init__(self, app: Quart, scope: HTTPScope) -> None:
+        super().__init__(app, scope)
+        self._stream: Stream | None = None
+        self._gone = False
+
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Serve a request."""
+        await super().__call__(receive, send)
+        if self._stream is not None and not self._gone:
+            await self._stream.serve(receive, send)
+
+    async def handle_messages(self, request: Request, receive: ASGIReceiveCallable) -> None:
+        """Receive the request; it returns when the client has left, which is said once."""
+        await super().handle_messages(request, receive)
+        self._gone = True
+
+    async def _send_response(self, send: ASGISendCallable, response: ResponseTypes) -> None:
+        if isinstance(response, StreamResponse) and self.scope["method"] != "HEAD":
+            headers = encode_headers(response.headers)
+            await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+            self._stream = response.stream
+        else:  # HEAD asks for the headers, and waits for the end
+            await super()._send_response(send, response)
