@@ -231,12 +231,13 @@ async def test_a_stream_and_a_socket_end_with_their_token():
             server.http.ws_connect(chat, protocols=["syndarix.chat.v1"], headers=headers) as socket,
         ):
             await server.publish(1, 3)
-            frames = await stream.end()
-            assert [frame.event for frame in frames][-1] == "auth-expiring"
-            assert stream.decoder.last_event_id.endswith(".3")
             async with asyncio.timeout(TIMEOUT_S):
+                ending = asyncio.create_task(stream.end())
                 async for _ in socket:
                     pass
+                frames = await ending
+            assert [frame.event for frame in frames][-1] == "auth-expiring"
+            assert stream.decoder.last_event_id.endswith(".3")
             assert socket.close_code == 4401
         async with server.http.get(f"{server.url}/projects/apollo/events", headers=headers) as response:
             assert response.status == 401
