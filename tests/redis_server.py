@@ -54,15 +54,14 @@ class RedisServer:
         """
         deadline = time.monotonic() + START_S
         while True:
-            port = self.port or _free_port()
+            port = self.port or free_port()
             config = self.directory / "redis.conf"
             config.write_text(
-                f"port {port}\nbind 127.0.0.1\nrequirepass {PASSWORD}\ndir {self.directory}\nsave ''\n"
-                f"appendonly yes\nappendfsync {self.appendfsync}\nmaxmemory {self.maxmemory}\n"
-                f"maxmemory-policy noeviction\nlogfile {self.directory / 'log'}\n{options}\n"
+                f"port {port}\nbind 127.0.0.1\nrequirepass {PASSWORD}\ndir {self.directory}\n"
+                f"logfile {self.directory / 'log'}\n{self.settings()}\n{options}\n"
             )
             self.process = subprocess.Popen(
-                [binary(self.name), str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                [binary(self.name), str(config), *self.arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
             while self.process.poll() is None:
                 if not wait or self._answers(port):
@@ -77,6 +76,18 @@ class RedisServer:
                 raise RuntimeError(f"the server ended: {self.log()}")
             time.sleep(0.05)  # someone else took the port, or the last server still has it
 
+    @property
+    def alive(self):
+        return self.process is not None and self.process.poll() is None
+
+    arguments = ()
+
+    def settings(self):
+        return (
+            f"save ''\nappendonly yes\nappendfsync {self.appendfsync}\nmaxmemory {self.maxmemory}\n"
+            "maxmemory-policy noeviction"
+        )
+
     def kill(self):
         """SIGKILL, as by the kernel."""
         self.process.kill()
@@ -89,13 +100,13 @@ class RedisServer:
     def resume(self):
         self.process.send_signal(signal.SIGCONT)
 
-    def stop(self):
+    def stop(self, patience_s=START_S):
         """An orderly end."""
         if self.process is not None and self.process.poll() is None:
             self.resume()
             self.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(START_S)
+                self.process.wait(patience_s)
                 return
             self.kill()
 
@@ -135,7 +146,23 @@ class RedisServer:
         return False
 
 
-def _free_port():
+def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+class Sentinel(RedisServer):
+    """A Sentinel that looks after a master by the name of ``ours``, and decides alone."""
+
+    arguments = ("--sentinel",)
+
+    def __init__(self, directory, master):
+        super().__init__(directory)
+        self.master = master
+
+    def settings(self):
+        return (
+            f"sentinel monitor ours 127.0.0.1 {self.master.port} 1\nsentinel auth-pass ours {PASSWORD}\n"
+            "sentinel down-after-milliseconds ours 300\nsentinel failover-timeout ours 2000"
+        )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from pathlib import Path
 
 import pytest
 import redis.asyncio
@@ -19,13 +20,15 @@ from broker_contract import (
     numbered,
     resolved,
 )
-from redis_server import PASSWORD, RedisServer
+from redis_server import PASSWORD, RedisServer, free_port
 
 from syndarix_rt.broker import RedisBroker, Retention
 from syndarix_rt.broker.endpoint import CONNECTIONS
 from syndarix_rt.broker.scripts import PUBLISH
 from syndarix_rt.delivery.resume import Position
 from syndarix_rt.errors import BrokerError, BrokerUnavailable
+
+CERTIFICATE = Path(__file__).parent / "localhost.pem"
 
 
 @pytest.fixture(scope="module", params=["valkey", "redis"])
@@ -568,3 +571,20 @@ async def test_pings_keep_an_idle_connection(open_broker, monkeypatch, client):
 
         await eventually(pinged)
         assert [c["id"] for c in await client.client_list() if "P" in c["flags"]] == first
+
+
+async def test_over_tls_with_a_certificate_that_is_trusted_and_no_other(tmp_path):
+    port = free_port()
+    tls = f"tls-port {port}\ntls-cert-file {CERTIFICATE}\ntls-key-file {CERTIFICATE}\ntls-auth-clients no"
+    with RedisServer(tmp_path, name="redis") as server:
+        server.stop()
+        server.start(tls)
+        url = f"rediss://:{PASSWORD}@127.0.0.1:{port}"
+        broker, wary = RedisBroker(f"{url}?ssl_ca_certs={CERTIFICATE}"), RedisBroker(url)
+        async with following(broker) as tail:
+            await broker.publish(CHANNEL, numbered(1, 3))
+            assert await tail.entries(3) == numbered(1, 3)
+        with pytest.raises(BrokerUnavailable, match="certificate verify failed"):
+            await wary.position(CHANNEL)
+        await broker.aclose()
+        await wary.aclose()

@@ -1,6 +1,6 @@
 """One Redis server as `RedisBroker` sees it: scripts and commands over a pool, and single connections for Pub/Sub.
 
-Whatever depends on there being one server is here and in ``subscriptions.py``. Nothing is sent twice on its own
+Of a cluster it is one node, see ``cluster.py``. Nothing is sent twice on its own
 account: a caller who gets `BrokerUnavailable` decides.
 """
 
@@ -22,12 +22,12 @@ from redis.maint_notifications import MaintNotificationsConfig
 from syndarix_rt.broker.scripts import Script
 from syndarix_rt.errors import BrokerError, BrokerUnavailable, SyndarixError
 
-__all__ = ["Endpoint", "Resolve"]
+__all__ = ["Command", "Endpoint", "Resolve", "place_of"]
 
 Resolve = Callable[[], Awaitable[str]]
 """Gives the server's URL anew; asked before each reconnect, may take some seconds (and start the server meanwhile)."""
 
-_Command = tuple[str | bytes | int, ...]
+Command = tuple[str | bytes | int, ...]
 
 COMMAND_S = 5.0
 """A command that takes longer is given up: a fsync of a slow disk takes 2 s, nobody waits 10 s for a publish."""
@@ -49,17 +49,17 @@ class Endpoint:
     """Connections to one server.
 
     Args:
-        url: ``redis://``, ``rediss://`` or ``unix://``.
+        url: ``redis://``, ``rediss://`` or ``unix://``; empty where only ``resolve`` knows.
         resolve: gives the URL anew when the server was lost.
     """
 
     def __init__(self, url: str, resolve: Resolve | None = None) -> None:
         self._url = url
         self._resolve = resolve
-        self._lost = False
+        self._lost = not url
         self._asking: asyncio.Task[None] | None = None
         self._closed = False
-        self._connections = _connections(url)
+        self._connections = _connections(url or "redis://")  # of nowhere: replaced before it is used
         self._idle: list[Connection] = []
         self._slots = asyncio.Semaphore(CONNECTIONS)
 
@@ -69,20 +69,37 @@ class Endpoint:
         parts = urlsplit(self._url)
         return parts.path if parts.scheme == "unix" else f"{parts.hostname or 'localhost'}:{parts.port or 6379}"
 
-    async def run(self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
-        """Run a script; sends its text only where the server does not know it yet."""
+    async def run(
+        self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int], *, asking: bool = False
+    ) -> Any:
+        """Run a script; sends its text only where the server does not know it yet.
+
+        Args:
+            script: which one.
+            keys: its keys.
+            args: its other arguments.
+            asking: the keys are on their way to this node of a cluster, and it was named by the one they come from.
+        """
         async with self._connection() as connection:
             try:
-                return await _execute(connection, "EVALSHA", script.sha, len(keys), *keys, *args)
+                return await _execute(connection, "EVALSHA", script.sha, len(keys), *keys, *args, asking=asking)
             except errors.NoScriptError:  # nothing has run, so this is no second try
-                return await _execute(connection, "EVAL", script.text, len(keys), *keys, *args)
+                return await _execute(connection, "EVAL", script.text, len(keys), *keys, *args, asking=asking)
 
-    async def command(self, *args: str | bytes | int) -> Any:
-        """Run one command."""
+    async def command(self, *args: str | bytes | int, asking: bool = False) -> Any:
+        """Run one command; ``asking`` as for `run`."""
         async with self._connection() as connection:
-            return await _execute(connection, *args)
+            return await _execute(connection, *args, asking=asking)
 
-    async def pipeline(self, commands: Sequence[_Command]) -> list[Any]:
+    async def ping(self) -> None:
+        """Return when it answers."""
+        await self.command("PING")
+
+    async def masters(self) -> list[Endpoint]:
+        """All there are: this one."""
+        return [self]
+
+    async def pipeline(self, commands: Sequence[Command]) -> list[Any]:
         """Run commands in one round trip; an error stands in the place of its reply."""
         async with self._connection() as connection:
             await connection.send_packed_command(b"".join(map(_packed, commands)))
@@ -176,19 +193,35 @@ class Endpoint:
             self._lost = True
             reason = str(error) or "no answer in time"
             raise BrokerUnavailable(f"Redis at {self.place} cannot be reached: {reason}") from error
+        except errors.AskError as error:
+            raise BrokerError(
+                f"Redis at {self.place} is a node of a cluster: give it as redis+cluster://{self.place}"
+            ) from error
         except errors.RedisError as error:
+            if isinstance(error, errors.ReadOnlyError):
+                self._lost = True  # another one may be the master now
             if isinstance(error, _TRANSIENT) or str(error).startswith(_TRANSIENT_CODES):
                 raise BrokerUnavailable(f"Redis at {self.place} cannot do it now: {error}") from error
             raise BrokerError(f"Redis at {self.place} refused: {error}") from error
 
 
-def _packed(command: _Command) -> bytes:
+def place_of(text: str, port: int = 6379) -> tuple[str, int]:
+    """Host and port of ``HOST``, ``HOST:PORT`` or ``[IPv6]:PORT``."""
+    parts = urlsplit(f"//{text}")
+    return parts.hostname or "localhost", parts.port or port
+
+
+def _packed(command: Command) -> bytes:
     packed: bytes = pack_command(command)  # type: ignore[arg-type]  # its stub says a tuple of one element
     return packed
 
 
-async def _execute(connection: Connection, *args: str | bytes | int) -> Any:
-    await connection.send_packed_command(_packed(args))
+async def _execute(connection: Connection, *args: str | bytes | int, asking: bool = False) -> Any:
+    if asking:
+        await connection.send_packed_command(_packed(("ASKING",)) + _packed(args))
+        await connection.read_response()
+    else:
+        await connection.send_packed_command(_packed(args))
     return await connection.read_response()
 
 

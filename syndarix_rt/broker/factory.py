@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 
+from syndarix_rt.broker import cluster, sentinel
 from syndarix_rt.broker.embedded import EmbeddedServer
 from syndarix_rt.broker.memory import MemoryBroker
 from syndarix_rt.broker.protocol import Broker, Retention
@@ -24,8 +25,9 @@ async def open_broker(
     """The broker to use; ``aclose()`` it at the end.
 
     Args:
-        url: ``redis://``, ``rediss://`` or ``unix://`` for a Redis or Valkey server, ``memory://`` for this process
-            alone. Without one, ``SYNDARIX_RT_REDIS_URL``, else the user's embedded server, started if need be.
+        url: ``redis://``, ``rediss://`` or ``unix://`` for a Redis or Valkey server, ``redis+cluster://`` or
+            ``redis+sentinel://`` (see `RedisBroker`), ``memory://`` for this process alone. Without one,
+            ``SYNDARIX_RT_REDIS_URL``, else the user's embedded server, started if need be.
         namespace: put before every key and channel name of a Redis.
         retention: how much of each channel's log is kept.
 
@@ -41,10 +43,10 @@ async def open_broker(
     scheme = url.partition("://")[0]
     if scheme == "memory":
         return MemoryBroker(retention=retention)
-    if scheme not in {"redis", "rediss", "unix"}:
+    if scheme not in {"redis", "rediss", "unix", *cluster.SCHEMES, *sentinel.SCHEMES}:
         raise BrokerError(
             f"{without_credentials(url)!r} is not the URL of a broker: redis://HOST:PORT, rediss://HOST:PORT (TLS), "
-            "unix:///PATH or memory://"
+            "unix:///PATH, redis+cluster://HOST:PORT,HOST:PORT, redis+sentinel://HOST:PORT,HOST:PORT/NAME or memory://"
         )
     try:
         return RedisBroker(url, namespace=namespace, retention=retention)
@@ -92,39 +94,43 @@ async def durability_warnings(broker: Broker) -> list[str]:
     if not isinstance(broker, RedisBroker) or isinstance(broker, _EmbeddedBroker):
         return []
     await broker.ping()
-    facts = await redis_facts(broker)
-    place = broker._endpoint.place  # noqa: SLF001 - of the same room
     warnings = []
-    if facts.get("aof_enabled") == "0":
-        warnings.append(
-            f"Redis at {place} has no append-only file: a crash loses what its last snapshot has not "
-            "(CONFIG SET appendonly yes)"
-        )
-    policy = facts.get("maxmemory_policy", "noeviction")
-    if policy != "noeviction":
-        warnings.append(
-            f"Redis at {place} evicts when its memory is full (maxmemory-policy {policy}): whole logs can go "
-            "(CONFIG SET maxmemory-policy noeviction)"
-        )
+    for place, facts in (await redis_facts(broker)).items():
+        if facts.get("aof_enabled") == "0":
+            warnings.append(
+                f"Redis at {place} has no append-only file: a crash loses what its last snapshot has not "
+                "(CONFIG SET appendonly yes)"
+            )
+        policy = facts.get("maxmemory_policy", "noeviction")
+        if policy != "noeviction":
+            warnings.append(
+                f"Redis at {place} evicts when its memory is full (maxmemory-policy {policy}): whole logs can go "
+                "(CONFIG SET maxmemory-policy noeviction)"
+            )
     return warnings
 
 
-async def redis_facts(broker: Broker) -> dict[str, str]:
-    """What a Redis says of itself (``INFO`` on server, persistence and memory); empty if it may not be asked.
+async def redis_facts(broker: Broker) -> dict[str, dict[str, str]]:
+    """What a Redis says of itself (``INFO`` on server, persistence and memory), by its place; a cluster, by master.
+
+    Nothing of one that may not be asked.
 
     Raises:
         BrokerUnavailable: it cannot be reached.
     """
+    found: dict[str, dict[str, str]] = {}
     if not isinstance(broker, RedisBroker):
-        return {}
-    endpoint = broker._endpoint  # noqa: SLF001 - of the same room; INFO is nobody else's need
-    try:
-        told = [await endpoint.command("INFO", section) for section in ("server", "persistence", "memory")]
-    except BrokerUnavailable:
-        raise
-    except BrokerError:
-        return {}  # a user that may not ask
-    return dict(line.split(":", 1) for line in b"\n".join(told).decode().splitlines() if ":" in line)
+        return found
+    for server in await broker._endpoint.masters():  # noqa: SLF001 - of the same room; INFO is nobody else's need
+        try:
+            told = [await server.command("INFO", section) for section in ("server", "persistence", "memory")]
+        except BrokerUnavailable:
+            raise
+        except BrokerError:
+            continue  # a user that may not ask
+        lines = b"\n".join(told).decode().splitlines()
+        found[server.place] = {name: value for name, _, value in (line.partition(":") for line in lines) if value}
+    return found
 
 
 def without_credentials(url: str) -> str:

@@ -1,9 +1,9 @@
-"""`RedisBroker`: the broker on a Redis or Valkey server of version 7 or later.
+"""`RedisBroker`: the broker on a Redis or Valkey server of version 7 or later, or on a cluster of them.
 
 Keys of a channel, all under its hash tag: ``srt:log:<channel>`` (the log, a stream), ``srt:meta:<channel>`` (epoch and
 last offset), ``srt:seq:<channel>`` (what producers sent last), ``srt:approvals:<channel>`` (which wait, how others were
 decided), ``srt:claim:<channel>`` (which run holds it), ``srt:claims:<channel>`` (which play into it). The Pub/Sub
-channel is named like the channel. The project names are in ``srt:projects``.
+channel is named like the channel; on a cluster it is a sharded one. The project names are in ``srt:projects``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
 from typing import Any
 
+from syndarix_rt.broker import cluster, sentinel
 from syndarix_rt.broker.approvals import SEARCH_ENTRIES, Draft, Record, late_decisions, mentions, waiting
 from syndarix_rt.broker.endpoint import Endpoint, Resolve
 from syndarix_rt.broker.protocol import (
@@ -28,6 +29,7 @@ from syndarix_rt.broker.protocol import (
 from syndarix_rt.broker.reader import Announcement, Reader, Top
 from syndarix_rt.broker.retry import pauses
 from syndarix_rt.broker.scripts import CLAIM, CLAIMANTS, DECIDE, PUBLISH, READ, RELEASE, RESET
+from syndarix_rt.broker.shards import ShardSubscriptions
 from syndarix_rt.broker.subscriptions import Subscriptions
 from syndarix_rt.delivery.approvals import Approval, Decision, Verdict
 from syndarix_rt.delivery.resume import Position
@@ -44,15 +46,17 @@ PROJECT_S = 10.0
 
 
 class RedisBroker:
-    """A `Broker` on one Redis server.
+    """A `Broker` on one Redis server, or on a cluster.
 
     Belongs to the event loop in which it is first used.
 
     Args:
-        url: ``redis://``, ``rediss://`` or ``unix://``.
+        url: ``redis://``, ``rediss://`` (TLS) or ``unix://``; of a cluster ``redis+cluster://HOST:PORT,HOST:PORT``,
+            some of its nodes; of a master that Sentinels look after ``redis+sentinel://HOST:PORT,HOST:PORT/NAME``,
+            some of the Sentinels. ``rediss+…`` for TLS.
         namespace: put before every key and channel name, so that several installations can share a server.
         retention: how much of each channel's log is kept.
-        resolve: gives the URL anew before each reconnect; may restart the server meanwhile.
+        resolve: gives the URL anew before each reconnect; may restart the server meanwhile. Not for a cluster.
 
     Raises:
         ValueError: the URL or the namespace is none.
@@ -70,8 +74,19 @@ class RedisBroker:
             raise ValueError(f"a namespace may hold no braces, they name the cluster slot: {namespace!r}")
         self.retention = retention
         self._namespace = namespace
-        self._endpoint = Endpoint(url, resolve)
-        self._subscriptions = Subscriptions(self._endpoint, self._tops)
+        self._endpoint: Endpoint | cluster.Cluster
+        self._subscriptions: Subscriptions | ShardSubscriptions
+        self._sentinels: sentinel.Sentinels | None = None
+        scheme = url.partition("://")[0]
+        if scheme in cluster.SCHEMES:
+            self._endpoint = whole = cluster.Cluster(url)
+            self._subscriptions = ShardSubscriptions(whole, self._tops)
+        else:
+            if scheme in sentinel.SCHEMES:
+                self._sentinels = sentinel.Sentinels(url)
+                url, resolve = "", self._sentinels.master
+            self._endpoint = one = Endpoint(url, resolve)
+            self._subscriptions = Subscriptions(one, self._tops)
         self._named: dict[str, float] = {}
 
     async def publish(
@@ -198,12 +213,14 @@ class RedisBroker:
 
     async def ping(self) -> None:
         """See `Broker.ping`."""
-        await self._endpoint.command("PING")
+        await self._endpoint.ping()
 
     async def aclose(self) -> None:
         """See `Broker.aclose`."""
         await self._subscriptions.aclose()
         await self._endpoint.aclose()
+        if self._sentinels is not None:
+            await self._sentinels.aclose()
 
     def _key(self, kind: str, channel: str = "") -> str:
         return f"{self._namespace}srt:{kind}:{channel}" if channel else f"{self._namespace}srt:{kind}"

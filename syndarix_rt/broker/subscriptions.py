@@ -9,18 +9,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from redis.asyncio import Connection
+from redis.crc import key_slot
+from redis.exceptions import MovedError
 
 from syndarix_rt.broker.endpoint import Endpoint
 from syndarix_rt.broker.reader import Announcement, Top, parse
 from syndarix_rt.broker.retry import pauses
 from syndarix_rt.errors import BrokerUnavailable
 
-__all__ = ["Feed", "Sign", "Subscriptions"]
+__all__ = ["Feed", "Sign", "Subscriptions", "Tops"]
 
 PING_S = 2.0
 """How often a PING goes out, so that a healthy connection never looks silent."""
@@ -41,10 +43,20 @@ Sign = Announcement | Top | None
 """What a feed gives: an announcement, a comparison, or None: announcements may have been lost."""
 
 
+class Attachment(Protocol):
+    """Who gives feeds what comes: `Subscriptions`, or those of a cluster's shards."""
+
+    def attach(self, name: str, feed: Feed) -> None:
+        """Begin to give it what is announced on a channel."""
+
+    def detach(self, name: str, feed: Feed) -> None:
+        """End that."""
+
+
 class Feed:
     """What reaches one tail. Attach it with ``with``."""
 
-    def __init__(self, subscriptions: Subscriptions, name: str) -> None:
+    def __init__(self, subscriptions: Attachment, name: str) -> None:
         self._subscriptions = subscriptions
         self._name = name
         self._messages: deque[tuple[Announcement, int]] = deque()
@@ -146,10 +158,19 @@ class Feed:
             self._error = error
             self._wake.set()
 
+    @property
+    def live(self) -> bool:
+        """Whether the subscription stands."""
+        return self._live
+
     def close(self) -> None:
         """No more signs."""
         self.closed = True
         self._wake.set()
+
+
+Tops = Callable[[Sequence[str]], Awaitable[list[Top | None]]]
+"""Compares the logs of some channels."""
 
 
 class Subscriptions:
@@ -158,12 +179,16 @@ class Subscriptions:
     Args:
         endpoint: the server.
         tops: compares the logs of some channels.
+        moved: called when the server, a node of a cluster, has no channel of some feeds any more; without it the
+            server is no such node.
     """
 
-    def __init__(self, endpoint: Endpoint, tops: Callable[[Sequence[str]], Awaitable[list[Top | None]]]) -> None:
+    def __init__(self, endpoint: Endpoint, tops: Tops, moved: Callable[[], None] | None = None) -> None:
         self._endpoint = endpoint
         self._tops = tops
+        self._moved = moved
         self._feeds: dict[str, set[Feed]] = {}
+        self._subscribed: set[str] = set()
         self._pending: Counter[str] = Counter()
         self._standing: set[str] = set()
         self._wanted = asyncio.Event()
@@ -247,27 +272,54 @@ class Subscriptions:
 
     async def _subscribe(self, connection: Connection) -> None:
         """Bring what is subscribed in line with what is wanted, PING in between; return when nothing is wanted."""
-        subscribed: set[str] = set()
+        self._subscribed = set()
         while self._feeds:
             self._wanted.clear()
             wanted = set(self._feeds)
-            if new := wanted - subscribed:
+            if new := wanted - self._subscribed:
                 self._pending.update(new)
-                await connection.send_command("SUBSCRIBE", *new)
-            if old := subscribed - wanted:
+                await self._send(connection, "SUBSCRIBE", new)
+            if old := self._subscribed - wanted:
                 self._standing -= old
-                await connection.send_command("UNSUBSCRIBE", *old)
-            subscribed = wanted
+                await self._send(connection, "UNSUBSCRIBE", old)
+            self._subscribed = wanted
             try:
                 async with asyncio.timeout(PING_S):
                     await self._wanted.wait()
             except TimeoutError:
                 await connection.send_command("PING")
 
+    async def _send(self, connection: Connection, command: str, names: set[str]) -> None:
+        if self._moved is None:
+            await connection.send_command(command, *names)
+        else:  # of a cluster, where one command names one slot
+            for name in names:
+                await connection.send_command(f"S{command}", name)
+
+    def _lose(self, names: Iterable[str]) -> None:
+        """These channels are another node's now; whoever wants them may have lost something."""
+        for name in names:
+            self._subscribed.discard(name)
+            self._standing.discard(name)
+            self._pending.pop(name, None)
+            for feed in self._feeds.get(name, ()):
+                feed.broken()
+        if self._moved is not None:
+            self._moved()
+
     async def _receive(self, connection: Connection) -> None:
         """Hand out what arrives; raise when nothing has for too long."""
-        while (reply := await connection.read_response(timeout=SILENCE_S)) is not None:
+        while True:
+            try:
+                reply = await connection.read_response(timeout=SILENCE_S)
+            except MovedError as error:
+                self._lose([name for name in self._subscribed if key_slot(name.encode()) == error.slot_id])
+                continue
+            if reply is None:
+                break
             kind = reply[0] if isinstance(reply, list) else b"pong"
+            if self._moved is not None and kind != b"pong":
+                kind = kind[1:]  # "smessage" and so on
             if kind == b"message":
                 feeds = self._feeds.get(reply[1].decode())
                 if feeds:
@@ -277,14 +329,16 @@ class Subscriptions:
             elif kind == b"subscribe":
                 name = reply[1].decode()
                 self._pending[name] -= 1
-                if not self._pending[name]:
+                if self._pending[name] <= 0:  # less where the slot has gone and come back
                     del self._pending[name]
                     self._standing.add(name)
                     for feed in self._feeds.get(name, ()):
                         feed.acknowledged()
             elif kind == b"unsubscribe":
                 name = reply[1].decode()
-                if name not in self._pending:  # whose subscription was acknowledged after it had been given up
+                if name in self._standing and name in self._feeds:
+                    self._lose([name])  # unasked: its slot went to another node
+                elif name not in self._pending:  # whose subscription was acknowledged after it had been given up
                     self._standing.discard(name)
         raise TimeoutError(f"silent for {SILENCE_S:g} s")
 

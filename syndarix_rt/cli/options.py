@@ -192,7 +192,7 @@ redis_url_option = option(
     "--redis-url",
     metavar="URL",
     show_default="the embedded one",
-    help="The Redis or Valkey to use, version 7 or later.",
+    help="The Redis or Valkey to use, version 7 or later: redis://, rediss:// (TLS), redis+cluster://, redis+sentinel://.",
 )
 url_option = option(
     "--url",

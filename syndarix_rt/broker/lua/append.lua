@@ -1,5 +1,7 @@
 -- What appends to a log and announces it: log order is wire order. The rest of the script is appended to this file.
 --
+-- Before it stands ANNOUNCE, the command that does so: PUBLISH, on a cluster SPUBLISH.
+--
 -- KEYS  4 approvals (hash)
 -- ARGV  3 Pub/Sub channel   4 most entries   5 most bytes
 --
@@ -54,7 +56,7 @@ local function append(log, entries, body)
 
   local message = '1 ' .. log.epoch .. ' ' .. integer(first) .. ' ' .. integer(count) .. '\n'
   if #message + #body <= MAX_MESSAGE_BYTES then message = message .. body end
-  redis.call('PUBLISH', CHANNEL, message)
+  redis.call(ANNOUNCE, CHANNEL, message)
 end
 
 -- Records what the event at an offset says about an approval; gives the record.
