@@ -44,10 +44,14 @@ async def test_the_how_tos_do_what_they_say(tmp_path):
     assert len((tmp_path / "apollo.jsonl").read_bytes().splitlines()) == count > 50
 
 
-def test_every_fenced_block_of_the_documents_is_python_that_runs():
-    for path in DOCS:
-        fences = re.findall(r"^```(\w*)$", path.read_text("utf-8"), re.MULTILINE)
-        assert fences[::2] == ["python"] * (len(fences) // 2), path.name
+def test_every_fenced_block_is_one_that_a_test_runs():
+    """Python here and in test_readme.py; what is typed into a terminal, in test_readme_console.py."""
+    for path in (*DOCS, ROOT / "README.md"):
+        fences = re.findall(r"^ *```(.*)$", path.read_text("utf-8"), re.MULTILINE)
+        assert {*fences[::2]} <= (
+            {"python", "console"} if path.name == "README.md" and path.parent == ROOT else {"python"}
+        )
+        assert {*fences[1::2]} <= {""}, path.name
 
 
 def test_every_test_that_the_decision_names_is_there():
@@ -57,7 +61,24 @@ def test_every_test_that_the_decision_names_is_there():
         assert re.search(rf"def {name}\(", (ROOT / file).read_text("utf-8")), (file, name)
 
 
-def test_the_links_of_the_documents_lead_to_files():
-    for path in [*DOCS, ROOT / "README.md"]:
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", path.read_text("utf-8")):
-            assert (path.parent / target).exists(), (path.name, target)
+def anchors(path):
+    """The names of a document's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def test_the_links_of_the_documents_lead_to_files_and_headings():
+    checked = 0
+    for path in [*DOCS, ROOT / "README.md", ROOT / "CHANGELOG.md"]:
+        for target in re.findall(r"\]\((?!https?:)([^)]+)\)", path.read_text("utf-8")):
+            file, _, anchor = target.partition("#")
+            to = (path.parent / file).resolve() if file else path
+            assert to.exists(), (path.name, target)
+            assert not anchor or anchor in anchors(to), (path.name, target)
+            checked += 1
+    assert checked > 20
+
+
+def test_every_document_is_in_the_table_of_contents():
+    listed = {*re.findall(r"\]\(([\w.-]+)\)", (ROOT / "docs" / "README.md").read_text("utf-8"))}
+    assert {path.name for path in DOCS} - {"README.md"} <= listed
