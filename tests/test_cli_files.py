@@ -143,8 +143,8 @@ def test_a_report_tells_the_distance_to_real_runs_where_there_are_some(cli, tmp_
 
 
 def test_a_fit_of_a_recording_is_a_profile_that_a_scenario_takes(cli, recording, tmp_path):
-    profile = tmp_path / "mine.toml"
-    code, out, err = cli("fit", recording, "-o", profile)
+    profile, team = tmp_path / "mine.toml", tmp_path / "team.toml"
+    code, out, err = cli("fit", recording, "-o", profile, "--scenario", team)
     assert (code, err) == (0, f"{len(Profile.load(profile).constants)} constants in {profile}\n")
     header, *rows = [line.split() for line in out.splitlines()]
     assert header == ["QUANTITY", "UNIT", "N", "LAW", "KS", "PARAMETERS"]
@@ -153,6 +153,9 @@ def test_a_fit_of_a_recording_is_a_profile_that_a_scenario_takes(cli, recording,
     scenario = tmp_path / "scenario.toml"
     scenario.write_text(f'profile = "{profile}"\n')
     assert Scenario.load(scenario).projects[0].runs.llm_s == Profile.load(profile)["runs.llm_s"].value
+    (project,) = Scenario.load(team).projects
+    assert project.runs.llm_s == Scenario.load(scenario).projects[0].runs.llm_s
+    assert project.human_time_scale == 1
     empty = run("fit", "-", "-o", profile, input="")
     assert (empty.code, empty.out) == (1, "")
     assert empty.err.startswith("syndarix-rt: trace: tells nothing that could be fitted")

@@ -500,5 +500,6 @@ async def test_a_server_that_answers_nothing_does_not_keep_the_agent():
         reporter.event("my_event", {"n": 1})
         await until(lambda: server.requests)
         reporter.event("my_event", {"n": 2})
+        await until(lambda: spooled() == 2)  # so a kill would not lose it either
         assert not await asyncio.to_thread(reporter.close, 0.1)
         assert spooled() == 2

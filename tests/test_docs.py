@@ -12,15 +12,20 @@ import pytest
 from serving import running
 from system_tools import ROOT
 
+from syndarix_rt import Event, validate
+
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 HOWTO = ROOT / "docs" / "howto.md"
+AGENTS = ROOT / "docs" / "real-agents.md"
 
 
 def blocks(path):
     return re.findall(r"```python\n(.*?)```", path.read_text("utf-8"), re.DOTALL)
 
 
-@pytest.mark.parametrize("path", [path for path in DOCS if blocks(path) and path != HOWTO], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [path for path in DOCS if blocks(path) and path not in (HOWTO, AGENTS)], ids=lambda path: path.stem
+)
 def test_the_python_of_a_document_runs(path):
     names = {}
     for block in blocks(path):
@@ -42,6 +47,37 @@ async def test_the_how_tos_do_what_they_say(tmp_path):
     count = int(scripted.split()[0])
     assert f"{count} events, 0 gaps, 0 undeclared holes" in scripted
     assert len((tmp_path / "apollo.jsonl").read_bytes().splitlines()) == count > 50
+
+
+async def test_real_agents_need_nothing_but_two_variables(tmp_path):
+    """Each program runs in an environment with the two variables that the document names before it."""
+    key = "k" * 40
+    (tmp_path / "real.jsonl").write_bytes((ROOT / "sample_data" / "demo_small.jsonl").read_bytes())
+    async with running(token=key) as server:
+        variables = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": server.url,
+            "OTEL_EXPORTER_OTLP_HEADERS": f"authorization=Bearer%20{key},syndarix-project=apollo",
+            "SYNDARIX_RT_URL": f"{server.url}/?key={key}",
+            "SYNDARIX_RT_PROJECT": "apollo",
+        }
+        printed, seen = [], []
+        for block in blocks(AGENTS):
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", block, env=os.environ | variables, cwd=tmp_path,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            )  # fmt: skip
+            out, err = await process.communicate()
+            assert process.returncode == 0, err.decode()
+            printed.append(out.decode())
+            entries = (await server.broker.read("project:{apollo}", len(seen), 100)).entries
+            seen += [Event.decode(entry) for entry in entries]
+    assert validate(seen, partial=True).ok
+    assert [event.data["role"] for event in seen if event.type == "agent_completed"] == [
+        "Coder", "coder", *["reviewer"] * 3,
+    ]  # fmt: skip
+    assert sum(event.type == "log_written" for event in seen) == 3
+    assert seen[0].data["issue_id"] == "42"
+    assert "real and simulated differ most in" in printed[-1]
 
 
 def test_every_fenced_block_is_one_that_a_test_runs():

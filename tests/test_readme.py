@@ -12,7 +12,11 @@ import sys
 from serving import TIMEOUT_S, event, running
 from system_tools import ROOT
 
-NOTEBOOK, *SIMULATION, CLIENT = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+from syndarix_rt import Event
+
+NOTEBOOK, *SIMULATION, CLIENT, AGENT = re.findall(
+    r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL
+)
 
 
 async def run(source):
@@ -47,6 +51,17 @@ def test_the_simulation_its_sweep_and_its_steering_are_what_their_comments_say(t
     done = subprocess.run([sys.executable, program], cwd=ROOT, capture_output=True, text=True, timeout=100, check=True)
     assert "10000 events, 0 violations\n" in done.stdout
     assert len(re.findall(r"^\d+ +[468] +queues\.agents\.developer\.wait_mean_s ", done.stdout, re.MULTILINE)) == 3
+
+
+async def test_the_agent_is_seen():
+    async with running(token="s3cret") as server:
+        program = AGENT.replace("http://127.0.0.1:8765/p/apollo?key=…", f"{server.url}/p/apollo?key=s3cret")
+        assert program != AGENT
+        await asyncio.to_thread(exec, compile(program, "README.md", "exec"), {})
+        entries = (await server.broker.read("project:{apollo}", 0, 10)).entries
+    assert [Event.decode(entry).type for entry in entries] == [
+        "agent_started", "agent_activity", "agent_activity", "agent_completed",
+    ]  # fmt: skip
 
 
 async def test_the_client_prints_what_it_asked_for(capsys):

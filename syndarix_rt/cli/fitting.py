@@ -17,6 +17,13 @@ from syndarix_rt.cli.options import option
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="PROFILE", help="The profile (TOML).")
 @option(
+    "--scenario",
+    type=click.Path(path_type=Path),
+    show_default="none",
+    metavar="SCENARIO",
+    help="Also a scenario (TOML) that simulates the team of FILE: its agents, runners and issues, with that profile.",
+)
+@option(
     "--human-time-scale",
     type=click.FloatRange(min=0, min_open=True),
     default=1.0,
@@ -24,7 +31,7 @@ from syndarix_rt.cli.options import option
     metavar="FACTOR",
     help="What people's waits in FILE were shortened by: a simulated scenario's human_time_scale.",
 )
-def fit_command(*, file: Path, output: Path, human_time_scale: float) -> None:
+def fit_command(*, file: Path, output: Path, scenario: Path | None, human_time_scale: float) -> None:
     """Fit a profile to a recording and print how well each law does.
 
     FILE holds one event a line (JSONL; .gz is unpacked; - is stdin); "syndarix-rt import" makes one of a public trace.
@@ -39,6 +46,8 @@ def fit_command(*, file: Path, output: Path, human_time_scale: float) -> None:
     with progress("Fitting") as update:
         profile = fit(counted(events, update), name=output.stem, source=file.name, human_time_scale=human_time_scale)
     output.write_text(profile.to_toml(), encoding="utf-8")
+    if scenario is not None:
+        scenario.write_text(profile.scenario.to_toml(), encoding="utf-8")
     rows = [("QUANTITY", "UNIT", "N", "LAW", "KS", "", "PARAMETERS")]
     rows += [
         (key, unit, f"{n:,}", law, f"{ks:.3f}", "*" if chosen else "", parameters)

@@ -1,8 +1,8 @@
-"""`Courier`: a thread that takes events to servers, through a spool on the disk while a server is away.
+"""`Courier`: two threads that take events to a server, through a spool on the disk.
 
-Whoever reports puts an event into a list and goes on. Every tenth of a second the thread takes the list, appends it to
-segments (see `spool`), and sends these in order, each under its own ``Idempotency-Key`` until there is an answer. It
-does so with plain blocking sockets: an event loop could not do its last work while an interpreter ends.
+Whoever reports puts an event into a list and goes on. Every tenth of a second one thread takes the list and appends it
+to segments (see `spool`); the other sends these in order, each under its own ``Idempotency-Key`` until there is an
+answer. It does so with plain blocking sockets: an event loop could not do its last work while an interpreter ends.
 
 Nothing here raises into the agent. What cannot be kept is counted, and told in the stream (``events_lost``).
 """
@@ -29,6 +29,9 @@ __all__ = ["Courier", "Delivery"]
 
 LINGER_S = 0.1
 """Events of so long go together: a person sees them at once, and a busy agent's do not cost a request each."""
+
+END_S = 0.5
+"""What the threads get to end while the server is away: to write the last events, and to give up a connection."""
 
 DISK_AGAIN_S = 5.0
 """After a write that failed; until then there is memory."""
@@ -105,7 +108,8 @@ class Courier:
         self._rng = random.Random()  # noqa: S311 - jitter, no secret
         self._delays = self._fresh_delays()
         self._again_s = self._disk_again_s = 0.0
-        self._stirred, self._closing = threading.Event(), threading.Event()
+        self._stirred, self._kept, self._closing = threading.Event(), threading.Event(), threading.Event()
+        self._has_kept_all = False
         self._flushing = False
         self._arrived = threading.Condition(self.lock)
         self._thread: threading.Thread | None = None
@@ -153,36 +157,49 @@ class Courier:
         self._closing.set()
         self._stirred.set()
         if self._thread is not None and self._thread.is_alive():
-            if not done:
-                self._keep()  # the thread may be waiting for an answer
-            self._thread.join(ANSWER_S if done else LINGER_S)
+            self._thread.join(ANSWER_S if done else END_S)
         return done
 
-    # --- the thread ---
+    # --- the threads: one keeps what the agent said, however long the other one waits for a server ---
 
     def _run(self) -> None:
+        sender = threading.Thread(target=self._run_sender, name="syndarix-rt reporter: sender", daemon=True)
         try:
             self._begin()
-            while True:
-                self._stirred.wait(max(self._again_s - time.monotonic(), 0) if self._segments else None)
+            sender.start()
+            while not self._has_kept_all:
+                self._stirred.wait()
                 if not self._flushing:
                     self._closing.wait(LINGER_S)
                 self._stirred.clear()
                 self._flushing = False
                 closing = self._closing.is_set()
                 self._keep()
-                self._send()
-                with self._arrived:
-                    self._arrived.notify_all()
-                if closing:
-                    return
+                self._has_kept_all = closing
+                self._kept.set()
+            sender.join()
         except Exception:  # noqa: BLE001 - the agent must live on; what goes wrong here is told once
             _log.exception("reporting has ended; events are lost from now on")
         finally:
-            self._post.close()
             for spool in (self._spool, *self._left):
                 if spool is not None:
                     spool.close()
+
+    def _run_sender(self) -> None:
+        try:
+            while True:
+                self._kept.wait(max(self._again_s - time.monotonic(), 0) if self._segments else None)
+                self._kept.clear()
+                is_last = self._has_kept_all
+                self._send()
+                with self._arrived:
+                    self._arrived.notify_all()
+                if is_last:
+                    return
+        except Exception:  # noqa: BLE001 - as of the other thread
+            _log.exception("nothing is sent any more; events wait on the disk for the next start")
+        finally:
+            self._post.close()
 
     def _begin(self) -> None:
         """Open the spool, and take over those of killed processes."""
@@ -237,8 +254,8 @@ class Courier:
                     _log.warning("the spool %s cannot be written: %s; events wait in memory", self._spool, error)
                 self._disk_again_s = time.monotonic() + DISK_AGAIN_S
             else:
-                self._spooled_bytes += size
                 with self.lock:
+                    self._spooled_bytes += size
                     self._held_bytes -= freed
                 return
         self._tail(project, lines, size, on_disk=False).append(lines, size)
@@ -284,8 +301,6 @@ class Courier:
                 _log.warning("events are sent again")
             self._trouble = answer.text
             self._delays = self._fresh_delays()
-            if self._buffer:
-                self._keep()
 
     def _ask(self, segment: Segment) -> Answer:
         try:

@@ -120,7 +120,7 @@ class Fit(Profile, frozen=True, dict=True):
         People's waits are as long as the profile has them (``human_time_scale`` 1). What the trace does not tell is as
         in the profile ``default``. Its queues may be overloaded (``allow_overload``), as real ones are at times.
         """
-        whole = Scenario.from_toml(f'name = "{self.name}"').replace(allow_overload=True)
+        whole = Scenario.from_toml("", self.name).replace(allow_overload=True)
         return whole.replace(self.__dict__.get("team", {}), profile=self)
 
     @property
