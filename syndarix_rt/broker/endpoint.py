@@ -44,6 +44,9 @@ _TRANSIENT = (errors.OutOfMemoryError, errors.ReadOnlyError, errors.ClusterDownE
 _TRANSIENT_CODES = ("BUSY ", "MISCONF ", "NOREPLICAS ")
 """The same, where redis-py has no class: a script that hangs, a full disk, too few replicas."""
 
+_UVLOOP_CLOSED = "the handler is closed"
+"""What uvloop says, as a mere `RuntimeError`, of a write to a connection that was reset a moment ago."""
+
 
 class Endpoint:
     """Connections to one server.
@@ -148,6 +151,8 @@ class Endpoint:
                             idle.append(connection)
                         else:
                             await connection.disconnect(nowait=True)
+                    else:  # what broke it broke those that wait, too; each of them would cost a caller an error
+                        await self._drop_idle()
             finally:
                 self._slots.release()
 
@@ -197,6 +202,11 @@ class Endpoint:
             raise BrokerError(
                 f"Redis at {self.place} is a node of a cluster: give it as redis+cluster://{self.place}"
             ) from error
+        except RuntimeError as error:
+            if _UVLOOP_CLOSED not in str(error):
+                raise
+            self._lost = True
+            raise BrokerUnavailable(f"Redis at {self.place} has closed the connection") from error
         except errors.RedisError as error:
             if isinstance(error, errors.ReadOnlyError):
                 self._lost = True  # another one may be the master now
