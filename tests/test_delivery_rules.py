@@ -194,3 +194,18 @@ def test_a_ledger_is_data():
     assert ledger.latency_ms(0.99) == math.inf
     assert Ledger().latency_ms(0.5) is None
     assert "1 events" in str(ledger)
+
+
+def test_the_losses_of_a_ledger_are_a_frame():
+    ledger = Ledger()
+    assert ledger.to_frame().empty
+    ledger.event(EventId("epoch-aa", 1))
+    ledger.event(EventId("epoch-aa", 4))
+    ledger.gap(Gap("epoch", "epoch-aa.4", 1, 9, None))
+    ledger.gap(Gap("slow", "epoch-bb.2", 5, 9, 2))
+    frame = ledger.to_frame()
+    assert frame["declared"].tolist() == [True, True, False]
+    assert frame["reason"].tolist() == ["epoch", "slow", ""]
+    assert frame["after"].tolist() == ["epoch-aa.4", "epoch-bb.2", "epoch-aa.1"]
+    assert frame["missed"].isna().tolist() == [True, False, False]
+    assert frame["missed"][1:].tolist() == [2, 2]

@@ -6,12 +6,15 @@ import asyncio
 import json
 import random
 from contextlib import asynccontextmanager, suppress
+from html import escape
 
+import msgspec
 import pytest
 from command_line import run
 
-from syndarix_rt.verification import PLANTED, Level, Verdict, verify
+from syndarix_rt.verification import PLANTED, Level, Verdict, html_report, verify
 from syndarix_rt.verification.link import Link
+from syndarix_rt.verification.oracle import Violation
 from syndarix_rt.verification.plan import FAULTS, Fault
 
 pytestmark = pytest.mark.timeout(120)
@@ -19,11 +22,13 @@ pytestmark = pytest.mark.timeout(120)
 
 def test_quick_breaks_everything_once_and_nobody_misses_anything_undeclared(tmp_path):
     file = tmp_path / "verdict.json"
-    done = run("verify", "quick", "--seed", "11", "--json", file, timeout=100)
+    page = tmp_path / "verdict.html"
+    done = run("verify", "quick", "--seed", "11", "--json", file, "--html", page, timeout=100)
     assert done.code == 0, done.out + done.err
     assert done.out.splitlines()[-1].endswith(": clean")
     found = json.loads(file.read_text())
     assert found["clean"]
+    assert "<span class=clean>Clean</span>" in page.read_text()
     assert {fault["kind"] for fault in found["faults"]} == set(FAULTS)
     assert found["published"] > 1_500
     assert found["deliveries"] > 10 * found["published"]
@@ -73,6 +78,20 @@ def test_a_verdict_is_a_frame_with_a_row_for_each_subscriber(falsified):
     assert (frame["violations"] > 0).sum() == len(PLANTED)
     assert falsified.to_dict()["clean"] is False
     assert isinstance(falsified, Verdict)
+
+
+def test_the_report_is_one_page_with_everything_on_it(falsified):
+    page = html_report(falsified)
+    assert "src=" not in page
+    assert "href=" not in page
+    assert f"Verification: <span class=broken>{len(falsified.violations):,} violations" in page
+    for each in falsified.subscribers:
+        assert f">{each.name}</text>" in page
+    for violation in falsified.violations[:20]:
+        assert escape(violation.text) in page
+    assert "<title>all data in Redis are deleted, " in page
+    hostile = msgspec.structs.replace(falsified, violations=[Violation("client-1", 1.0, "hole", "<script>alert(1)")])
+    assert "<script>" not in html_report(hostile)
 
 
 # ---- the link -----------------------------------------------------------------------------------------------------

@@ -34,9 +34,24 @@ _PLANTED = ("skip", "repeat", "swap", "hide-gap", "gap-bounds", "epoch", "filter
     show_default="none",
     help="The verdict as data.",
 )
+@option(
+    "--html",
+    "html_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    show_default="none",
+    help="The verdict as a page with a picture of who was served when.",
+)
 @click.pass_context
 def verify_command(
-    ctx: click.Context, *, level: str, seed: int, workers: int, plant: tuple[str, ...], json_file: Path | None
+    ctx: click.Context,
+    *,
+    level: str,
+    seed: int,
+    workers: int,
+    plant: tuple[str, ...],
+    json_file: Path | None,
+    html_file: Path | None,
 ) -> None:
     """Break a whole stack on purpose and check what every subscriber received.
 
@@ -46,10 +61,12 @@ def verify_command(
 
     quick takes half a minute, standard five, soak an hour. The same seed gives the same plan.
     """
-    from syndarix_rt.verification import LEVELS, verify
+    from syndarix_rt.verification import LEVELS, html_report, verify
 
     verdict = run(verify(LEVELS[level], seed, workers=workers, planted=plant, say=say))
     click.echo(verdict)
     if json_file is not None:
         json_file.write_text(json.dumps(verdict.to_dict(), indent=1), encoding="utf-8")
+    if html_file is not None:
+        html_file.write_text(html_report(verdict), encoding="utf-8")
     ctx.exit(0 if verdict.clean else 1)

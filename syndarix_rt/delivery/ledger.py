@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from syndarix_rt.delivery.resume import Gap
+from syndarix_rt.errors import MissingExtra
 from syndarix_rt.events import EventId
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["LATENCY_STEPS_MS", "Hole", "Ledger"]
 
@@ -117,6 +121,28 @@ class Ledger(msgspec.Struct, kw_only=True):
             position = getattr(self, name)
             result[name] = None if position is None else str(position)
         return result | {"clean": self.clean}
+
+    def to_frame(self) -> pd.DataFrame:
+        """The losses as a frame: a row for each gap, then for each hole.
+
+        Its columns: ``declared``, False for holes; the gap's ``reason``, empty for holes; the position ``after`` which
+        something is missing; and how many entries are ``missed``, NA where nobody can know.
+
+        Raises:
+            MissingExtra: pandas is not installed.
+        """
+        try:
+            import pandas as pd  # noqa: PLC0415 - an extra
+        except ImportError:
+            raise MissingExtra("analysis", "Ledger.to_frame") from None
+        rows: list[tuple[bool, str, str, int | None]] = [
+            (True, gap.reason, gap.requested, gap.missed) for gap in self.gaps
+        ]
+        rows += [
+            (False, "", str(EventId(hole.epoch, hole.first - 1)), hole.last - hole.first + 1) for hole in self.holes
+        ]
+        frame = pd.DataFrame(rows, columns=["declared", "reason", "after", "missed"])
+        return frame.astype({"declared": bool, "missed": "Int64"})
 
     def __str__(self) -> str:
         return (

@@ -11,11 +11,13 @@
 * :mod:`~syndarix_rt.verification.planted`: faults in delivery, to see that the oracle finds them
 * :mod:`~syndarix_rt.verification.trial`: all of it together
 * :mod:`~syndarix_rt.verification.verdict`: what it found, as data
+* :mod:`~syndarix_rt.verification.report`: and as a page with a picture
 """
 
 from syndarix_rt.verification.plan import LEVELS, Level
 from syndarix_rt.verification.planted import PLANTED
+from syndarix_rt.verification.report import html_report
 from syndarix_rt.verification.trial import verify
 from syndarix_rt.verification.verdict import Verdict
 
-__all__ = ["LEVELS", "PLANTED", "Level", "Verdict", "verify"]
+__all__ = ["LEVELS", "PLANTED", "Level", "Verdict", "html_report", "verify"]
