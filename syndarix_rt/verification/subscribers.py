@@ -261,7 +261,8 @@ class BrowserSubscriber(Subscriber):
                     frames = decoder.feed(block + b"\n\n")
                     if decoder.retry_ms is not None:
                         self._retry_s = decoder.retry_ms / 1000
-                    self._take(frames, decoder.last_event_id, requested)
+                    told = not frames and block.startswith(b"id: ")
+                    self._take(frames, decoder.last_event_id, requested, told=told)
                 if self._bytes_per_s:
                     await asyncio.sleep(len(chunk) / self._bytes_per_s)
         finally:
@@ -292,7 +293,7 @@ class BrowserSubscriber(Subscriber):
         if status != HTTPStatus.OK or b"text/event-stream" not in head or b"chunked" not in head:
             raise StreamError(f"expected an event stream, not {head[:200]!r}", status)
 
-    def _take(self, frames: list[Frame], last_event_id: str, requested: EventId | None) -> None:
+    def _take(self, frames: list[Frame], last_event_id: str, requested: EventId | None, *, told: bool) -> None:
         now_s = self._now()
         for frame in frames:
             match frame.event:
@@ -307,7 +308,7 @@ class BrowserSubscriber(Subscriber):
                     self.see(Received(now_s, position, fingerprint(frame.data.encode())))
                     if event == END_TYPE:
                         self.done.set()
-        if not frames and last_event_id != self._last_event_id:
+        if told:
             self.see(Told(now_s, EventId.parse(last_event_id)))
         self._last_event_id = last_event_id
 
