@@ -413,32 +413,6 @@ async def test_whatever_comes_the_socket_lives_and_says_what_is_wrong(server, mo
         await ben.told("said", text="still here")
 
 
-async def test_broken_frames_of_the_wire_end_that_connection_and_no_other(server):
-    """Below aiohttp: invalid UTF-8 in a text, reserved bits, no mask, an endless header, a huge length."""
-    mask = b"\0\0\0\0"
-    broken = [
-        b"\x81\x82" + mask + b"\xff\xff",
-        b"\xf1\x82" + mask + b"hi",
-        b"\x81\x02hi",
-        b"\x83\x80" + mask,
-        b"\x81\xff" + b"\x7f" + b"\xff" * 7 + mask + b"x",
-        b"\x88\x81" + mask + b"x",
-        b"\x89\xfe\x01\x00" + mask + b"x" * 256,
-    ]
-    async with member(server, "ana") as ana:
-        for data in broken:
-            async with member(server, "ben") as ben:
-                ben.ws._response.connection.transport.write(data)
-                if data[1] == 0xFF:
-                    ben.cut()
-                code, _ = await ben.closed()
-                assert code in (1002, 1006, 1007, 1009, None), (data, code)
-        await ana.say("still here")
-        await ana.told("said")
-    while server.hub._sockets:
-        await asyncio.sleep(0.01)
-
-
 # ---- how it ends --------------------------------------------------------------------------------------------------
 
 

@@ -222,17 +222,6 @@ async def test_whatever_comes_is_answered_with_code_and_path_and_no_task_stays(s
                 await asyncio.sleep(0.01)
 
 
-async def test_a_text_that_is_no_utf8_ends_that_socket_alone(server):
-    async with connected(server) as calm:
-        for broken in (b"\xff", b'{"jsonrpc":"2.0","id":"\xc3"}', b"\xed\xa0\x80"):
-            async with connected(server) as debugger:
-                await debugger.ws._writer.send_frame(broken, aiohttp.WSMsgType.TEXT)
-                assert (await debugger.closed())[0] in (1006, 1007)  # Hypercorn drops the connection without a frame
-            assert (await calm.call("ping"))["result"] == "pong"
-        while len(server.hub._sockets) > 1:
-            await asyncio.sleep(0.01)
-
-
 # ---- runs ---------------------------------------------------------------------------------------------------------
 
 

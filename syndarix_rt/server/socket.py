@@ -4,6 +4,8 @@
 code  why it was closed
 ====  =====================================================================================
 1000  the client wanted it
+1002  frames that are no WebSocket's
+1007  a text that is no UTF-8
 1008  too many messages, too slow in taking ours, or no sign of life
 1009  a message of more than 64 KiB
 1012  this server ends; come back, other instances or its successor have everything
@@ -27,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from quart import g, websocket
 
+from syndarix_rt.server import wire
 from syndarix_rt.server.problems import Problem
 from syndarix_rt.server.wire import Wire
 
@@ -60,7 +63,7 @@ MAX_LIFE_S = 24 * 3600.0
 """A socket that came with a token is closed after a day at the latest; its client comes back."""
 
 CLOSE_S = 2.0
-"""A client that takes nothing is not waited for."""
+"""So long a client may take to answer our close frame; then it is cut."""
 
 _rng = random.SystemRandom()
 
@@ -94,7 +97,7 @@ class Socket:
         self._inbox: asyncio.Queue[str] = asyncio.Queue(INBOX)
         self._outbox: deque[str] = deque()
         self._woken = asyncio.Event()
-        self._wire = Wire()
+        self._wire = Wire(self._too_large)
         self._heard_s = time.monotonic()
         self._tokens, self._counted_s = self._burst, self._heard_s
         self._end: asyncio.Future[tuple[int, str, str]] = asyncio.get_running_loop().create_future()
@@ -110,7 +113,7 @@ class Socket:
         """
         if subprotocol not in websocket.requested_subprotocols:
             raise Problem(400, "unknown-subprotocol", f"This socket speaks {subprotocol!r}; name it in the upgrade.")
-        await websocket.accept(subprotocol=subprotocol)
+        await wire.accept(subprotocol)
         if g.principal is None:
             await websocket.close(UNAUTHORIZED, "this server wants its key")
             return False
@@ -146,6 +149,9 @@ class Socket:
         if not self._end.done():
             self._end.set_result((code, reason, self._refuse(kind, reason) if self._refuse else ""))
 
+    def _too_large(self) -> None:
+        self._limit(TOO_BIG, "too-large", f"a message has at most {MAX_MESSAGE_BYTES} bytes")
+
     def drain(self, *, within_s: float) -> None:
         """End it at a random moment within ``within_s``, because the server ends."""
         asyncio.get_running_loop().call_later(_rng.random() * within_s, self.close, RESTART, "this server ends")
@@ -180,6 +186,7 @@ class Socket:
                             if farewell:
                                 await websocket.send(farewell)
                             await websocket.close(code, reason)
+                            await self._wire.ended()
             finally:
                 if expiry is not None:
                     expiry.cancel()
@@ -199,7 +206,7 @@ class Socket:
             self._tokens = min(self._burst, self._tokens + self._rate_per_s * (now_s - self._counted_s)) - 1
             self._counted_s = now_s
             if len(text) > MAX_MESSAGE_BYTES or len(text.encode(errors="replace")) > MAX_MESSAGE_BYTES:
-                self._limit(TOO_BIG, "too-large", f"a message has at most {MAX_MESSAGE_BYTES} bytes")
+                self._too_large()
             elif self._tokens < 0 or self._inbox.full():
                 self._limit(POLICY, "rate-limit", f"too many messages; at most {self._rate_per_s:g} a second")
             else:

@@ -1,25 +1,32 @@
 """`Wire`: below a WebSocket of Quart, for what ASGI has no words for.
 
-Messages that wait for one client go out in one write, uncompressed (which RFC 7692 allows for any message), and what a
-whole room is sent is framed once. A ping of the WebSocket protocol can be sent, which every client answers by itself,
-browsers too, and any sign of life is noticed; and whether the client said that it leaves. For all that this reaches
-through Quart into Hypercorn's stream (Hypercorn is pinned to a minor version, and a test holds this module to it);
-under another server it falls back on what ASGI has.
+- Messages that wait for one client go out in one write, and what a whole room is sent is framed once.
+- A ping of the WebSocket protocol can be sent, which every client answers by itself, browsers too; any sign of life is
+  noticed, and whether the client said that it leaves.
+- Frames that break the protocol end the socket with the code that RFC 6455 has for it (1002; 1007 for a text that is no
+  UTF-8), rather than with a connection that is cut.
+- Compression is declined. Nothing that is said here is long, and 64 KiB can unpack to 64 MiB before anybody asks for
+  its size.
+
+For all that this reaches through Quart into Hypercorn's stream (Hypercorn is pinned to a minor version, and a test
+holds this module to it); under another server it falls back on what ASGI has.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import lru_cache
 from typing import Any
 
-from hypercorn.protocol.events import Data
-from hypercorn.protocol.ws_stream import WSStream
+from hypercorn.protocol.events import Data, StreamClosed
+from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
 from quart import websocket
 from wsproto.connection import ConnectionState
+from wsproto.events import CloseConnection, Event, Message
 
-__all__ = ["Wire", "frame"]
+__all__ = ["Wire", "accept", "frame"]
 
 _SHORT, _MEDIUM = 126, 1 << 16
 _PING = b"\x89\x00"
@@ -51,18 +58,33 @@ def frame(text: str) -> bytes:
     return b"\x81\x7f" + size.to_bytes(8) + body
 
 
+async def accept(subprotocol: str) -> None:
+    """Take the present upgrade, without extensions."""
+    stream = _stream()
+    if stream is not None:
+        stream.handshake.extensions = None
+    await websocket.accept(subprotocol=subprotocol)
+
+
 class Wire:
     """The way to the client of the present WebSocket.
+
+    Args:
+        too_large: called when a message is larger than Hypercorn takes; it has been answered with 1009, and nothing
+            that comes is read any more.
 
     Attributes:
         heard_s: when anything came from the client, monotonic clock.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, too_large: Callable[[], None]) -> None:
         self.heard_s = time.monotonic()
+        self._too_large = too_large
+        self._broken: CloseConnection | None = None
+        self._ended = asyncio.Event()
         self._stream = _stream()
         if self._stream is not None:
-            self._listen(self._stream)
+            self._attach(self._stream)
 
     @property
     def left(self) -> bool:
@@ -98,11 +120,42 @@ class Wire:
         if stream is not None and not stream.closed and stream.connection.state is ConnectionState.OPEN:
             await stream.send(Data(stream_id=stream.stream_id, data=data))
 
-    def _listen(self, stream: WSStream) -> None:
-        handle = stream.handle
+    async def ended(self) -> None:
+        """Wait until the client has answered our close frame, or is gone.
 
-        async def heard(event: Any) -> None:
+        Whoever cuts the connection before that may take back what the client has not read yet, the close frame too.
+        """
+        if self._stream is not None:
+            await self._ended.wait()
+
+    def _attach(self, stream: WSStream) -> None:
+        connection, handle, send = stream.connection, stream.handle, stream.send
+        events = connection.events
+
+        def read() -> Generator[Event, None, None]:
+            for event in events():
+                if isinstance(event, Message) and connection.state is not ConnectionState.OPEN:
+                    continue  # we have closed; what comes nevertheless would only be kept
+                if isinstance(event, CloseConnection) and connection.state is ConnectionState.OPEN:
+                    self._broken = event  # no close frame of the client's: wsproto could not read on
+                yield event
+
+        async def hear(event: Any) -> None:
             self.heard_s = time.monotonic()
             await handle(event)
+            if connection.state is ConnectionState.LOCAL_CLOSING and stream.state is ASGIWebsocketState.CONNECTED:
+                self._too_large()
+            if stream.closed or connection.state is ConnectionState.CLOSED:
+                self._ended.set()
 
-        stream.handle = heard  # type: ignore[method-assign]
+        async def tell(event: Any) -> None:
+            broken = self._broken
+            if isinstance(event, StreamClosed) and broken and connection.state is ConnectionState.OPEN:
+                # Hypercorn would hang up without a word.
+                data = connection.send(CloseConnection(code=broken.code, reason=broken.reason))
+                await send(Data(stream_id=stream.stream_id, data=data))
+            await send(event)
+
+        connection.events = read  # type: ignore[method-assign]
+        stream.handle = hear  # type: ignore[method-assign]
+        stream.send = tell
