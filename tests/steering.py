@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
 from playback_clock import START, ticks
 
 from syndarix_rt.broker import MemoryBroker, Publisher
 from syndarix_rt.broker.protocol import Batch, control_channel, follow, project_channel
+from syndarix_rt.client import HttpLine, HttpPublisher
 from syndarix_rt.delivery.steering import REQUEST, RunState
 from syndarix_rt.errors import RpcError
 from syndarix_rt.events import Event, EventId
@@ -85,12 +86,17 @@ class Asker:
 
 
 @asynccontextmanager
-async def steered(source=None, *, broker=None, run="run-1", projects=("apollo",), speed=1.0, clock=None, **options):
-    """A run that plays: its player, its simulation or None, and who steers it; paused at its first event."""
+async def steered(
+    source=None, *, broker=None, run="run-1", projects=("apollo",), speed=1.0, clock=None, url=None, **options
+):
+    """A run that plays: its player, its simulation or None, and who steers it; paused at its first event.
+
+    With a ``url`` it publishes over HTTP, to a server over that broker.
+    """
     own = broker is None
     broker = broker or MemoryBroker()
     simulation = source if isinstance(source, Simulation) else None
-    publishers = {project: Publisher(broker, project) for project in projects}
+    publishers = {project: HttpPublisher(url, project) if url else Publisher(broker, project) for project in projects}
 
     async def publish(events):
         (project,) = {event.project for event in events}
@@ -100,13 +106,20 @@ async def steered(source=None, *, broker=None, run="run-1", projects=("apollo",)
     player = Player(source or ticks(100_000), publish, speed=speed, **times)
     player.pause()
     asker = Asker(broker, run)
-    async with (
-        asker.listening(),
-        claim(publishers[projects[0]], run, on_lost=player.stop, append=True),
-        Control(run, player, simulation=simulation, **times, **options) as control,
-    ):
+    async with AsyncExitStack() as stack:
+        for publisher in publishers.values() if url else ():
+            await stack.enter_async_context(publisher)
+        await stack.enter_async_context(asker.listening())
+        await stack.enter_async_context(claim(publishers[projects[0]], run, on_lost=player.stop, append=True))
+        lines = []
         for project in projects:
-            await control.join(await BrokerLine.open(broker, project, run))
+            if url:
+                lines.append(await stack.enter_async_context(HttpLine(url, project, run)))
+            else:
+                lines.append(await BrokerLine.open(broker, project, run))
+        control = await stack.enter_async_context(Control(run, player, simulation=simulation, **times, **options))
+        for line in lines:
+            await control.join(line)
         task = asyncio.create_task(player.run())
         try:
             yield Steered(broker, player, asker, control, simulation, task)

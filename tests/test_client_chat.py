@@ -108,7 +108,7 @@ async def test_what_cannot_be_said_is_an_error_and_an_answer_that_fails_says_so(
         done = (await until(ana, lambda frame: isinstance(frame, Done)))[-1]
         assert (done.text, done.error, done.reply_to) == ("It is ", "ZeroDivisionError: no", "m1")
         with pytest.raises(ChatError, match="at most"):
-            async with dev.answer(first) as answer:
+            async with dev.answer(first, id="again") as answer:
                 for _ in range(100):
                     await answer.write("\x00" * 1_000)
         done = (await until(ana, lambda frame: isinstance(frame, Done)))[-1]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 
 import msgspec
 import pytest
 from playback_clock import START
+from serving import running
 from steering import DEADLINE_S, demo, plain, steered, undisturbed
 
 from syndarix_rt.broker import Chat, MemoryBroker, RedisBroker
@@ -86,11 +87,14 @@ def fast_tokens(monkeypatch):
     monkeypatch.setattr(agents, "TOKENS_PER_S", 5_000.0)
 
 
-@pytest.fixture(params=["memory", "redis"])
-async def broker(request, redis_url):
-    broker = MemoryBroker() if request.param == "memory" else RedisBroker(redis_url)
-    yield broker
-    await broker.aclose()
+@pytest.fixture(params=["memory", "redis", "http"])
+async def place(request, redis_url):
+    """Where a run plays: its broker, and the URL of a server over it if it reaches that over HTTP."""
+    broker = RedisBroker(redis_url) if request.param == "redis" else MemoryBroker()
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(broker.aclose)
+        server = await stack.enter_async_context(running(broker)) if request.param == "http" else None
+        yield {"broker": broker, "url": server and server.url}
 
 
 async def facts_of(run, agent):
@@ -122,8 +126,8 @@ async def facts_of(run, agent):
     return texts, me
 
 
-async def test_ten_questions_at_two_places_are_answered_with_what_is_inspected_there(broker):
-    async with steered(demo(), broker=broker, run="sim-1", speed=math.inf) as run, Visitor(broker) as ana:
+async def test_ten_questions_at_two_places_are_answered_with_what_is_inspected_there(place):
+    async with steered(demo(), **place, run="sim-1", speed=math.inf) as run, Visitor(run.broker) as ana:
         told = []
         for stop in (["pipeline_failed"], ["approval_required"]):
             await run.ask("run.setBreakpoints", [{"type": kind} for kind in stop])
@@ -183,9 +187,9 @@ def test_what_is_counted_of_an_agent_is_the_same_however_often_somebody_looks():
     assert agent["cost_usd"] == pytest.approx(sum(total["cost_usd"] for total in totals))
 
 
-async def test_an_answer_is_streamed_and_its_parts_are_the_whole(broker, monkeypatch):
+async def test_an_answer_is_streamed_and_its_parts_are_the_whole(place, monkeypatch):
     monkeypatch.setattr(agents, "TOKENS_PER_S", 100.0)
-    async with steered(demo(), broker=broker) as run, Visitor(broker) as ana:
+    async with steered(demo(), **place) as run, Visitor(run.broker) as ana:
         await run.ask("run.step", {"events": 300})
         said = await ana.say("What are you working on, and what did it cost? Any errors?", "planner-1")
         (message,) = await ana.answers(said)
@@ -198,7 +202,7 @@ async def test_an_answer_is_streamed_and_its_parts_are_the_whole(broker, monkeyp
         assert {(frame.id, frame.to) for frame in deltas} == {(message.id, "Ana")}
         assert (message.speaker, message.error, message.done) == ("planner-1", None, True)
         assert [type(frame) for frame in ana.frames] == [Said, *[Delta] * len(deltas), Done]
-        assert message.id == Reply(ana.frames[0]).id
+        assert message.id == Reply(ana.frames[0], "planner-1").id
 
 
 async def test_to_everybody_those_answer_who_are_named_or_to_a_question_all():
@@ -218,10 +222,10 @@ async def test_to_everybody_those_answer_who_are_named_or_to_a_question_all():
     await broker.aclose()
 
 
-async def test_the_agents_are_there_while_the_run_plays(broker, monkeypatch):
+async def test_the_agents_are_there_while_the_run_plays(place, monkeypatch):
     monkeypatch.setattr(agents, "ARRIVE_S", 0.02)
-    chat = Chat(broker, "apollo")
-    async with steered(demo(), broker=broker) as run:
+    chat = Chat(place["broker"], "apollo")
+    async with steered(demo(), **place) as run:
         await run.ask("run.step", {"events": 300})
         async with asyncio.timeout(DEADLINE_S):
             while Member("planner-1", "agent") not in (await chat.here()).members:
@@ -251,11 +255,13 @@ async def test_a_question_that_breaks_the_answer_is_told_and_ends_nothing(monkey
 
 def test_a_reply_that_is_too_long_is_cut_and_says_so():
     said = Said(id="1", speaker="Ana", to="planner-1", text="?", time=START)
-    reply = Reply(said)
+    reply = Reply(said, "planner-1")
     reply.add("é" * MAX_REPLY_BYTES)
     reply.add("\ud800")
     first = reply.take(10.0)
     assert (first.at, first.text) == (0, "é" * (MAX_REPLY_BYTES // 2))
     assert reply.due_s() is None
     assert reply.finish().error == f"cut off after {MAX_REPLY_BYTES} bytes"
-    assert Reply(said).id == reply.id != Reply(msgspec.structs.replace(said, speaker="Ben")).id
+    assert Reply(said, "planner-1").id == reply.id
+    assert reply.id != Reply(msgspec.structs.replace(said, speaker="Ben"), "planner-1").id
+    assert reply.id != Reply(said, "planner-2").id

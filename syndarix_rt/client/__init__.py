@@ -4,6 +4,7 @@
 * :mod:`~syndarix_rt.client.reception`: what a stream receives, without I/O
 * :mod:`~syndarix_rt.client.publisher`: `HttpPublisher` publishes into a project
 * :mod:`~syndarix_rt.client.chat`: `ChatClient` talks in a project's chat, for a person or as an agent
+* :mod:`~syndarix_rt.client.run_chat`: `RunChat` for the agents of a run that publishes over HTTP
 * :mod:`~syndarix_rt.client.debug`: `DebugClient` steers the runs that play into a project
 * :mod:`~syndarix_rt.client.control`: `HttpLine`, over which a run that publishes over HTTP is steered
 * :mod:`~syndarix_rt.client.api`: `Api` asks a server what it has

@@ -42,11 +42,8 @@ from syndarix_rt.events import EventId
 
 __all__ = ["Answer", "ChatClient", "Heard"]
 
-SEND_S = 0.06
-"""Between two messages in the long run: 16 a second, of the 20 that a server takes."""
-
 BURST = 16
-"""… and so many at once."""
+"""Messages that are sent at once; after that they are spread (`ChatClient.SEND_S`)."""
 
 AGAIN_S = 1.0
 """What a server could not pass on because its broker was away is sent again after so long."""
@@ -121,6 +118,8 @@ class ChatClient(SocketClient):
     PROTOCOL: ClassVar[str] = wire.PROTOCOL
     SILENCE_S: ClassVar[float] = 45.0
     """A server pings who is silent after 15 s, and we are when it is."""
+    SEND_S: ClassVar[float] = 0.06
+    """Between two messages in the long run: 16 a second, of the 20 that a server takes."""
 
     def __init__(
         self,
@@ -206,9 +205,17 @@ class ChatClient(SocketClient):
         return said
 
     def answer(self, question: Said | None = None, *, to: str = EVERYBODY, id: str | None = None) -> Answer:  # noqa: A002 - the frame's word
-        """Begin an answer, to a message or to somebody; see `Answer`."""
+        """Begin an answer, to a message or to somebody; see `Answer`.
+
+        Args:
+            question: what it answers.
+            to: whom it answers, without a question.
+            id: its name. None: for a question that which belongs to it (`answer_id`), so that it is answered once,
+                whoever was started again meanwhile; a second answer to it needs an id of its own.
+        """
         if question is not None:
-            return Answer(self, id or secrets.token_hex(8), question.speaker, question.id)
+            name = id or wire.answer_id(question, self._name or "")
+            return Answer(self, name, question.speaker, question.id)
         return Answer(self, id or secrets.token_hex(8), to, None)
 
     def is_typing(self) -> None:
@@ -298,10 +305,10 @@ class ChatClient(SocketClient):
                     await self._work.wait()
                     continue
                 now_s = loop.time()
-                tokens = min(BURST, tokens + (now_s - counted_s) / SEND_S)
+                tokens = min(BURST, tokens + (now_s - counted_s) / self.SEND_S)
                 counted_s = now_s
                 if tokens < 1:
-                    await asyncio.sleep((1 - tokens) * SEND_S)
+                    await asyncio.sleep((1 - tokens) * self.SEND_S)
                 tokens -= 1
                 await self._send(text)
         except Unavailable:
@@ -326,7 +333,14 @@ class ChatClient(SocketClient):
             if answer.sent < len(answer.text):
                 self._answers.move_to_end(name)
                 piece = answer.text[answer.sent : answer.sent + PIECE]
-                frame = Stream(id=answer.id, at=answer.sent, text=piece, to=answer.to, reply_to=answer.reply_to)
+                frame = Stream(
+                    id=answer.id,
+                    at=answer.sent,
+                    text=piece,
+                    to=answer.to,
+                    reply_to=answer.reply_to,
+                    speaker=answer.speaker,
+                )
                 answer.sent += len(piece)
                 return wire.encode(frame).decode()
         return None
@@ -341,7 +355,7 @@ class ChatClient(SocketClient):
                 case Ready():
                     self._open(frame)
                 case Said() | Delta() | Done():
-                    if frame.speaker == self._name:
+                    if self._is_ours(frame.speaker):
                         self._acknowledge(frame)
                     if self._passes(frame.position):
                         self.transcript.apply(frame)
@@ -358,6 +372,9 @@ class ChatClient(SocketClient):
             self._changed.notify_all()
         if self._on_change is not None:
             self._on_change()
+
+    def _is_ours(self, speaker: str) -> bool:
+        return speaker == self._name
 
     def _open(self, ready: Ready) -> None:
         self._ready, self._name = ready, ready.name
@@ -440,12 +457,15 @@ class Answer:
         id: its name.
         to: whom it answers.
         reply_to: the id of the message that it answers.
+        speaker: which agent of a run answers; None: the client itself.
         text: what has been written.
     """
 
-    def __init__(self, client: ChatClient, answer_id: str, to: str, reply_to: str | None) -> None:
+    def __init__(
+        self, client: ChatClient, name: str, to: str, reply_to: str | None, speaker: str | None = None
+    ) -> None:
         self._client = client
-        self.id, self.to, self.reply_to = answer_id, to, reply_to
+        self.id, self.to, self.reply_to, self.speaker = name, to, reply_to, speaker
         self.text = ""
         self._bytes = 0
         self.sent = 0

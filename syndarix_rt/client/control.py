@@ -8,6 +8,7 @@ from typing import Self
 
 from syndarix_rt.client.api import Api
 from syndarix_rt.client.publisher import HttpPublisher
+from syndarix_rt.client.run_chat import RunChat
 from syndarix_rt.client.stream import EventStream
 from syndarix_rt.delivery.steering import REQUEST
 from syndarix_rt.events import Event, EventId
@@ -34,6 +35,7 @@ class HttpLine:
         self._run = run
         self._token = token
         self._after: EventId | None = None
+        self._chat = RunChat(base_url, project, token=token)
         self._publisher = HttpPublisher(base_url, project, token=token, control_of=run, give_up_after_s=GIVE_UP_AFTER_S)
 
     async def __aenter__(self) -> Self:
@@ -49,6 +51,7 @@ class HttpLine:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self._chat.aclose()
         await self._publisher.aclose()
 
     def requests(self) -> AsyncGenerator[Event]:
@@ -69,8 +72,9 @@ class HttpLine:
         """See `Line.send`."""
         await self._publisher.publish(events)
 
-    def chat(self) -> None:
-        """No way to the chat: the agents of a run that publishes over HTTP do not answer yet."""
+    def chat(self) -> RunChat:
+        """See `Line.chat`."""
+        return self._chat
 
 
 async def _events(stream: EventStream) -> AsyncGenerator[Event]:

@@ -11,12 +11,15 @@ Nothing beside the log has to be repaired. A delta says at which character it be
 which is what counts: deltas of an answer that has its `Done` may be left out of history and of what a member catches up
 on, and are. An agent keeps the log small by sending what came within `DELTA_S` as one delta.
 
-Who speaks (``from``) is set by the server, from the credential. A message is named by its speaker and the ``id`` that
-its client gave it: said again under the same id, it is there once.
+Who speaks (``from``) is set by the server, from the credential; a run that plays speaks for its agents over one socket,
+and says itself which of them it is. A message is named by its speaker and the ``id`` that its client gave it: said
+again under the same id, it is there once. An answer has the id that follows from who answers what (`answer_id`), so an
+agent that is started again cannot answer the same message twice.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict, deque
 from datetime import datetime
 from typing import Annotated, Any, Literal, get_args
@@ -31,6 +34,7 @@ from syndarix_rt.events import EventId
 __all__ = [
     "DELTA_S",
     "EVERYBODY",
+    "MAX_AGENTS",
     "MAX_ENTRY_BYTES",
     "PROTOCOL",
     "ClientFrame",
@@ -47,12 +51,14 @@ __all__ = [
     "Presence",
     "Ready",
     "Refused",
+    "RunAgents",
     "Said",
     "Say",
     "ServerFrame",
     "Stream",
     "Transcript",
     "Typing",
+    "answer_id",
     "decode_client",
     "decode_entry",
     "decode_server",
@@ -72,6 +78,9 @@ DELTA_S = 0.05
 MAX_ENTRY_BYTES = 64 * 1024
 """Largest entry, as of an event."""
 
+MAX_AGENTS = 64
+"""Agents of one run that are shown as being there."""
+
 MAX_NAME = 64
 _MAX_MESSAGES = 1_000
 
@@ -85,6 +94,12 @@ Kind = Literal["person", "agent"]
 def is_member_name(name: str) -> bool:
     """Whether a member may be called so: 1 to 64 printable characters, no space at either end, and not ``all``."""
     return 0 < len(name) <= MAX_NAME and name.isprintable() and name == name.strip() and name != EVERYBODY
+
+
+def answer_id(question: Said, agent: str) -> str:
+    """The id of the one answer that an agent gives to a message: the same whoever works it out, and whenever."""
+    name = f"{agent}\n{question.speaker}\n{question.id}".encode(errors="replace")
+    return "re-" + hashlib.sha256(name).hexdigest()[:24]
 
 
 class _Frame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
@@ -113,6 +128,8 @@ class Stream(_Frame, frozen=True, kw_only=True, tag="delta"):
     text: Text
     to: Name = EVERYBODY
     reply_to: Id | None = None
+    speaker: Name | None = msgspec.field(name="from", default=None)
+    """Which agent of a run answers; looked at on a run's socket alone."""
 
 
 class Finish(_Frame, frozen=True, kw_only=True, tag="done"):
@@ -124,6 +141,14 @@ class Finish(_Frame, frozen=True, kw_only=True, tag="done"):
     reply_to: Id | None = None
     error: str | None = None
     """Why it ends here, if it broke off."""
+    speaker: Name | None = msgspec.field(name="from", default=None)
+    """Which agent of a run answers; looked at on a run's socket alone."""
+
+
+class RunAgents(_Frame, frozen=True, kw_only=True, omit_defaults=False, tag="agents"):
+    """All agents of a run that are here now; on a run's socket alone."""
+
+    names: Annotated[list[Name], Meta(max_length=MAX_AGENTS)]
 
 
 class Typing(_Frame, frozen=True, kw_only=True, tag="typing"):
@@ -134,7 +159,7 @@ class Ping(_Frame, frozen=True, kw_only=True, tag="ping"):
     """Asks for `Pong`."""
 
 
-ClientFrame = Say | Stream | Finish | Typing | Ping
+ClientFrame = Say | Stream | Finish | RunAgents | Typing | Ping
 
 
 # ---- what servers send --------------------------------------------------------------------------------------------
@@ -193,8 +218,8 @@ class Ready(_Frame, frozen=True, kw_only=True, omit_defaults=False, tag="ready")
     """The first frame: who you are, where you stand, who is here."""
 
     project: str
-    name: Name
-    """Under which this member speaks."""
+    name: Name | None
+    """Under which this member speaks; null on a run's socket."""
     session: str
     """Give it as ``?session=`` after a reconnect: the same member comes back, rather than another one of that name."""
     position: str
@@ -235,8 +260,9 @@ class Refused(_Frame, frozen=True, kw_only=True, tag="error"):
     """Something that the client sent was not taken; before a socket is closed, why."""
 
     code: str
-    """``invalid-json``, ``invalid-frame``, ``conflict`` (this id came with other content before), ``broker-away`` (send
-    it again), ``rate-limit``, ``too-large``, ``too-slow``, ``silent``; the last four close the socket."""
+    """``invalid-json``, ``invalid-frame``, ``conflict`` (this id came with other content before), ``not-yours`` (a name
+    that one may not speak under), ``broker-away`` (send it again), ``rate-limit``, ``too-large``, ``too-slow``,
+    ``silent``; the last four close the socket."""
     detail: str
     """For a person."""
     path: str | None = None

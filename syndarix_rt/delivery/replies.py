@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-
-from syndarix_rt.delivery.chat import DELTA_S, Finish, Said, Stream
+from syndarix_rt.delivery.chat import DELTA_S, Finish, Said, Stream, answer_id
 
 __all__ = ["MAX_REPLY_BYTES", "Reply"]
 
@@ -17,16 +15,16 @@ class Reply:
 
     Args:
         said: what is answered.
+        agent: who answers.
 
     Attributes:
-        id: of the one answer that an agent gives to a message; the same when it is asked again.
+        id: its `answer_id`.
         text: all of it so far.
         full: whether it has become too long; what is added then is left out.
     """
 
-    def __init__(self, said: Said) -> None:
-        name = f"{said.speaker}\n{said.id}".encode(errors="replace")
-        self.id = "re-" + hashlib.sha256(name).hexdigest()[:24]
+    def __init__(self, said: Said, agent: str) -> None:
+        self.id = answer_id(said, agent)
         self.text = ""
         self.full = False
         self._said = said
@@ -58,9 +56,9 @@ class Reply:
         self._sent, self._due_s = len(self.text), now_s + DELTA_S
         return frame
 
-    def finish(self, error: Exception | None = None) -> Finish:
+    def finish(self, error: Exception | str | None = None) -> Finish:
         """The last frame; ``error`` is what broke it off."""
-        told = None if error is None else f"{type(error).__name__}: {error}"[:1_000]
+        told = f"{type(error).__name__}: {error}"[:1_000] if isinstance(error, Exception) else error
         if self.full and told is None:
             told = f"cut off after {MAX_REPLY_BYTES} bytes"
         return Finish(id=self.id, text=self.text, to=self._said.speaker, reply_to=self._said.id, error=told)

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from typing import Any, Protocol
 
-from syndarix_rt.delivery.chat import EVERYBODY, Entry, Finish, Member, Said, Say, Stream
+from syndarix_rt.delivery.chat import EVERYBODY, MAX_AGENTS, Entry, Finish, Member, Said, Say, Stream
 from syndarix_rt.delivery.replies import Reply
 from syndarix_rt.delivery.resume import Gap
 from syndarix_rt.errors import SyndarixError
@@ -31,17 +31,17 @@ MAX_AT_ONCE = 8
 MAX_ANSWERS = 32
 """Answers on their way at the same time; what is asked meanwhile is not answered."""
 
-MAX_AGENTS = 64
-"""Agents that are shown as being there."""
-
 ARRIVE_S = 2.0
 """A new agent is seen so soon."""
 
 GIVE_UP_AFTER_S = 5.0
 
+FAREWELL_S = 1.0
+"""When the run ends, an answer on its way is broken off, and that may take so long to be told."""
+
 
 class ChatLine(Protocol):
-    """A project's chat, as `syndarix_rt.broker.chat.Chat` is one."""
+    """A project's chat, as `syndarix_rt.broker.chat.Chat` is one, and `syndarix_rt.client.run_chat.RunChat`."""
 
     def follow(self) -> AsyncGenerator[Entry | Gap]:
         """What is said from now on."""
@@ -137,7 +137,7 @@ class Agents:
                 task.add_done_callback(self._answers.discard)
 
     async def _answer(self, name: str, said: Said, text: str) -> None:
-        reply, failure = Reply(said), None
+        reply, failure = Reply(said, name), None
         loop = asyncio.get_running_loop()
         with suppress(SyndarixError):  # another run has an agent of that name, or the broker stays away
             try:
@@ -148,6 +148,11 @@ class Agents:
                         if frame is not None:
                             await self._chat.send(name, frame, give_up_after_s=GIVE_UP_AFTER_S)
             except SyndarixError:
+                raise
+            except asyncio.CancelledError:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(FAREWELL_S):
+                        await self._chat.send(name, reply.finish("the run has ended"))
                 raise
             except Exception as error:  # noqa: BLE001 - whoever asked must not wait for ever
                 failure = error

@@ -179,10 +179,8 @@ class Control:
             self._start(self._read(line.requests(), self._take), "requests")
         if self.simulation is not None:
             self._start(self._read(line.decisions(), self._decide), "decisions")
-            chat = line.chat()
-            if chat is not None:
-                agents = Agents(chat, self._inspection(line.project), self.simulation.id, self.run)
-                self._start(self._talk(agents), "agents")
+            agents = Agents(line.chat(), self._inspection(line.project), self.simulation.id, self.run)
+            self._start(self._talk(agents), "agents")
 
     def state(self, project: str | None = None) -> RunState:
         """The run as it is now."""

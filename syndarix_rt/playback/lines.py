@@ -43,8 +43,8 @@ class Line(Protocol):
         """Append to the control channel; they name this project."""
         ...
 
-    def chat(self) -> ChatLine | None:
-        """The project's chat, for the run's agents; None if it cannot be reached this way."""
+    def chat(self) -> ChatLine:
+        """The project's chat, for the run's agents."""
         ...
 
 

@@ -5,12 +5,17 @@ The upgrade's query says who comes and from where:
 =================  ====================================================================================================
 ``name``           the member's name, where the credential does not say it: with the server's one key, or without any,
                    everybody says themselves who they are. A token's subject is its name; another one is refused (4403)
-``kind``           ``person``, or ``agent``: one that answers
+``kind``           ``person``; ``agent``: one that answers; or ``run``, which speaks for its agents and has no name
 ``session``        the ``session`` of `Ready` before a reconnect; the member was then never gone
 ``last_event_id``  continue after this ``position``, exactly, or with a ``gap`` that says what is missing
 ``history``        without it: begin with the last so many messages, 50, at most 500, as far as they are among the last
                    10,000 entries of the log
 =================  ====================================================================================================
+
+**A run** that plays through this server has many agents and one socket. On it ``agents`` says which of them are here,
+and ``delta`` and ``done`` say by ``from`` whose answer they are. That takes the right to publish beside that to chat,
+for who may publish a run says anyway what its agents do. It goes no further: a run answers and says nothing by itself,
+and never under the name of a person who is here (``not-yours``).
 
 What is wrong there is a 400 before the upgrade, and so is another subprotocol; the codes with which a socket is closed
 are in `syndarix_rt.server.socket`. A bad frame is answered by ``error``. Before a socket is closed over a limit, an
@@ -40,6 +45,7 @@ from syndarix_rt.delivery.chat import (
     Pong,
     Ready,
     Refused,
+    RunAgents,
     Say,
     ServerFrame,
     Stream,
@@ -68,6 +74,10 @@ RATE_PER_S = 20.0
 BURST = 40.0
 """Messages: an agent that streams an answer sends 20 a second. Each of them goes to everybody in the room."""
 
+RUN_RATE_PER_S = 60.0
+RUN_BURST = 60.0
+"""… of a run, of which some agents answer at once: fewer pieces of each, so that all of them are seen to flow."""
+
 PAGE_ENTRIES = 1_000
 
 AWAY_S = 0.5
@@ -88,7 +98,10 @@ async def chat_socket(project: str) -> None:
     if not is_project_name(project):
         await websocket.close(UNKNOWN, "not a project name")
         return
-    if g.principal not in NAMELESS and wanted.member.name != g.principal:
+    if wanted.member is None and not g.grant.may("publish", project):
+        await websocket.close(FORBIDDEN, "no right to publish, which a run has")
+        return
+    if wanted.member is not None and g.principal not in (*NAMELESS, wanted.member.name):
         await websocket.close(FORBIDDEN, f"this token speaks for {g.principal!r:.80}")
         return
     hub: Hub = current_app.extensions["syndarix_rt"]
@@ -102,7 +115,8 @@ async def chat_socket(project: str) -> None:
 
 
 class _Wanted(msgspec.Struct, frozen=True):
-    member: Member
+    member: Member | None
+    """None: a run comes."""
     session: str
     cursor: EventId | None
     requested: str
@@ -122,8 +136,11 @@ def _wanted() -> _Wanted:
     if not is_member_name(name):
         raise bad_request("name must be 1 to 64 printable characters, not 'all', without a space at either end.")
     kind: Kind = "agent" if query.get("kind") == "agent" else "person"
-    if query.get("kind", kind) != kind:
-        raise bad_request("kind must be person or agent.")
+    is_run = query.get("kind") == "run"
+    if query.get("kind", kind) != kind and not is_run:
+        raise bad_request("kind must be person, agent or run.")
+    if is_run and "name" in query:
+        raise bad_request("A run has no name: its agents have.")
     session = query.get("session", secrets.token_urlsafe(12))
     if not _SESSION.fullmatch(session):
         raise bad_request("session must be that of a frame 'ready'.")
@@ -132,16 +149,18 @@ def _wanted() -> _Wanted:
         raise bad_request(f"history must be a number of messages, at most {MAX_HISTORY}.")
     requested = query.get("last_event_id", "")
     cursor = EventId.parse(requested) if requested else None
-    return _Wanted(Member(name, kind), session, cursor, requested, min(int(history), MAX_HISTORY))
+    return _Wanted(None if is_run else Member(name, kind), session, cursor, requested, min(int(history), MAX_HISTORY))
 
 
 class _Visit:
-    """One connection of a member; a `Session` of its room."""
+    """One connection of a member, or of a run; a `Session` of its room."""
 
     def __init__(self, hub: Hub, room: Room, wanted: _Wanted) -> None:
         self.member = wanted.member
+        self.members = frozenset(filter(None, [wanted.member]))
         self.session = wanted.session
-        self.socket = Socket(hub, None, refuse=_farewell, rate_per_s=RATE_PER_S, burst=BURST)
+        rate = (RATE_PER_S, BURST) if wanted.member else (RUN_RATE_PER_S, RUN_BURST)
+        self.socket = Socket(hub, None, refuse=_farewell, rate_per_s=rate[0], burst=rate[1])
         self.wake = self.socket.wake
         self._hub = hub
         self._room = room
@@ -183,7 +202,8 @@ class _Visit:
     async def _open(self) -> Sequence[str]:
         """The first frames: who and where; the gap, if there is one."""
         room, wanted = self._room, self._wanted
-        await room.chat.arrive(self.member, self.session)
+        for member in self.members:
+            await room.chat.arrive(member, self.session)
         async with self._hub.page_reads:
             before = await room.chat.before(wanted.history) if wanted.cursor is None else wanted.cursor
             position = await self._hub.broker.position(room.chat.channel)
@@ -197,7 +217,7 @@ class _Visit:
         self._opened.set()
         ready = Ready(
             project=room.chat.project,
-            name=self.member.name,
+            name=None if self.member is None else self.member.name,
             session=self.session,
             position=str(self._cursor),
             epoch=position.epoch,
@@ -257,6 +277,8 @@ class _Visit:
                 self.socket.send(_text(Pong()))
             elif isinstance(frame, Typing):
                 await self._type()
+            elif isinstance(frame, RunAgents):
+                await self._bring(frame)
             else:
                 await self._say(frame)
         except ChatError as error:
@@ -268,10 +290,13 @@ class _Visit:
 
     async def _say(self, frame: Say | Stream | Finish) -> None:
         room = self._room
-        published = await room.chat.send(self.member.name, frame)
+        name = self._speaker(frame)
+        if not isinstance(frame, Say):
+            frame = msgspec.structs.replace(frame, speaker=None)  # it has it from `name`, however it came
+        published = await room.chat.send(name, frame)
         if self._typing_s and not isinstance(frame, Stream):
             self._typing_s = 0.0
-            await room.chat.typing(self.member.name, over=True)
+            await room.chat.typing(name, over=True)
         if published.duplicates and not (
             published.epoch == self._began.epoch and published.first > self._began.offset
         ):  # this connection began behind it, so the stream does not acknowledge it
@@ -280,9 +305,42 @@ class _Visit:
                 for text in frames_of(page.position.epoch, page.first, page.entries, fold=False):
                     self.socket.send(text)
 
+    def _speaker(self, frame: Say | Stream | Finish) -> str:
+        """Who says it.
+
+        Raises:
+            ChatError: nobody may, here.
+        """
+        if self.member is not None:
+            return self.member.name
+        if isinstance(frame, Say):
+            raise ChatError("not-yours", "a run answers, and says nothing by itself", "$.type", frame.id)
+        if frame.speaker is None:
+            raise ChatError("not-yours", "a run says which of its agents answers", "$.from", frame.id)
+        self._check_agent(frame.speaker, "$.from", frame.id)
+        return frame.speaker
+
+    def _check_agent(self, name: str, path: str, frame_id: str | None = None) -> None:
+        here = self._room.here or self.told
+        if not is_member_name(name) or (here is not None and Member(name, "person") in here.members):
+            raise ChatError("not-yours", f"no agent may be called {name!r:.80} here", path, frame_id)
+
+    async def _bring(self, frame: RunAgents) -> None:
+        """The run's agents that are here now."""
+        if self.member is not None:
+            raise ChatError("not-yours", "only a run has agents", "$.type")
+        for number, name in enumerate(frame.names):
+            self._check_agent(name, f"$.names[{number}]")
+        known, self.members = self.members, frozenset(Member(name, "agent") for name in frame.names)
+        for member in self.members - known:
+            await self._room.chat.arrive(member, self.session)
+        for member in known - self.members:
+            await self._room.chat.leave(member, self.session)
+        self._room.look()
+
     async def _type(self) -> None:
         now_s = asyncio.get_running_loop().time()
-        if now_s - self._typing_s >= TYPING_AGAIN_S:
+        if self.member is not None and now_s - self._typing_s >= TYPING_AGAIN_S:
             self._typing_s = now_s
             await self._room.chat.typing(self.member.name)
             self._room.look()

@@ -49,9 +49,9 @@ _log = structlog.get_logger("syndarix_rt.server")
 
 
 class Session(Protocol):
-    """One connection of a member."""
+    """One connection: of a member, or of a run with its agents."""
 
-    member: Member
+    members: frozenset[Member]
     session: str
     told: Here | None
     """Who is here as far as the client knows."""
@@ -177,12 +177,14 @@ class Room:
                 while self._leaving:
                     session = self._leaving[-1]
                     if not any(other.session == session.session for other in self.sessions):
-                        await self.chat.leave(session.member, session.session)
+                        for member in session.members:
+                            await self.chat.leave(member, session.session)
                     self._leaving.pop()
                 if time.monotonic() - renewed_s >= RENEW_S:
                     renewed_s = time.monotonic()
                     for session in list(self.sessions):
-                        await self.chat.arrive(session.member, session.session)
+                        for member in session.members:
+                            await self.chat.arrive(member, session.session)
                 asked_s = time.monotonic()
                 here = await self.chat.here()
                 self.here, self.here_s = self.here if here == self.here else here, asked_s
@@ -203,7 +205,8 @@ class Room:
         """See to those who have left, at the end."""
         for session in self._leaving:
             try:
-                await self.chat.leave(session.member, session.session)
+                for member in session.members:
+                    await self.chat.leave(member, session.session)
             except BrokerError:
                 return  # the claims lapse by themselves
 
