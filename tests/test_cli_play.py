@@ -25,12 +25,12 @@ CERTIFICATE = ROOT / "tests" / "localhost.pem"
 
 
 @contextmanager
-def serving(*args):
-    """A server on a port of its own; its URL."""
+def serving(*args, warning=""):
+    """A server on a port of its own; its URL. It says nothing but the warning."""
     with Command("serve", "--port", "0", *args) as server:
         yield server.url()
         assert server.interrupt() == 0
-        assert server.err.rest() == ""
+        assert re.fullmatch(warning, server.err.rest())
 
 
 @pytest.fixture
@@ -225,6 +225,20 @@ def test_a_certificate_makes_it_https(cli, redis_url):
         done = cli("watch", "apollo", "--url", url, "--events", 1)
         assert done.code == 1
         assert "certificate is not trusted" in done.err
+
+
+def test_a_certificate_is_made_that_our_clients_can_be_told_to_trust(cli, redis_url, state_dir, monkeypatch):
+    path = state_dir / "tls" / "self-signed.pem"
+    options = ["--redis-url", redis_url, "--tls", "self-signed", "--token", ""]
+    with serving(*options, warning=rf"nobody has signed .* SSL_CERT_FILE={path}\n") as url:
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert cli("watch", "apollo", "--url", url, "--events", 1).code == 1
+        monkeypatch.setenv("SSL_CERT_FILE", str(path))  # read once by a process
+        with Command("watch", "apollo", "--url", url, "--events", 10, "--replay", "all", "--json") as watching:
+            publish = ("play", "demo_small", "--project", "apollo", "--url", url, "--events", 10, "--speed", "max")
+            with Command(*publish) as playing:
+                assert "10 events published" in playing.err.rest()
+            assert watching.out.rest().count("\n") == 10
 
 
 def test_serve_listens_where_it_is_told_and_answers_to_the_names_it_is_given(cli, redis_url):

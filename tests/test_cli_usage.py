@@ -124,6 +124,7 @@ def test_the_module_runs_as_the_command_does():
         (["serve", "--keepalive", "0"], "0.0 is not in the range"),
         (["serve", "--port", "70000"], "70000 is not in the range"),
         (["serve", "--tls-key", "key.pem"], "--tls-cert"),
+        (["serve", "--tls", "self-signed", "--tls-cert", "cert.pem"], "there is a certificate already"),
         (["import", "azure-vm", "."], "'azure-vm' is not"),
         (["record", "apollo"], "Missing option '-o' / '--output'"),
     ],
@@ -173,6 +174,7 @@ def test_the_command_line_wins_over_the_environment(cli):
         (["serve", "--host", "192.0.2.1", "--port", "0"], "cannot listen on 192.0.2.1, port 0"),
         (["serve", "--port", "0", "--redis-url", "http://h"], "'http://h' is not the URL of a broker"),
         (["serve", "--port", "0", "--tls-cert", "none.pem"], "cannot use the certificate none.pem"),
+        (["demo", "--port", "0", "--tls", "self-signed", "--host", "no,host"], "cannot make a certificate"),
     ],
 )
 def test_what_fails_is_one_line_and_code_1(cli, tmp_path, monkeypatch, args, reason):

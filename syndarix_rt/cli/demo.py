@@ -16,7 +16,7 @@ import click
 
 from syndarix_rt.cli.console import run, say
 from syndarix_rt.cli.options import PORTS, PROJECT, SPEED, option, run_name, scenario_argument, seed_option
-from syndarix_rt.cli.serving import PORT, checked_token, listening, open_server, present
+from syndarix_rt.cli.serving import PORT, certificate, checked_token, listening, open_server, present
 from syndarix_rt.errors import ProjectBusy, SyndarixError
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def demo_command(
     redis_url: str | None,
     token: str | None,
     host: str,
+    tls: str | None,
     port: int | None,
     project: str | None,
     speed: float | None,
@@ -70,7 +71,9 @@ def demo_command(
     from syndarix_rt.simulation import Scenario, Simulation
 
     loaded = Scenario.load(scenario)
-    settings = Settings(host=host, token=checked_token(token, host), drain_s=DEMO_DRAIN_S)
+    settings = Settings(
+        host=host, token=checked_token(token, host), drain_s=DEMO_DRAIN_S, tls_cert=certificate(tls, host)
+    )
 
     async def demo() -> None:
         async with AsyncExitStack() as stack:

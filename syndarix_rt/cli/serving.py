@@ -18,6 +18,7 @@ from urllib.parse import quote
 import click
 
 from syndarix_rt._version import __version__
+from syndarix_rt.cli.certificate import self_signed
 from syndarix_rt.cli.console import run, say
 from syndarix_rt.cli.options import COUNT, ORIGIN, PATH, PORTS, RETENTION, TOKEN, option, redis_url_option
 from syndarix_rt.cli.tools import new_token
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from syndarix_rt.cli.workers import Workers
     from syndarix_rt.server import Settings
 
-__all__ = ["PORT", "Server", "checked_token", "listening", "open_server", "present"]
+__all__ = ["PORT", "Server", "certificate", "checked_token", "listening", "open_server", "present"]
 
 PORT = 8765
 """Near Jupyter's 8888, and nothing well known listens there."""
@@ -46,6 +47,12 @@ def listening(command: Any) -> Any:
         ),
         option(
             "--host", default="127.0.0.1", metavar="NAME", help="Where to listen: a name or address of this machine."
+        ),
+        option(
+            "--tls",
+            type=click.Choice(["self-signed"]),
+            show_default="HTTP",
+            help="HTTPS and HTTP/2 with a certificate made now, which browsers warn of.",
         ),
     ):
         command = decorate(command)
@@ -113,18 +120,18 @@ def listening(command: Any) -> Any:
     help="Certificate chain (PEM) for HTTPS.",
 )
 @option(
-    "--github-secret",
-    type=TOKEN,
-    metavar="SECRET",
-    show_default="no webhooks",
-    help="The secret of GitHub webhooks, which are sent to /projects/PROJECT/github.",
-)
-@option(
     "--tls-key",
     type=click.Path(path_type=Path),
     show_default="in the same file",
     metavar="FILE",
     help="The certificate's private key (PEM).",
+)
+@option(
+    "--github-secret",
+    type=TOKEN,
+    metavar="SECRET",
+    show_default="no webhooks",
+    help="The secret of GitHub webhooks, which are sent to /projects/PROJECT/github.",
 )
 def serve_command(
     *,
@@ -140,6 +147,7 @@ def serve_command(
     proxy_hops: int,
     root_path: str,
     namespace: str,
+    tls: str | None,
     tls_cert: Path | None,
     tls_key: Path | None,
     github_secret: str | None,
@@ -153,6 +161,8 @@ def serve_command(
 
     if workers > 1 and not hasattr(socket, "SO_REUSEPORT"):
         raise click.BadParameter("this system cannot share a port; leave it out.", param_hint="--workers")
+    if tls and tls_cert:
+        raise click.BadParameter("there is a certificate already: --tls-cert.", param_hint="--tls")
     _check_tls(tls_cert, tls_key)
     settings = Settings(
         host=host,
@@ -164,7 +174,7 @@ def serve_command(
         keepalive_s=keepalive,
         alone=workers == 1,
         github_secret=github_secret or None,
-        tls_cert=tls_cert,
+        tls_cert=certificate(tls, host) or tls_cert,
         tls_key=tls_key,
     )
 
@@ -289,6 +299,15 @@ def _base_url(settings: Settings, port: int) -> str:
     if host in ("", "0.0.0.0", "::"):  # noqa: S104 - all addresses: this machine reaches it by this one
         host = "127.0.0.1" if host != "::" else "::1"
     return f"{'https' if settings.tls_cert else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def certificate(tls: str | None, host: str) -> Path | None:
+    """The certificate that ``--tls`` asks for; None if it does not."""
+    if tls is None:
+        return None
+    path = self_signed(host)
+    say(f"nobody has signed the certificate, so browsers warn; clients of ours trust it with SSL_CERT_FILE={path}")
+    return path
 
 
 def checked_token(token: str | None, host: str) -> str | None:

@@ -22,7 +22,7 @@ from hypercorn.config import Config
 from quart import Quart
 
 from syndarix_rt.broker.protocol import Broker
-from syndarix_rt.server import logs
+from syndarix_rt.server import http2, logs
 from syndarix_rt.server.app import create_app
 from syndarix_rt.server.hub import Hub
 from syndarix_rt.server.settings import Settings
@@ -145,6 +145,8 @@ async def serve(
     config.errorlog = _quiet_logger()
     logs.install(settings.token, config.errorlog, app.logger)
     config.backlog = BACKLOG
+    http2.install()
+    config.h2_max_concurrent_streams = http2.MAX_STREAMS
     config.include_server_header = False
     config.websocket_max_message_size = MAX_MESSAGE_BYTES
     config.graceful_timeout = GRACE_S + 2.0  # Hypercorn cancels later than we cut, so it has nothing to cancel
