@@ -4,6 +4,7 @@ The rooms, in the order in which an event passes them:
 
 * :mod:`syndarix_rt.events`: the words: `Event`, `EventId`, the catalogue of types
 * :mod:`syndarix_rt.simulation`: a `Scenario` and a seed give a stream of events in simulated time
+* :mod:`syndarix_rt.adapters`: what real agents and their tools say, as events: OpenTelemetry's spans, webhooks
 * :mod:`syndarix_rt.playback`: simulated time to wall time; recordings; importers of real traces
 * :mod:`syndarix_rt.broker`: one log per channel, in memory or in Redis
 * :mod:`syndarix_rt.delivery`: the rules of delivery without I/O: SSE, log and cursors, resume, filters, ledger

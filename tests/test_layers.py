@@ -155,6 +155,8 @@ LOADS = {
     "syndarix_rt.events": [],
     "syndarix_rt.delivery": [],
     "syndarix_rt.broker.protocol": ["asyncio"],
+    "syndarix_rt.adapters.otlp": [],
+    "syndarix_rt.adapters.github": [],
     "syndarix_rt.client": ["aiohttp", "asyncio"],
     "syndarix_rt.server": ["quart", "hypercorn", "asyncio", "click", "rich"],  # Quart loads click, structlog rich
     "syndarix_rt.simulation": ["numpy", "simpy"],

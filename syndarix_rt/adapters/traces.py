@@ -28,6 +28,9 @@ MAX_RUNS = 10_000
 AS_MANY = 10_000
 """Runs of a service at once: as many as there are requests. A payload has no word for "any number"."""
 
+MAX_SEEN = 100_000
+"""Spans of a run by which one that comes again is known; after so many that is forgotten."""
+
 _RECENT = 32
 """Activities that a later one may be an effect of."""
 
@@ -116,6 +119,8 @@ class Traces:
         if span.span_id in run.seen:
             self.counts["duplicate"] += 1
             return
+        if len(run.seen) == MAX_SEEN:
+            run.seen.clear()
         run.seen.add(span.span_id)
         ends = span.is_entry and not run.has_ended
         self.counts["other" if reading is None else "late" if run.has_ended else "mapped"] += 1
