@@ -2,13 +2,16 @@
 
 import asyncio
 import os
+import re
 import signal
+from contextlib import AsyncExitStack
 from urllib.parse import urlsplit
 
 import aiohttp
 import psutil
 import pytest
 from command_line import TIMEOUT_S, Command, run, wait_until
+from prometheus_client.parser import text_string_to_metric_families
 from redis_server import RedisServer
 from serving import Subscriber, event, is_data, offsets
 
@@ -97,6 +100,54 @@ async def test_a_killed_worker_is_replaced_alone_and_all_is_delivered_exactly(ow
         assert [process for process in running if process.is_running()] == []
         assert "Worker 0 ended with exit code -9; starting it again." in command.err.rest()
     await broker.aclose()
+
+
+async def test_any_worker_tells_the_figures_of_all_and_none_falls_when_one_dies(own_redis):
+    broker = RedisBroker(own_redis.url)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(broker.aclose)
+        options = ("--workers", "2", "--port", "0", "--token", "", "--redis-url", own_redis.url)
+        command = stack.enter_context(Command("serve", *options))
+        base = (await asyncio.to_thread(command.url)).rstrip("/")
+        both = workers(command)
+        http = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
+        streams = [Subscriber(await http.get(f"{base}/projects/apollo/events")) for _ in range(STREAMS)]
+        for stream in streams:
+            await stream.opened()
+        await broker.publish(CHANNEL, [event(n).encode() for n in range(1, 6)])
+        for stream in streams:
+            await stream.events(5)
+
+        async def asked():
+            """By connections of their own, so now one worker answers, now the other."""
+            async with aiohttp.ClientSession() as once, once.get(f"{base}/metrics") as answer:
+                samples = [
+                    each for family in text_string_to_metric_families(await answer.text()) for each in family.samples
+                ]
+            async with aiohttp.ClientSession() as once, once.get(f"{base}/projects") as answer:
+                subscribers = [line["subscribers"] for line in (await answer.json())["projects"]]
+            found = {(each.name, *each.labels.values()): each.value for each in samples}
+            names = ("streams_opened_total", "live"), ("events_sent_total",), ("streams", "apollo")
+            return [*(found[f"syndarix_rt_{name}", *labels] for name, *labels in names), *subscribers]
+
+        async def agreed(expected):
+            """So often that both have answered: all the same."""
+            async with asyncio.timeout(TIMEOUT_S):
+                times = 0
+                while times < 12:
+                    times = times + 1 if await asked() == expected else 0
+
+        await agreed([STREAMS, 5 * STREAMS, STREAMS, STREAMS])
+        share = connections(both[0], urlsplit(base).port)
+        assert 0 < share < STREAMS, "either has some"
+        both[0].kill()
+        await asyncio.to_thread(wait_until, lambda: len(workers(command)) == 2 and both[0] not in workers(command), "")
+        await agreed([STREAMS, 5 * STREAMS, STREAMS - share, STREAMS - share])
+        for stream in streams:
+            stream.response.close()
+        lines = command.err
+        assert command.interrupt(signal.SIGTERM) == 0
+        assert len(re.findall(r"stream opened +channel=project:\{apollo\} client=", lines.rest())) == STREAMS
 
 
 async def test_workers_end_when_their_parent_is_killed(own_redis):

@@ -1,16 +1,19 @@
 """What an operator reads: figures and log lines, and that no secret is among the latter."""
 
 import asyncio
+import json
 import logging
 import sys
+from datetime import UTC, datetime
 
 import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
-from serving import running
+from serving import TIMEOUT_S, event, running
 
+from syndarix_rt.server.figures import Family, merged
 from syndarix_rt.server.logs import redacted
 from syndarix_rt.server.tokens import issue
 
@@ -92,22 +95,152 @@ def figures(text):
     }
 
 
+async def scraped(server):
+    status, headers, text = await server.get("/metrics")
+    assert status == 200
+    assert headers["content-type"].startswith("text/plain")
+    return figures(text)
+
+
+async def eventually(ask, expected):
+    """What is asked becomes what is expected."""
+    async with asyncio.timeout(TIMEOUT_S):
+        while (found := await ask()) != expected:
+            await asyncio.sleep(0.02)
+    return found
+
+
 async def test_the_figures_are_those_of_what_happened():
     async with running() as server:
-        done = await server.publish(1, 3)
+        done = await server.publish(1, 3, recordedtime=datetime.now(UTC))
         async with (
             server.stream() as live,
             server.stream(last_event_id=f"{done.epoch}.1") as resumed,
             server.stream("zeus", last_event_id="epoch-other.1") as lost,
+            server.stream(types="nothing_*") as filtered,
         ):
-            for stream in (live, resumed, lost):
+            for stream in (live, resumed, lost, filtered):
                 await stream.opened()
-            status, headers, text = await server.get("/metrics")
-            assert status == 200
-            assert headers["content-type"].startswith("text/plain")
-            found = figures(text)
-        assert found["syndarix_rt_streams", "apollo"] == 2
-        assert found["syndarix_rt_streams", "zeus"] == 1
-        assert [found["syndarix_rt_streams_opened_total", how] for how in ("live", "resumed", "gap")] == [1, 1, 1]
-        assert found["syndarix_rt_gaps_total", "epoch"] == 1
-        assert found[("syndarix_rt_sockets",)] == found[("syndarix_rt_draining",)] == 0
+            await resumed.events(2)
+            found = await scraped(server)
+            assert found["syndarix_rt_streams", "apollo"] == 3
+            assert found["syndarix_rt_streams", "zeus"] == 1
+            assert [found["syndarix_rt_streams_opened_total", how] for how in ("live", "resumed", "gap")] == [2, 1, 1]
+            assert found["syndarix_rt_gaps_total", "epoch"] == 1
+            assert found[("syndarix_rt_sockets",)] == found[("syndarix_rt_draining",)] == 0
+            assert found[("syndarix_rt_events_sent_total",)] == 2
+            assert found["syndarix_rt_replay_events_bucket", "10.0"] == found[("syndarix_rt_replay_events_count",)] == 1
+            assert found["syndarix_rt_replay_events_bucket", "1.0"] == 0
+            assert found[("syndarix_rt_replay_events_sum",)] == 2
+            assert 0 < found[("syndarix_rt_replay_seconds_sum",)] < TIMEOUT_S
+
+            before = found
+            now = datetime.now(UTC)
+            sent = [event(n, recordedtime=now).encode() for n in (4, 5)]
+            await server.broker.publish("project:{apollo}", sent)
+            await live.events(2)
+            await resumed.events(2)
+            found = await scraped(server)
+            assert found[("syndarix_rt_events_sent_total",)] == 6
+            frames = len(live.raw) - live.raw.index(b"event: my_event") + len(b"id: .4\n") + len(done.epoch)
+            added = found[("syndarix_rt_bytes_sent_total",)] - before[("syndarix_rt_bytes_sent_total",)]
+            assert added == 2 * frames
+            assert found[("syndarix_rt_writes_total",)] - before[("syndarix_rt_writes_total",)] == 2, (
+                "a batch, one write"
+            )
+            assert found[("syndarix_rt_events_received_total",)] == 2
+            assert found[("syndarix_rt_delay_seconds_count",)] == 1
+            assert 0 <= found[("syndarix_rt_delay_seconds_sum",)] < TIMEOUT_S
+            assert found[("syndarix_rt_encode_seconds_total",)] > 0
+            assert found[("syndarix_rt_log_bytes",)] >= frames
+            assert found["syndarix_rt_stream_lag_events", "+Inf"] == 4
+            assert found[("syndarix_rt_stream_lag_max_events",)] == 0
+
+        async def left():
+            found = await scraped(server)
+            return found["syndarix_rt_streams_ended_total", "left"], found[("syndarix_rt_events_sent_total",)]
+
+        await eventually(left, (4, 6.0))  # what they were sent stays counted
+
+
+async def test_publishing_is_counted_and_what_is_refused_is_logged(capfd, structlog_restored):
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    async with running() as server:
+        body = event(1).encode()
+        assert (await server.post("/projects/apollo/events", body))[0] == 202
+        once = {"headers": {"idempotency-key": "k"}}
+        for _ in range(2):
+            assert (await server.post("/projects/apollo/events", body, **once))[0] == 202
+        assert (await server.post("/projects/apollo/events", b'{"type": "my_event"}'))[0] == 400
+        assert (await server.post("/projects/apollo/events", body, content_type="text/plain"))[0] == 415
+        found = await scraped(server)
+    assert found[("syndarix_rt_events_published_total",)] == 2
+    assert [found["syndarix_rt_publishes_total", status] for status in ("202", "400", "415")] == [3, 1, 1]
+    lines = [line for line in capfd.readouterr().err.splitlines() if "not published" in line]
+    assert len(lines) == 2
+    assert "missing" in lines[0]
+    assert "status=400" in lines[0]
+    assert "status=415" in lines[1]
+    assert "client=127.0.0.1" in lines[0]
+
+
+async def test_who_comes_and_goes_is_logged_with_what_they_got(capfd, structlog_restored):
+    structlog.configure(
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr), processors=[structlog.processors.JSONRenderer()]
+    )
+    async with running(token=KEY, log_clients=True, proxy_hops=1) as server:
+        headers = {"authorization": f"Bearer {issue(KEY, ['subscribe:*', 'chat:*'], name='Ada', life_s=60)}"}
+        headers["x-forwarded-for"] = "203.0.113.7"
+        async with server.stream(headers=headers) as stream:
+            await stream.opened()
+            await server.publish(1, 3)
+            await stream.events(3)
+        url = server.url.replace("http", "ws") + "/projects/apollo/chat"
+        async with server.http.ws_connect(url, protocols=["syndarix.chat.v1"], headers=headers) as socket:
+            await socket.receive_json()
+        async with server.stream(headers=headers) as drained:
+            await drained.opened()
+            await server.stop()
+    found = [json.loads(line) for line in capfd.readouterr().err.splitlines() if line.startswith("{")]
+    by_event = {}
+    for line in found:
+        by_event.setdefault(line.pop("event"), []).append(line)
+    assert [line["client"] for line in by_event["stream opened"]] == ["203.0.113.7 Ada"] * 2
+    ended = {line["reason"]: line for line in by_event["stream ended"]}
+    assert ended["left"]["events"] == 3
+    assert ended["left"]["bytes"] > 300
+    assert ended["left"]["channel"] == "project:{apollo}"
+    assert ended["left"]["position"].endswith(".3")
+    assert 0 < ended["left"]["seconds"] < TIMEOUT_S
+    assert ended["drained"]["events"] == 0
+    assert [line["path"] for line in by_event["socket opened"]] == ["/projects/apollo/chat"]
+    assert len(by_event["socket ended"]) == 1
+    assert by_event["drained"][0]["left"] == 0
+
+
+async def test_a_server_that_is_part_of_something_says_nothing_of_its_clients(capfd):
+    async with running() as server, server.stream() as stream:
+        await stream.opened()
+    printed = "".join(capfd.readouterr())
+    assert "stream" not in printed
+
+
+def family(name, kind, value, *, merge="sum", **labels):
+    return Family(name, kind, "…", [("_total" if kind == "counter" else "", labels, value)], merge)
+
+
+def test_what_the_dead_have_counted_stays_and_what_they_had_open_goes():
+    own = [family("a", "counter", 1), family("b", "gauge", 2, project="p"), family("m", "gauge", 3, merge="max")]
+    lives = [family("a", "counter", 10), family("b", "gauge", 20, project="q"), family("m", "gauge", 1, merge="max")]
+    dead = [family("a", "counter", 100), family("b", "gauge", 200, project="p"), family("m", "gauge", 9, merge="max")]
+    found = {
+        (sample.name, *sample.labels.values()): sample.value
+        for metric in merged(own, [(True, lives), (False, dead)])
+        for sample in metric.samples
+    }
+    assert found == {
+        ("syndarix_rt_a_total",): 111,
+        ("syndarix_rt_b", "p"): 2,
+        ("syndarix_rt_b", "q"): 20,
+        ("syndarix_rt_m",): 3,
+    }

@@ -172,6 +172,7 @@ def serve_command(
         proxy_hops=proxy_hops,
         root_path=root_path,
         keepalive_s=keepalive,
+        log_clients=True,
         alone=workers == 1,
         github_secret=github_secret or None,
         tls_cert=certificate(tls, host) or tls_cert,

@@ -22,6 +22,8 @@ import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -70,7 +72,8 @@ class Workers:
     ) -> None:
         self._count = count
         self._port = port
-        self._settings = settings
+        self._figures = TemporaryDirectory(prefix="syndarix-rt-", ignore_cleanup_errors=True)
+        self._settings = msgspec.structs.replace(settings, figures_dir=Path(self._figures.name))
         self._about: dict[str, Any] = {"redis_url": redis_url, "namespace": namespace, "retention": retention}
         self._processes: dict[int, Process] = {}
         self._ending = asyncio.Event()
@@ -97,6 +100,7 @@ class Workers:
                 keeper.cancel()
             await asyncio.gather(*keepers, return_exceptions=True)
             await self._all_ended()
+            self._figures.cleanup()
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
 

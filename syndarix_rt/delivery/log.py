@@ -82,6 +82,8 @@ class Piece(NamedTuple):
     """The offset that this piece reaches; entries up to it were sent or skipped."""
     sent: int
     """The last offset whose frame is in ``data``; 0 if none is."""
+    events: int
+    """Frames in ``data``."""
 
 
 def cut(span: Span, after: int, types: TypeFilter | None, budget_bytes: int = PIECE_BYTES) -> Piece:
@@ -99,7 +101,7 @@ def cut(span: Span, after: int, types: TypeFilter | None, budget_bytes: int = PI
             size += len(frames[index])
             sent = span.first + index
         index += 1
-    return Piece(b"".join(parts), span.first + index - 1, sent)
+    return Piece(b"".join(parts), span.first + index - 1, sent, len(parts))
 
 
 class Pieces:
@@ -209,15 +211,19 @@ class Cursor:
         offset: entries up to here were written or skipped.
         told: the last offset whose id went to the subscriber, with an event or as a checkpoint.
         types: its filter, None for everything.
+        events: how many it has taken.
+        size_bytes: … as bytes of their frames.
+        pieces: … in so many pieces, each a write.
     """
 
-    __slots__ = ("_skipping_since_s", "epoch", "offset", "told", "types")
+    __slots__ = ("_skipping_since_s", "epoch", "events", "offset", "pieces", "size_bytes", "told", "types")
 
     def __init__(self, epoch: str, offset: int, types: TypeFilter | None = None) -> None:
         self.epoch = epoch
         self.offset = offset
         self.told = offset
         self.types = types
+        self.events = self.size_bytes = self.pieces = 0
         self._skipping_since_s: float | None = None
 
     @property
@@ -236,6 +242,9 @@ class Cursor:
         data = piece.data
         if piece.sent:
             self.told = piece.sent
+            self.events += piece.events
+            self.size_bytes += len(data)
+            self.pieces += 1
             self._skipping_since_s = None
         self.offset = max(self.offset, piece.upto)
         if self.offset > self.told:

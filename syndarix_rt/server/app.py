@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 
 from quart import Quart, Response
 
 from syndarix_rt.broker.protocol import MAX_BATCH_BYTES, Broker
 from syndarix_rt.errors import BrokerUnavailable
-from syndarix_rt.server import access, problems, proxies
+from syndarix_rt.server import access, figures, problems, proxies
 from syndarix_rt.server.asyncapi import asyncapi
 from syndarix_rt.server.chat import chat
 from syndarix_rt.server.connection import Connection
 from syndarix_rt.server.debug import debug
 from syndarix_rt.server.github import github
 from syndarix_rt.server.hub import Hub
-from syndarix_rt.server.metrics import metrics
+from syndarix_rt.server.metrics import count_publishing, metrics
 from syndarix_rt.server.openapi import openapi
 from syndarix_rt.server.otlp import Exports, otlp
 from syndarix_rt.server.pages import pages
@@ -43,6 +44,7 @@ def create_app(broker: Broker, settings: Settings | None = None) -> Quart:
     app.extensions["syndarix_rt_exports"] = Exports(broker, is_alone=settings.alone)
     rooms = app.extensions["syndarix_rt_rooms"] = Rooms(broker)
     problems.install(app)
+    count_publishing(app, hub)  # first of all: it sees what the others have answered
     access.install(app, settings)
     proxies.install(app, settings)
     app.register_blueprint(pages)
@@ -58,7 +60,14 @@ def create_app(broker: Broker, settings: Settings | None = None) -> Quart:
     @app.while_serving
     async def _serving() -> AsyncGenerator[None]:
         hub.start()
+        leaving = None
+        if settings.figures_dir is not None:
+            exports: Exports = app.extensions["syndarix_rt_exports"]
+            leaving = asyncio.create_task(figures.keep_leaving(settings.figures_dir, hub, exports), name="figures")
         yield
+        if leaving is not None:
+            leaving.cancel()
+            await asyncio.gather(leaving, return_exceptions=True)
         await rooms.aclose()
         await hub.aclose()
 

@@ -106,13 +106,18 @@ class Channel:
     def _apply(self, update: TailUpdate) -> None:
         """Bring the log up to what the tail says, and the streams up to the log."""
         self.version += 1
+        tally = self._hub.tally
         if isinstance(update, Batch):
+            tally.received(update.entries)
+            began_s = time.perf_counter()
             self.log.append(update.first, update.entries)
+            tally.encode_s += time.perf_counter() - began_s
         elif isinstance(update, Position):
             self.log.start(update.epoch, update.last)
             self.started = True
         else:
             self.started = False
+            tally.counts["broker_lost"] += 1
             return
         self._has_news = True
         if self._flushing is None:
@@ -148,6 +153,7 @@ class Channel:
             self._flushing = asyncio.get_running_loop().call_soon(self._flush)
             return
         self._flushing = None
+        self._hub.tally.flush_s.observe(self._round_cost_s)
         self._flush_at_s = self._round_began_s + min(LONG_PAUSE_S, max(PAUSE_S, 2 * self._round_cost_s))
         if self._has_news:
             self._schedule_later()

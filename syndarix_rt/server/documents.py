@@ -54,7 +54,7 @@ class ProjectLine(msgspec.Struct, frozen=True):
     events_per_s: float | None
     """None until it has been asked for twice."""
     subscribers: int
-    """Of the process that answers."""
+    """Of all workers of the server that answers."""
 
 
 class Projects(msgspec.Struct, frozen=True):

@@ -13,11 +13,14 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+import structlog
+
 from syndarix_rt.broker.protocol import Broker
 from syndarix_rt.server.channel import SLICE_S, Channel
 from syndarix_rt.server.settings import Settings
 from syndarix_rt.server.socket import Socket
 from syndarix_rt.server.stream import Stream
+from syndarix_rt.server.tally import Tally
 from syndarix_rt.server.wheel import Wheel
 
 __all__ = ["Channel", "Hub"]
@@ -25,6 +28,8 @@ __all__ = ["Channel", "Hub"]
 PAGE_READS = 16
 """Pages of the broker's log that are read at once: a thousand clients that resume at places of their own wait in line.
 """
+
+_log = structlog.get_logger("syndarix_rt.server")
 
 
 class Hub:
@@ -37,6 +42,7 @@ class Hub:
         self.counts: Counter[str] = Counter()
         """What slow clients cost, since the start: ``blocked`` (writes that one did not take at once), ``pages`` (read
         from the broker for a cursor that had fallen out of memory)."""
+        self.tally = Tally()
         self.draining = False
         self.opened: Counter[str] = Counter()
         """Event streams since the start, by how they began: ``live``, ``resumed``, ``gap``."""
@@ -54,6 +60,11 @@ class Hub:
     def start(self) -> None:
         """Begin to tick; called once the loop runs."""
         self._ticker = asyncio.create_task(self._tick(), name="hub ticker")
+
+    @property
+    def channels(self) -> list[Channel]:
+        """All channels that are followed."""
+        return list(self._channels.values())
 
     @property
     def streams(self) -> list[Stream]:
@@ -80,12 +91,27 @@ class Hub:
         if channel is None:
             channel = self._channels[name] = Channel(name, self)
         channel.streams.add(stream)
+        began_s = time.monotonic()
+        if self.settings.log_clients:
+            _log.info("stream opened", channel=name, client=stream.client)
         self.look(stream, time.monotonic() + self.settings.keepalive_s)
         try:
             yield channel
         finally:
             channel.streams.discard(stream)
             self.ended[stream.reason or "left"] += 1
+            self.tally.ended(stream.cursor)
+            if self.settings.log_clients:
+                _log.info(
+                    "stream ended",
+                    channel=name,
+                    client=stream.client,
+                    reason=stream.reason or "left",
+                    seconds=round(time.monotonic() - began_s, 3),
+                    events=stream.cursor.events if stream.cursor else 0,
+                    bytes=stream.cursor.size_bytes if stream.cursor else 0,
+                    position=str(stream.cursor.event_id) if stream.cursor else None,
+                )
             self._note_leaving()
             if not channel.streams and self._channels.get(name) is channel and name not in self._closers:
                 self._closers[name] = asyncio.create_task(self._close_later(channel))
@@ -98,6 +124,9 @@ class Hub:
     def holding(self, socket: Socket) -> Iterator[None]:
         """End a WebSocket with the server."""
         self._sockets.add(socket)
+        began_s = time.monotonic()
+        if self.settings.log_clients:
+            _log.info("socket opened", path=socket.path, client=socket.client)
         try:
             if self.draining:
                 socket.drain(within_s=0)
@@ -105,6 +134,14 @@ class Hub:
         finally:
             self._sockets.discard(socket)
             self._note_leaving()
+            if self.settings.log_clients:
+                _log.info(
+                    "socket ended",
+                    path=socket.path,
+                    client=socket.client,
+                    code=socket.code,
+                    seconds=round(time.monotonic() - began_s, 3),
+                )
 
     def _note_leaving(self) -> None:
         if self.draining and not self.streams and not self._sockets:
@@ -137,10 +174,14 @@ class Hub:
         window_s = min(self.settings.drain_s, len(all_open) / self.settings.drain_per_s)
         for each in all_open:
             each.drain(within_s=window_s)
+        began_s = time.monotonic()
         if all_open:
             # One second more for the last writes; a stream that cannot write by then is cut off with its connection.
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._empty.wait(), window_s + 1.0)
+            if self.settings.log_clients:
+                seconds = round(time.monotonic() - began_s, 3)
+                _log.info("drained", ended=len(all_open), left=len(self.streams), seconds=seconds)
 
     async def aclose(self) -> None:
         """Stop following everything."""

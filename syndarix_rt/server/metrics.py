@@ -1,72 +1,75 @@
-"""``GET /metrics``: what an operator watches, read when it is asked for (Prometheus text format).
+"""``GET /metrics``: what an operator watches, of all workers together (Prometheus text format); and what went wrong.
 
-Nothing is counted while events are delivered but what happens once a stream. The figures are those of this process.
+The figures are made when they are asked for, of what is counted anyway.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
-from typing import get_args
+from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+import msgspec
+import structlog
+from prometheus_client.core import Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-from quart import Blueprint, Response, current_app
+from prometheus_client.registry import Collector, CollectorRegistry
+from quart import Blueprint, Quart, Response, current_app, request
 
-from syndarix_rt.broker.protocol import project_of
+from syndarix_rt.server.figures import collected, merged, others
 from syndarix_rt.server.hub import Hub
 from syndarix_rt.server.otlp import Exports
-from syndarix_rt.server.stream import Reason
 
-__all__ = ["metrics"]
+__all__ = ["count_publishing", "metrics"]
 
 metrics = Blueprint("metrics", __name__)
+
+PUBLISHING = ("projects.publish", "projects.publish_run", "projects.answer", "otlp.traces", "github.deliver")
+"""Routes by which events come in."""
+
+_log = structlog.get_logger("syndarix_rt.server")
 
 
 @metrics.get("/metrics")
 async def exposition() -> Response:
-    """All figures."""
+    """All figures, of all workers."""
+    hub: Hub = current_app.extensions["syndarix_rt"]
+    exports: Exports = current_app.extensions["syndarix_rt_exports"]
     registry = CollectorRegistry()
-    registry.register(_Figures(current_app.extensions["syndarix_rt"], current_app.extensions["syndarix_rt_exports"]))
+    registry.register(_Figures(merged(collected(hub, exports), others(hub.settings.figures_dir))))
     response = Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
     response.headers["cache-control"] = "no-store"
     return response
 
 
-class _Figures:
-    def __init__(self, hub: Hub, exports: Exports) -> None:
-        self._hub = hub
-        self._exports = exports
+class _Figures(Collector):
+    def __init__(self, found: list[Metric]) -> None:
+        self._found = found
 
-    def collect(self) -> Iterator[Metric]:
-        hub = self._hub
-        streams = GaugeMetricFamily("syndarix_rt_streams", "Open event streams.", labels=["project"])
-        open_streams = Counter(project_of(stream.channel_name) or "" for stream in hub.streams)
-        for project, count in sorted(open_streams.items()):
-            streams.add_metric([project], count)
-        yield streams
-        yield GaugeMetricFamily("syndarix_rt_sockets", "Open WebSockets.", value=hub.open_sockets)
-        yield GaugeMetricFamily("syndarix_rt_draining", "1 while the server ends.", value=int(hub.draining))
-        opened = CounterMetricFamily("syndarix_rt_streams_opened", "Event streams by how they began.", labels=["how"])
-        for how in ("live", "resumed", "gap"):
-            opened.add_metric([how], hub.opened[how])
-        yield opened
-        ended = CounterMetricFamily("syndarix_rt_streams_ended", "Event streams that have ended.", labels=["reason"])
-        for reason in get_args(Reason):
-            ended.add_metric([reason], hub.ended[reason])
-        yield ended
-        yield CounterMetricFamily(
-            "syndarix_rt_writes_blocked", "Writes that a client did not take at once.", value=hub.counts["blocked"]
-        )
-        yield CounterMetricFamily(
-            "syndarix_rt_pages_read", "Pages of the log read for streams behind memory.", value=hub.counts["pages"]
-        )
-        gaps = CounterMetricFamily("syndarix_rt_gaps", "Gaps declared in streams.", labels=["reason"])
-        for reason in ("trimmed", "slow", "epoch"):
-            gaps.add_metric([reason], hub.gaps[reason])
-        yield gaps
-        spans = CounterMetricFamily("syndarix_rt_otlp_spans", "Spans by what became of them.", labels=["outcome"])
-        for outcome in ("mapped", "other", "late", "duplicate", "rejected"):
-            spans.add_metric([outcome], self._exports.counts[outcome])
-        yield spans
+    def collect(self) -> Iterable[Metric]:
+        return self._found
+
+
+def count_publishing(app: Quart, hub: Hub) -> None:
+    """Count what is published, and log what is refused."""
+
+    @app.after_request
+    async def _count(response: Response) -> Response:
+        if request.endpoint in PUBLISHING:
+            status = response.status_code
+            hub.tally.publishes[status] += 1
+            if status >= 400:  # noqa: PLR2004 - errors
+                _log.warning(
+                    "not published",
+                    path=request.path[:200],
+                    client=request.remote_addr,
+                    status=status,
+                    reason=await _reason(response),
+                )
+        return response
+
+
+async def _reason(response: Response) -> str:
+    try:
+        document = msgspec.json.decode(await response.get_data(as_text=False))
+        return str(document.get("detail") or document.get("message"))[:500]
+    except (msgspec.DecodeError, AttributeError):
+        return ""

@@ -35,6 +35,7 @@ from syndarix_rt.server.documents import (
     Projects,
     Stored,
 )
+from syndarix_rt.server.figures import streams_elsewhere
 from syndarix_rt.server.hub import Hub
 from syndarix_rt.server.ingress import read_batch
 from syndarix_rt.server.problems import Problem, bad_request
@@ -111,11 +112,12 @@ async def list_projects() -> Response:
     names = [name for name in await hub.broker.projects() if g.grant.may("subscribe", name)]
     positions = await asyncio.gather(*(hub.broker.position(project_channel(name)) for name in names))
     rates: Rates = current_app.extensions["syndarix_rt_rates"]
+    elsewhere = streams_elsewhere(hub.settings.figures_dir)
     lines = [
         ProjectLine(
             *(name, position.epoch, position.first, position.last),
             events_per_s=rates.take(name, position),
-            subscribers=hub.subscribers(project_channel(name)),
+            subscribers=hub.subscribers(project_channel(name)) + elsewhere[name],
         )
         for name, position in zip(names, positions, strict=True)
     ]
@@ -174,7 +176,11 @@ async def control(project: str, run: str) -> Response:
 
 
 def _stream(channel: str, types: TypeFilter | None, start: Start) -> Response:
-    return StreamResponse(Stream(_hub(), channel, start, types, expires_s=g.grant.expires_s))
+    return StreamResponse(
+        Stream(
+            _hub(), channel, start, types, expires_s=g.grant.expires_s, client=f"{request.remote_addr} {g.principal}"
+        )
+    )
 
 
 def _start(request: Request) -> Start:
@@ -289,6 +295,7 @@ async def _store(channel: str, project: str, *, decisions: bool = False, only: S
     done = await broker.publish(
         channel, entries, producer=producer, fingerprint=hashlib.sha256(body).hexdigest()[:32] if key else ""
     )
+    _hub().tally.counts["published"] += len(entries) - done.duplicates
     return _json(Stored(done.epoch, done.first, done.last, done.duplicates), status=202)
 
 

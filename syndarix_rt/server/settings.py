@@ -31,6 +31,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Proxies of ours in front, whose ``X-Forwarded-*`` are believed; 0: nobody's, since anybody can send them."""
     root_path: str = ""
     """The path below which the world sees the server, such as ``/rt``; a proxy may take it away or leave it."""
+    log_clients: bool = False
+    """Whether a log line says who comes and goes; off where the server is a part of something that prints, too, such as
+    a notebook."""
+    figures_dir: Path | None = None
+    """Where the workers of one server leave their figures for each other, so that any can tell those of all."""
     keepalive_s: float = 15.0
     """A comment goes to a connection that had no byte for so long; the HTML standard advises about 15 s for proxies."""
     ping_s: float = 15.0

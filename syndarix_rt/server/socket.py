@@ -89,6 +89,7 @@ class Socket:
         rate_per_s: float | None = None,
         burst: float | None = None,
     ) -> None:
+        self.path, self.client = websocket.path, f"{websocket.remote_addr} {g.principal}"
         self._hub = hub
         self._ping = ping
         self._refuse = refuse
@@ -121,6 +122,11 @@ class Socket:
             await websocket.close(FORBIDDEN, f"no right to {g.lacking}"[:MAX_REASON])
             return False
         return True
+
+    @property
+    def code(self) -> int | None:
+        """The code that it was closed with by us; None if its client left."""
+        return self._end.result()[0] if self._end.done() else None
 
     @property
     def left(self) -> bool:

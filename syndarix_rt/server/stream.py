@@ -80,11 +80,12 @@ class Stream:
         is_live: whether its channel writes to it.
         reason: why it ended, or is to end.
         slot: its place in the hub's wheel.
+        client: its address, and whose credential it came with, for the log.
     """
 
     __slots__ = (
-        "_channel", "_expires_s", "_finishing", "_hub", "_parked", "_start", "_task", "_types", "_until_s", "_waiter",
-        "_writer", "_written_s", "channel_name", "cursor", "is_live", "reason", "slot",
+        "_channel", "_expires_s", "_finishing", "_hub", "_opened_s", "_parked", "_start", "_task", "_types", "_until_s",
+        "_waiter", "_writer", "_written_s", "channel_name", "client", "cursor", "is_live", "reason", "slot",
     )  # fmt: skip
 
     def __init__(
@@ -95,8 +96,10 @@ class Stream:
         types: TypeFilter | None,
         *,
         expires_s: float | None = None,
+        client: str = "",
     ) -> None:
         self.channel_name = channel_name
+        self.client = client
         self.cursor: Cursor | None = None
         self.is_live = False
         self.reason: Reason | None = None
@@ -110,6 +113,7 @@ class Stream:
         self._parked: asyncio.Task[None] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._finishing = False
+        self._opened_s: float | None = None
 
     # ---- its life -------------------------------------------------------------------------------------------------
 
@@ -267,6 +271,7 @@ class Stream:
                 await self._wait(AWAY_S if channel.started else None)
         after, gap = self._start.resolve(position)
         self.cursor = Cursor(position.epoch, after, channel.shared(self._types))
+        self._opened_s = time.monotonic()
         await self._writer.free()
         self._put(self._opening(position, gap) + self.cursor.checkpoint())
 
@@ -282,6 +287,9 @@ class Stream:
             log, version = channel.log, channel.version
             if channel.started and cursor.epoch == log.epoch and log.holds(cursor.offset):
                 if cursor.offset == log.last:
+                    if self._opened_s is not None:
+                        self._hub.tally.caught_up(cursor.events, time.monotonic() - self._opened_s)
+                        self._opened_s = None
                     self._task = None
                     self.is_live = True
                     return
