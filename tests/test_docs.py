@@ -13,6 +13,7 @@ from serving import running
 from system_tools import ROOT
 
 from syndarix_rt import Event, validate
+from syndarix_rt.server.socket import CLOSE_CODES
 
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 HOWTO = ROOT / "docs" / "howto.md"
@@ -118,3 +119,9 @@ def test_the_links_of_the_documents_lead_to_files_and_headings():
 def test_every_document_is_in_the_table_of_contents():
     listed = {*re.findall(r"\]\(([\w.-]+)\)", (ROOT / "docs" / "README.md").read_text("utf-8"))}
     assert {path.name for path in DOCS} - {"README.md"} <= listed
+
+
+def test_the_close_codes_are_documented_as_the_server_has_them():
+    protocol = (ROOT / "docs" / "protocol.md").read_text("utf-8")
+    rows = re.findall(r"^\| (\d{4}) \| (.+) \|$", protocol, re.MULTILINE)
+    assert {int(code): meaning for code, meaning in rows} == CLOSE_CODES

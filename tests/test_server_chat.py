@@ -16,9 +16,11 @@ from serving import TIMEOUT_S, running
 from syndarix_rt.broker import Chat, MemoryBroker, chat_channel
 from syndarix_rt.broker import chat as broker_chat
 from syndarix_rt.broker.protocol import Retention
-from syndarix_rt.delivery.chat import Finish, Say, Stream
+from syndarix_rt.delivery.chat import Finish, Say, Stream, decode_client
+from syndarix_rt.errors import ChatError
 from syndarix_rt.server import chat as server_chat
 from syndarix_rt.server import room as server_room
+from syndarix_rt.server.tokens import issue
 
 PROTOCOL = "syndarix.chat.v1"
 
@@ -386,8 +388,8 @@ async def test_whatever_comes_the_socket_lives_and_says_what_is_wrong(server, mo
     monkeypatch.setattr(server_chat, "BURST", 1e9)
     async with member(server, "ana") as ana, member(server, "ben") as ben:
         loop = asyncio.get_running_loop()
-
-        numbers = itertools.count()
+        await ana.told("presence")
+        numbers, settled = itertools.count(), len(asyncio.all_tasks())
 
         async def try_out(frame):
             marker = f"marker {next(numbers)}"
@@ -400,8 +402,10 @@ async def test_whatever_comes_the_socket_lives_and_says_what_is_wrong(server, mo
                 assert error["code"] in ("invalid-json", "invalid-frame", "conflict")
                 assert error["path"].startswith("$")
                 assert error["detail"]
-            if isinstance(frame, bytes):
-                assert len(errors) == 2
+            try:
+                decode_client("" if isinstance(frame, bytes) else frame)  # nothing of ours is binary
+            except ChatError:
+                assert len(errors) == 2, "it is answered, too"
 
         @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
         @given(frames)
@@ -411,9 +415,33 @@ async def test_whatever_comes_the_socket_lives_and_says_what_is_wrong(server, mo
         await asyncio.to_thread(fuzz)
         await ana.say("still here", id="the last one of all")
         await ben.told("said", text="still here")
+        async with asyncio.timeout(TIMEOUT_S):
+            while len(asyncio.all_tasks()) > settled:
+                await asyncio.sleep(0.01)
 
 
 # ---- how it ends --------------------------------------------------------------------------------------------------
+
+
+async def test_who_closes_is_answered_with_the_code_that_it_gave(server):
+    async with member(server, "ana") as ana:
+        await ana.ws.close(code=1000)
+        assert ana.ws.close_code == 1000
+    async with member(server, "ben") as ben:
+        assert [who["name"] for who in ben.ready["members"]] == ["ben"]
+
+
+async def test_a_token_speaks_for_its_own_name_and_project_alone():
+    key = "k" * 48
+    async with running(token=key) as server:
+        bearer = issue(key, ["chat:apollo"], name="ana", life_s=60)
+        headers = {"authorization": f"Bearer {bearer}"}
+        for name in (None, "ana"):
+            async with member(server, name, headers=headers) as ana:
+                assert ana.ready["name"] == "ana"
+        for name, project in (("ben", "apollo"), ("ana", "zeus"), (None, "zeus")):
+            async with member(server, name, project, headers=headers) as other:
+                assert (other.ready, other.ws.close_code) == (None, 4403)
 
 
 async def test_a_message_that_is_too_large_ends_it_with_1009(server):

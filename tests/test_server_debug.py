@@ -18,6 +18,7 @@ from steering import demo, steered
 from syndarix_rt.broker.protocol import control_channel, project_channel
 from syndarix_rt.delivery import jsonrpc
 from syndarix_rt.server import debug, socket, steering
+from syndarix_rt.server.tokens import issue
 
 PROTOCOL = "syndarix.debug.v1"
 
@@ -139,6 +140,70 @@ async def test_a_batch_is_answered_in_one_message_without_its_notifications(serv
         assert (await debugger.call("ping", call_id="next"))["id"] == "next", "notifications are not answered"
 
 
+EXAMPLES = [
+    # JSON-RPC 2.0, section 7, with our methods: what is sent, and what must come back; None: nothing.
+    ("positional", '{"jsonrpc": "2.0", "method": "run.setBreakpoints", "params": [{"where": "n == 90"}], "id": 1}',
+     {"result": 0, "id": 1}),
+    ("positional", '{"jsonrpc": "2.0", "method": "run.setBreakpoints", "params": [], "id": 2}',
+     {"result": 0, "id": 2}),
+    ("named", '{"jsonrpc": "2.0", "method": "run.step", "params": {"run": "run-1", "events": 2}, "id": 3}',
+     {"result": 2, "id": 3}),
+    ("named", '{"jsonrpc": "2.0", "method": "run.step", "params": {"events": 2, "run": "run-1"}, "id": 4}',
+     {"result": 4, "id": 4}),
+    ("notification", '{"jsonrpc": "2.0", "method": "run.step", "params": {"events": 5}}', None),
+    ("notification", '{"jsonrpc": "2.0", "method": "run.state"}', None),
+    ("no such method", '{"jsonrpc": "2.0", "method": "foobar", "id": "1"}', {"error": -32601, "id": "1"}),
+    ("invalid JSON", '{"jsonrpc": "2.0", "method": "foobar, "params": "bar", "baz]', {"error": -32700, "id": None}),
+    ("invalid request", '{"jsonrpc": "2.0", "method": 1, "params": "bar"}', {"error": -32600, "id": None}),
+    ("batch, invalid JSON",
+     '[{"jsonrpc": "2.0", "method": "run.step", "params": {"events": 1}, "id": "1"}, {"jsonrpc": "2.0", "method"]',
+     {"error": -32700, "id": None}),
+    ("empty batch", "[]", {"error": -32600, "id": None}),
+    ("invalid batch, not empty", "[1]", [{"error": -32600, "id": None}]),
+    ("invalid batch", "[1,2,3]", [{"error": -32600, "id": None}] * 3),
+    ("batch",
+     """[{"jsonrpc": "2.0", "method": "run.step", "params": {"events": 1}, "id": "1"},
+         {"jsonrpc": "2.0", "method": "ping", "params": [7]},
+         {"jsonrpc": "2.0", "method": "pong", "id": "2"},
+         {"foo": "boo"},
+         {"jsonrpc": "2.0", "method": "foo.get", "params": {"name": "myself"}, "id": "5"},
+         {"jsonrpc": "2.0", "method": "ping", "id": "9"}]""",
+     [{"result": 10, "id": "1"}, {"result": "pong", "id": "2"}, {"error": -32600, "id": None},
+      {"error": -32601, "id": "5"}, {"result": "pong", "id": "9"}]),
+    ("batch of notifications",
+     """[{"jsonrpc": "2.0", "method": "ping", "params": [1,2,4]},
+         {"jsonrpc": "2.0", "method": "run.step", "params": {"events": 1}}]""", None),
+]  # fmt: skip
+
+
+async def test_the_examples_of_the_specification_are_answered_as_it_says(server):
+    """Each in turn on one run, whose count of events shows that notifications are done, too."""
+
+    def short(answer):
+        assert answer.keys() - {"result", "error"} == {"jsonrpc", "id"}
+        assert ("result" in answer) != ("error" in answer)
+        if "error" in answer:
+            assert answer["error"].keys() <= {"code", "message", "data"}
+            return {"error": answer["error"]["code"], "id": answer["id"]}
+        result = answer["result"]
+        return {"result": result["published"] if isinstance(result, dict) else result, "id": answer["id"]}
+
+    async with steered(ticks(100), broker=server.broker), connected(server) as debugger:
+        for what, sent, expected in EXAMPLES:
+            if expected is None:
+                await debugger.send(sent)
+                answer = await debugger.call("ping", call_id="after it")
+                assert answer == {"jsonrpc": "2.0", "result": "pong", "id": "after it"}, what
+            else:
+                answer = await debugger.exchange(sent)
+                assert type(answer) is type(expected), what
+                found = [short(one) for one in answer] if isinstance(answer, list) else short(answer)
+                assert found == expected, what
+        while (state := (await debugger.call("run.attach"))["result"])["state"] != "paused":
+            pass
+        assert state["published"] == 11, "the last notification was a step"
+
+
 json_values = st.recursive(
     st.none()
     | st.booleans()
@@ -201,6 +266,9 @@ async def test_whatever_comes_is_answered_with_code_and_path_and_no_task_stays(s
         async def try_out(frame):
             await (debugger.ws.send_bytes if isinstance(frame, bytes) else debugger.ws.send_str)(frame)
             await debugger.send({"jsonrpc": "2.0", "method": "ping", "id": "still there"})
+            calls, _ = jsonrpc.decode("" if isinstance(frame, bytes) else frame)  # nothing of ours is binary
+            wrong = sum(not isinstance(call, jsonrpc.Call) for call in calls)
+            invalid = 0
             while True:
                 answer = await debugger.receive()
                 if isinstance(answer, dict) and answer.get("id") == "still there":
@@ -210,6 +278,9 @@ async def test_whatever_comes_is_answered_with_code_and_path_and_no_task_stays(s
                     assert "method" in one or ("result" in one) != ("error" in one)
                     if "error" in one and one["error"]["code"] != jsonrpc.REFUSED:
                         assert one["error"]["data"]["path"].startswith("$")
+                    if "error" in one and one["error"]["code"] in (jsonrpc.PARSE_ERROR, jsonrpc.INVALID_REQUEST):
+                        invalid += 1
+            assert invalid == wrong or wrong < len(calls), "each is answered; in a batch with what the run says"
 
         @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
         @given(frames)
@@ -383,6 +454,20 @@ async def test_without_the_key_it_is_closed_with_4401_and_a_cookie_needs_an_orig
             assert await refused(server, headers={"cookie": cookie}) == 403
             async with connected(server, headers={"cookie": cookie, "origin": server.url}) as debugger:
                 assert (await debugger.call("ping"))["result"] == "pong"
+
+
+async def test_a_token_that_does_not_reach_so_far_is_closed_with_4403():
+    key = "k" * 48
+    async with running(token=key) as server:
+        for right, code in (("debug:apollo", 0), ("debug:zeus", 4403), ("chat:apollo", 4403)):
+            headers = {"authorization": f"Bearer {issue(key, [right], name='ana', life_s=60)}"}
+            async with connected(server, headers=headers) as debugger:
+                if code:
+                    assert (await debugger.closed())[0] == code
+                else:
+                    assert (await debugger.call("ping"))["result"] == "pong"
+                    await debugger.ws.close(code=1000)
+                    assert debugger.ws.close_code == 1000
 
 
 async def test_an_unknown_project_and_another_protocol(server):

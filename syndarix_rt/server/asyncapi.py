@@ -17,6 +17,7 @@ from syndarix_rt.events.catalogue import CATALOGUE
 from syndarix_rt.events.event import Event
 from syndarix_rt.server import debug
 from syndarix_rt.server.schemas import component_schemas, reference
+from syndarix_rt.server.socket import CLOSE_CODES
 from syndarix_rt.server.stream import StreamOpen
 
 __all__ = ["asyncapi", "describe"]
@@ -161,6 +162,7 @@ def describe() -> dict[str, Any]:
     answered = [add(kind, f"debug.server.{kind.__name__.removeprefix('Debug').lower()}") for kind in _DEBUG_SERVER]
     methods = ", ".join(f"`{name}`" for name in ("run.list", *debug.METHODS))
     codes = ", ".join(f"{code} {text}" for code, text in _CODES.items())
+    ends = "Close codes: " + "; ".join(f"{code} {text}" for code, text in CLOSE_CODES.items()) + "."
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -182,14 +184,14 @@ def describe() -> dict[str, Any]:
             "chat": channel(
                 "/projects/{project}/chat",
                 f"A WebSocket with the subprotocol `{frames.PROTOCOL}`: JSON objects with a `type`. "
-                "`?last_event_id=` goes on after a `position`.",
+                f"`?last_event_id=` goes on after a `position`. {ends}",
                 [*said, *told],
                 bindings={"ws": {"method": "GET"}},
             ),
             "debug": channel(
                 "/projects/{project}/debug",
                 f"A WebSocket with the subprotocol `{debug.PROTOCOL}`: JSON-RPC 2.0, batches too. Methods: {methods}. "
-                f"Codes of errors: {codes}.",
+                f"Codes of errors: {codes}. {ends}",
                 [*asked, *answered],
                 bindings={"ws": {"method": "GET"}},
             ),

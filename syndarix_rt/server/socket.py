@@ -1,20 +1,6 @@
 """`Socket`: one WebSocket that is bounded both ways, alive or closed, and ends with a code that says why.
 
-====  =====================================================================================
-code  why it was closed
-====  =====================================================================================
-1000  the client wanted it
-1002  frames that are no WebSocket's
-1007  a text that is no UTF-8
-1008  too many messages, too slow in taking ours, or no sign of life
-1009  a message of more than 64 KiB
-1012  this server ends; come back, other instances or its successor have everything
-4401  no key, or the wrong one
-4403  a key that does not reach so far
-4404  no such project
-====  =====================================================================================
-
-What a page of another site asks for is refused before the upgrade, with 403.
+The codes are in `CLOSE_CODES`. What a page of another site asks for is refused before the upgrade, with 403.
 """
 
 from __future__ import annotations
@@ -36,7 +22,17 @@ from syndarix_rt.server.wire import Wire
 if TYPE_CHECKING:
     from syndarix_rt.server.hub import Hub
 
-__all__ = ["FORBIDDEN", "MAX_MESSAGE_BYTES", "POLICY", "RESTART", "TOO_BIG", "UNAUTHORIZED", "UNKNOWN", "Socket"]
+__all__ = [
+    "CLOSE_CODES",
+    "FORBIDDEN",
+    "MAX_MESSAGE_BYTES",
+    "POLICY",
+    "RESTART",
+    "TOO_BIG",
+    "UNAUTHORIZED",
+    "UNKNOWN",
+    "Socket",
+]
 
 POLICY = 1008
 TOO_BIG = 1009
@@ -44,6 +40,19 @@ RESTART = 1012
 UNAUTHORIZED = 4401
 FORBIDDEN = 4403
 UNKNOWN = 4404
+
+CLOSE_CODES = {
+    1000: "the client wanted it",
+    1002: "frames that are no WebSocket's",
+    1007: "a text that is no UTF-8",
+    POLICY: "too many messages, too slow in taking ours, or no sign of life",
+    TOO_BIG: "a message of more than 64 KiB",
+    RESTART: "this server ends, or has lost its broker; come back, other instances or its successor have everything",
+    UNAUTHORIZED: "no key, the wrong one, or a token that has ended",
+    FORBIDDEN: "a token that does not reach so far, or speaks for another name",
+    UNKNOWN: "no such project",
+}
+"""Why a socket ends; a client comes back after 1012 and after a cut, and not after what stays as it is (44xx)."""
 
 MAX_MESSAGE_BYTES = 64 * 1024
 """As an event has: no person writes more at once."""
