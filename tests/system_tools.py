@@ -40,8 +40,10 @@ TOOLS = {
     "redis-server": Tool(("redis-server", "valkey-server"), "apt-get install redis-server  |  brew install redis"),
 }
 TRACES = "the real traces"
+ASYNCAPI_SCHEMA = "the JSON schema of AsyncAPI"
 HOW_TO_GET = {name: tool.install for name, tool in TOOLS.items()} | {
-    TRACES: "set SYNDARIX_RT_TRACES to the directory that holds aidev_pop/, mooncake_fast25/ …"
+    TRACES: "set SYNDARIX_RT_TRACES to the directory that holds aidev_pop/, mooncake_fast25/ …",
+    ASYNCAPI_SCHEMA: "npm install --no-save --ignore-scripts --prefix .ci/npm @asyncapi/specs@6.11.1",
 }
 
 _SYSTEM_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
@@ -60,3 +62,9 @@ def require_traces() -> Path:
     """The directory of the real traces, which live outside the project; skips the test without them."""
     traces = Path(os.environ.get("SYNDARIX_RT_TRACES") or ROOT.parent / "shared" / "traces")
     return traces if traces.is_dir() else pytest.skip(f"needs {TRACES}")
+
+
+def require_asyncapi_schema() -> Path:
+    """The official JSON schema of AsyncAPI 3.0, which only npm has; skips the test without it."""
+    schema = ROOT / ".ci/npm/node_modules/@asyncapi/specs/schemas/3.0.0.json"
+    return schema if schema.is_file() else pytest.skip(f"needs {ASYNCAPI_SCHEMA}")

@@ -1,8 +1,4 @@
-"""The AsyncAPI document: well formed, complete, and true of the frames that are really sent.
-
-The official JSON schema of AsyncAPI 3.0.0 (npm, ``@asyncapi/specs``) was applied to it by hand; here stands what of it
-concerns a document like ours.
-"""
+"""The AsyncAPI document: valid, complete, and true of the frames that are really sent."""
 
 from __future__ import annotations
 
@@ -15,61 +11,12 @@ import msgspec
 import pytest
 from serving import TIMEOUT_S, event, running
 from steering import steered, undisturbed
+from system_tools import require_asyncapi_schema
 
 from syndarix_rt.delivery import chat as frames
 from syndarix_rt.events import CATALOGUE
 from syndarix_rt.server import debug
 from syndarix_rt.server.asyncapi import describe
-
-REF = {
-    "type": "object",
-    "required": ["$ref"],
-    "properties": {"$ref": {"type": "string"}},
-    "additionalProperties": False,
-}
-
-
-def named(schema, *, key=r"^[\w.-]+$"):
-    return {"type": "object", "minProperties": 1, "patternProperties": {key: schema}, "additionalProperties": False}
-
-
-def fields(required, **more):
-    return {
-        "type": "object",
-        "required": list(required),
-        "properties": required | more,
-        "additionalProperties": False,
-    }
-
-
-TEXT = {"type": "string", "minLength": 1}
-CHANNEL = fields(
-    {"address": TEXT, "messages": named(REF)},
-    description=TEXT,
-    parameters=named(fields({"description": TEXT})),
-    bindings={"type": "object", "propertyNames": {"enum": ["http", "ws"]}},
-)
-OPERATION = fields(
-    {"action": {"enum": ["send", "receive"]}, "channel": REF},
-    summary=TEXT,
-    messages={"type": "array", "minItems": 1, "items": REF},
-)
-MESSAGE = fields(
-    {"name": TEXT, "payload": {"type": "object"}},
-    summary=TEXT,
-    contentType=TEXT,
-    tags={"type": "array", "items": fields({"name": TEXT})},
-)
-ASYNCAPI = fields(
-    {
-        "asyncapi": {"const": "3.0.0"},
-        "info": fields({"title": TEXT, "version": TEXT}, description=TEXT),
-        "channels": named(CHANNEL),
-        "operations": named(OPERATION),
-    },
-    defaultContentType=TEXT,
-    components=fields({"messages": named(MESSAGE), "schemas": named({"type": "object"})}),
-)
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +48,14 @@ def check(document, message, frame):
     jsonschema.Draft202012Validator(schema).validate(frame)
 
 
-def test_it_has_the_form_of_asyncapi_3_and_every_reference_leads_somewhere(document):
-    jsonschema.Draft202012Validator(ASYNCAPI).validate(document)
+def test_it_is_valid_by_the_official_schema(document):
+    official = jsonschema.Draft7Validator(json.loads(require_asyncapi_schema().read_text("utf-8")))
+    official.validate(document)
+    for change in ({"asyncapi": "2.6.0"}, {"info": {"title": "x"}}, {"channels": 7}, {"operations": {"x": {}}}):
+        assert not official.is_valid(document | change)
+
+
+def test_every_reference_leads_somewhere(document):
     for ref in refs(document):
         assert isinstance(resolved(document, ref), dict), ref
     for schema in document["components"]["schemas"].values():
