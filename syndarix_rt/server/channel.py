@@ -31,11 +31,11 @@ __all__ = ["SLICE_S", "Channel"]
 SLICE_S = 0.005
 """Written at a stretch; then everything else has its turn."""
 
-PAUSE_S = 0.010
-"""From one flush to the next at least: half of it is what an event waits on average while many come."""
+PAUSE_COSTS = 4
+"""From one flush to the next passes so many times what it takes: a channel uses a fourth of the worker at most …"""
 
-LONG_PAUSE_S = 0.020
-"""… and at most, where a flush itself takes long; the events that come together then are written as one."""
+PAUSE_S = 0.020
+"""… or until so much has passed; the events that come together then are written as one."""
 
 PAGE_ENTRIES = 1_000
 """Entries read from the broker at once: one script, about a millisecond of Redis."""
@@ -154,7 +154,7 @@ class Channel:
             return
         self._flushing = None
         self._hub.tally.flush_s.observe(self._round_cost_s)
-        self._flush_at_s = self._round_began_s + min(LONG_PAUSE_S, max(PAUSE_S, 2 * self._round_cost_s))
+        self._flush_at_s = self._round_began_s + min(PAUSE_S, PAUSE_COSTS * self._round_cost_s)
         if self._has_news:
             self._schedule_later()
 

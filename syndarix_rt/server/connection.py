@@ -42,7 +42,7 @@ class Connection(ASGIHTTPConnection):
         """Serve a request."""
         await super().__call__(receive, send)
         if self._stream is not None and not self._gone:
-            await self._stream.serve(receive, send)
+            await self._stream.serve(receive, send, chunked=self.scope["http_version"] == "1.1")
 
     async def handle_messages(self, request: Request, receive: ASGIReceiveCallable) -> None:
         """Receive the request; it returns when the client has left, which is said once."""

@@ -117,8 +117,14 @@ class Stream:
 
     # ---- its life -------------------------------------------------------------------------------------------------
 
-    async def serve(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        """Be the response's body; returns when it has ended, for whatever reason."""
+    async def serve(self, receive: ASGIReceiveCallable, send: ASGISendCallable, *, chunked: bool) -> None:
+        """Be the response's body; returns when it has ended, for whatever reason.
+
+        Args:
+            receive: ASGI's.
+            send: ASGI's.
+            chunked: whether the body goes out in chunks, as over HTTP/1.1.
+        """
         settings = self._hub.settings
         now_s = time.monotonic()
         # Not all at once, who came at once: between four fifths and all of it.
@@ -129,7 +135,7 @@ class Stream:
                 self._expires_s = None  # its age ends it earlier
             self._until_s = min(self._until_s, now_s + left_s)
         self._written_s = now_s
-        self._writer = Writer(send)
+        self._writer = Writer(send, chunked=chunked)
         self._parked = asyncio.current_task()
         with self._hub.holding_stream(self) as self._channel:
             self._hub.look(self, self._until_s)
@@ -208,8 +214,7 @@ class Stream:
             self._work()
             return
         while cursor.offset < log.last and self.is_live:
-            if data := cursor.advance(log.piece(cursor.offset, cursor.types), now_s):
-                self._put(data)
+            self._put(cursor.advance(log.piece(cursor.offset, cursor.types), now_s))
         if cursor.types is not None and (due_s := cursor.checkpoint_due_s()) is not None:
             self._hub.look(self, due_s)
 
@@ -220,6 +225,8 @@ class Stream:
 
     def _put(self, data: bytes) -> None:
         """Write; where the client does not take it, go on when it has."""
+        if not data:  # nothing passed the filter; an empty chunk would end the response
+            return
         self._written_s = time.monotonic()
         try:
             taken = self._writer.write(data)
@@ -310,8 +317,7 @@ class Stream:
             await asyncio.sleep(0)
 
     def _advance(self, cursor: Cursor, channel: Channel) -> None:
-        if data := cursor.advance(channel.log.piece(cursor.offset, cursor.types), time.monotonic()):
-            self._put(data)
+        self._put(cursor.advance(channel.log.piece(cursor.offset, cursor.types), time.monotonic()))
 
     async def _page(self, channel: Channel, cursor: Cursor) -> bytes | None:
         """What the broker's log has for a cursor that memory cannot serve; None if that is nothing just now."""

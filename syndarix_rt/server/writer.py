@@ -1,8 +1,9 @@
 """`Writer`: the way to one client, driven by hand, so that a write that does not block costs no task.
 
-A write steps ASGI's ``send()``, a coroutine, from wherever it is called. Nearly always it runs to its end at once,
-because the client's socket takes the data. If it stops instead, the client is slow: a task brings it to its end, and
-until then the writer is *busy* and takes nothing else. That is the back-pressure.
+Where it can, it writes to the connection's transport: over HTTP/1.1 an event is a chunk, which is framed once for all
+who get it. Else (HTTP/2, another server) it steps ASGI's ``send()``, a coroutine, from wherever it is called; nearly
+always that runs to its end at once, because the client's socket takes the data. A client that does not is slow: a task
+waits for it, and until then the writer is *busy* and takes nothing else. That is the back-pressure.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Generator
+from contextlib import suppress
 from functools import lru_cache
 from types import coroutine
 from typing import Any
@@ -19,6 +21,9 @@ from hypercorn.typing import ASGISendCallable
 
 __all__ = ["Writer"]
 
+BUFFER_BYTES = 64 * 1024
+"""What may wait for a client's socket before it counts as slow: where asyncio begins to hold writers back."""
+
 
 class Writer:
     """Writes to one client.
@@ -27,19 +32,40 @@ class Writer:
         blocked_s: since when a write waits for the client (monotonic clock); None: it is not busy.
     """
 
-    __slots__ = ("_rest", "_send", "blocked_s")
+    __slots__ = ("_below", "_rest", "_send", "_transport", "blocked_s")
 
-    def __init__(self, send: ASGISendCallable) -> None:
+    def __init__(self, send: ASGISendCallable, *, chunked: bool) -> None:
+        """Begin to write the body of a response whose headers are sent.
+
+        Args:
+            send: ASGI's.
+            chunked: whether the body is sent in chunks (HTTP/1.1).
+        """
         self.blocked_s: float | None = None
         self._send: Callable[[Any], Coroutine[Any, Any, None]] = send  # type: ignore[assignment]  # it is a coroutine
         self._rest: asyncio.Task[None] | None = None
+        self._below = _stream_writer(send)
+        self._transport = self._below.transport if chunked and self._below is not None else None
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether it writes to the transport."""
+        return self._transport is not None
 
     def write(self, data: bytes) -> bool:
         """Send it; false: the client does not take it at once. Not to be called while it is busy."""
-        sending = self._send(_message(data))
+        transport = self._transport
+        if transport is not None and not transport.is_closing():  # of a closed one Hypercorn must learn
+            transport.write(_chunk(data))
+            if transport.get_write_buffer_size() <= BUFFER_BYTES:
+                return True
+            assert self._below is not None
+            sending: Coroutine[Any, Any, None] = self._below.drain()
+        else:
+            sending = self._send(_message(data))
         try:
             awaited = sending.send(None)
-        except StopIteration:
+        except (StopIteration, ConnectionError):
             return True
         self.blocked_s = time.monotonic()
         self._rest = asyncio.get_running_loop().create_task(self._finish(sending, awaited))
@@ -47,7 +73,8 @@ class Writer:
 
     async def _finish(self, sending: Coroutine[Any, Any, None], awaited: Any) -> None:
         try:
-            await _resumed(sending, awaited)
+            with suppress(ConnectionError):  # the client has left, which we hear of otherwise
+                await _resumed(sending, awaited)
         finally:
             self.blocked_s = self._rest = None
 
@@ -70,13 +97,12 @@ class Writer:
 
     def abort(self) -> None:
         """Drop the connection, and what waits to be sent over it; not where others share it (HTTP/2)."""
-        transport = _transport(self._send)
-        if transport is not None:
-            transport.abort()
+        if self._below is not None:
+            self._below.transport.abort()
 
 
-def _transport(send: Any) -> asyncio.WriteTransport | None:
-    """The transport below a ``send`` of Hypercorn's, if it is HTTP/1.1.
+def _stream_writer(send: Any) -> asyncio.StreamWriter | None:
+    """What Hypercorn writes to below a ``send``, if the connection is HTTP/1.1, and so this response's alone.
 
     ASGI has no way to it. Hypercorn is pinned to a minor version, and a test holds this function to it.
     """
@@ -84,12 +110,20 @@ def _transport(send: Any) -> asyncio.WriteTransport | None:
     if not isinstance(protocol, H11Protocol):
         return None
     writer = getattr(getattr(protocol.send, "__self__", None), "writer", None)
-    return writer.transport if isinstance(writer, asyncio.StreamWriter) else None
+    return writer if isinstance(writer, asyncio.StreamWriter) else None
 
 
-@lru_cache(16)  # all who stand at one place are given the very same bytes, so one message serves them
+# All who stand at one place are given the very same bytes, so that one message or chunk serves them.
+
+
+@lru_cache(16)
 def _message(data: bytes) -> dict[str, Any]:
     return {"type": "http.response.body", "body": data, "more_body": True}
+
+
+@lru_cache(16)
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 @coroutine
