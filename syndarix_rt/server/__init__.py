@@ -5,6 +5,7 @@
 * :mod:`~syndarix_rt.server.stream`: one subscriber's event stream
 * :mod:`~syndarix_rt.server.connection`: a request that becomes a stream leaves Quart's response machinery
 * :mod:`~syndarix_rt.server.writer`: the way to one client, without a task
+* :mod:`~syndarix_rt.server.below`: what is below that in Hypercorn
 * :mod:`~syndarix_rt.server.channel`: one tail and one log for all streams of a channel, which it writes to
 * :mod:`~syndarix_rt.server.wheel`: which stream must be looked at when
 * :mod:`~syndarix_rt.server.hub`: all channels, streams and sockets of this process

@@ -178,13 +178,16 @@ class Channel:
         key = (epoch, after)
         task = self._reading.get(key)
         if task is None:
-            task = self._reading[key] = asyncio.create_task(self._read(after))
+            task = self._reading[key] = asyncio.create_task(self._read(epoch, after))
             task.add_done_callback(lambda done: (self._reading.pop(key), done.cancelled() or done.exception()))
         return await asyncio.shield(task)
 
-    async def _read(self, after: int) -> Paged:
+    async def _read(self, epoch: str, after: int) -> Paged:
         hub = self._hub
         async with hub.page_reads:
+            held = self.pages.holding(epoch, after)  # read for another while this one waited
+            if held is not None:
+                return held
             page = await hub.broker.read(self.name, after, PAGE_ENTRIES)
         hub.counts["pages"] += 1
         position = page.position

@@ -334,7 +334,7 @@ class Stream:
                 return cursor.jump(position.epoch, cursor.offset)
             if not page.span.frames:
                 return None
-            if page.span.first != cursor.offset + 1:  # somebody deleted entries by hand
+            if page.span.first > cursor.offset + 1:  # somebody deleted entries by hand
                 missed = page.span.first - 1 - cursor.offset
                 return self._declare(Gap("slow", told, position.first, position.last, missed)) + cursor.jump(
                     position.epoch, page.span.first - 1

@@ -16,8 +16,9 @@ from functools import lru_cache
 from types import coroutine
 from typing import Any
 
-from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.typing import ASGISendCallable
+
+from syndarix_rt.server.below import Connection, below
 
 __all__ = ["Writer"]
 
@@ -44,8 +45,8 @@ class Writer:
         self.blocked_s: float | None = None
         self._send: Callable[[Any], Coroutine[Any, Any, None]] = send  # type: ignore[assignment]  # it is a coroutine
         self._rest: asyncio.Task[None] | None = None
-        self._below = _stream_writer(send)
-        self._transport = self._below.transport if chunked and self._below is not None else None
+        self._below = below(send)
+        self._transport = self._below.transport if chunked and isinstance(self._below, Connection) else None
 
     @property
     def is_direct(self) -> bool:
@@ -54,18 +55,21 @@ class Writer:
 
     def write(self, data: bytes) -> bool:
         """Send it; false: the client does not take it at once. Not to be called while it is busy."""
-        transport = self._transport
+        transport, beneath = self._transport, self._below
         if transport is not None and not transport.is_closing():  # of a closed one Hypercorn must learn
             transport.write(_chunk(data))
-            if transport.get_write_buffer_size() <= BUFFER_BYTES:
-                return True
-            assert self._below is not None
-            sending: Coroutine[Any, Any, None] = self._below.drain()
+            taken = True
         else:
-            sending = self._send(_message(data))
+            taken = self._step(self._send(_message(data)))
+        if taken and beneath is not None and beneath.waiting_bytes > BUFFER_BYTES:
+            return self._step(beneath.drain())
+        return taken
+
+    def _step(self, sending: Coroutine[Any, Any, None]) -> bool:
+        """Run a coroutine to its end, here if it does not wait, else in a task."""
         try:
             awaited = sending.send(None)
-        except (StopIteration, ConnectionError):
+        except (StopIteration, ConnectionError):  # a client that has left is heard of otherwise
             return True
         self.blocked_s = time.monotonic()
         self._rest = asyncio.get_running_loop().create_task(self._finish(sending, awaited))
@@ -73,7 +77,7 @@ class Writer:
 
     async def _finish(self, sending: Coroutine[Any, Any, None], awaited: Any) -> None:
         try:
-            with suppress(ConnectionError):  # the client has left, which we hear of otherwise
+            with suppress(ConnectionError):
                 await _resumed(sending, awaited)
         finally:
             self.blocked_s = self._rest = None
@@ -91,26 +95,16 @@ class Writer:
         self.blocked_s = None
 
     def close(self) -> None:
-        """Give up a write that waits."""
+        """The stream has ended: give up a write that waits, and the connection if its client has left."""
         if self._rest is not None:
             self._rest.cancel()
+        if self._below is not None:
+            self._below.release()
 
     def abort(self) -> None:
-        """Drop the connection, and what waits to be sent over it; not where others share it (HTTP/2)."""
+        """Drop the connection, and what waits to be sent over it; of one that others share (HTTP/2), this stream."""
         if self._below is not None:
-            self._below.transport.abort()
-
-
-def _stream_writer(send: Any) -> asyncio.StreamWriter | None:
-    """What Hypercorn writes to below a ``send``, if the connection is HTTP/1.1, and so this response's alone.
-
-    ASGI has no way to it. Hypercorn is pinned to a minor version, and a test holds this function to it.
-    """
-    protocol = getattr(getattr(getattr(send, "__self__", None), "send", None), "__self__", None)
-    if not isinstance(protocol, H11Protocol):
-        return None
-    writer = getattr(getattr(protocol.send, "__self__", None), "writer", None)
-    return writer if isinstance(writer, asyncio.StreamWriter) else None
+            self._below.abort()
 
 
 # All who stand at one place are given the very same bytes, so that one message or chunk serves them.

@@ -1,0 +1,119 @@
+"""What is below ASGI's ``send()`` in Hypercorn, for what ASGI has no words for.
+
+How much waits for the client, writing without the layers in between, and giving up a client that takes nothing.
+Hypercorn is pinned to a minor version, and tests hold this module to it; under another server there is nothing below.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
+
+import h2.errors
+import h2.exceptions
+import h11
+from hypercorn.protocol.h2 import H2Protocol
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.http_stream import HTTPStream
+
+__all__ = ["Connection", "Multiplexed", "below"]
+
+
+class Connection:
+    """An HTTP/1.1 connection, which is one response's alone.
+
+    Attributes:
+        transport: what it writes to.
+    """
+
+    __slots__ = ("_protocol", "_writer", "transport")
+
+    def __init__(self, protocol: H11Protocol, writer: asyncio.StreamWriter) -> None:
+        self._protocol = protocol
+        self._writer = writer
+        self.transport = writer.transport
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What its socket has not yet taken."""
+        return self.transport.get_write_buffer_size()
+
+    async def drain(self) -> None:
+        """Return when it has taken most."""
+        await self._writer.drain()
+
+    def abort(self) -> None:
+        """Drop it, and what waits."""
+        self.transport.abort()
+
+    def release(self) -> None:
+        """Let Hypercorn forget a connection whose client has left.
+
+        After a pipelined request it waits for the response's end before it reads on, also of a response that has none
+        any more.
+        """
+        if self.transport.is_closing():
+            self._protocol.connection = h11.Connection(h11.SERVER)  # without the request that waits
+            _spawn(self._protocol.can_read.set())
+
+
+class Multiplexed:
+    """One stream of an HTTP/2 connection.
+
+    Hypercorn does not hold back who writes to a client that has closed its window: what waits there is for us to bound.
+    """
+
+    __slots__ = ("_protocol", "_stream_id")
+
+    def __init__(self, protocol: H2Protocol, stream_id: int) -> None:
+        self._protocol = protocol
+        self._stream_id = stream_id
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What the client has not yet made room for."""
+        buffer = self._protocol.stream_buffers.get(self._stream_id)
+        return len(buffer.buffer) if buffer is not None else 0
+
+    async def drain(self) -> None:
+        """Return when it has taken all."""
+        buffer = self._protocol.stream_buffers.get(self._stream_id)
+        if buffer is not None:
+            await buffer.drain()
+
+    def abort(self) -> None:
+        """Tell the client that this stream is over, and drop what waits."""
+        with suppress(h2.exceptions.ProtocolError):  # it is over already
+            self._protocol.connection.reset_stream(self._stream_id, h2.errors.ErrorCodes.CANCEL)
+            _spawn(self._flush())
+
+    async def _flush(self) -> None:
+        protocol = self._protocol
+        await protocol._window_updated(self._stream_id)  # noqa: SLF001 - its sender looks at the stream, and drops it
+        await protocol._flush()  # noqa: SLF001
+
+    def release(self) -> None:
+        """Hypercorn forgets a stream by itself."""
+
+
+def below(send: Any) -> Connection | Multiplexed | None:
+    """What Hypercorn writes to below a ``send``; None below anything else."""
+    stream = getattr(send, "__self__", None)
+    protocol = getattr(getattr(stream, "send", None), "__self__", None)
+    if isinstance(protocol, H2Protocol) and isinstance(stream, HTTPStream):
+        return Multiplexed(protocol, stream.stream_id)
+    if isinstance(protocol, H11Protocol):
+        writer = getattr(getattr(protocol.send, "__self__", None), "writer", None)
+        return Connection(protocol, writer) if isinstance(writer, asyncio.StreamWriter) else None
+    return None
+
+
+_running: set[asyncio.Task[None]] = set()
+
+
+def _spawn(work: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.get_running_loop().create_task(work)
+    _running.add(task)
+    task.add_done_callback(_running.discard)
