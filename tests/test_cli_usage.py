@@ -30,7 +30,7 @@ FIXED = {
     "fit": "-o",
     "validate": "--partial",
     "scenarios": "--profile",
-    "verify": "--seed --workers --plant --json --html",
+    "verify": "--seed --workers --cluster --plant --json --html",
     "bench": "--json",
     "doctor": "--redis-url --url --port",
     "token": "",

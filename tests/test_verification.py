@@ -15,7 +15,7 @@ from command_line import run
 from syndarix_rt.verification import PLANTED, Level, Verdict, html_report, verify
 from syndarix_rt.verification.link import Link
 from syndarix_rt.verification.oracle import Violation
-from syndarix_rt.verification.plan import FAULTS, Fault
+from syndarix_rt.verification.plan import FAULTS, OF_CLUSTER, Fault
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -29,13 +29,23 @@ def test_quick_breaks_everything_once_and_nobody_misses_anything_undeclared(tmp_
     found = json.loads(file.read_text())
     assert found["clean"]
     assert "<span class=clean>Clean</span>" in page.read_text()
-    assert {fault["kind"] for fault in found["faults"]} == set(FAULTS)
+    assert {fault["kind"] for fault in found["faults"]} == set(FAULTS) - set(OF_CLUSTER)
     assert found["published"] > 1_500
     assert found["deliveries"] > 10 * found["published"]
     kinds = {each["kind"] for each in found["subscribers"]}
     assert kinds == {"client", "live", "browser", "slow", "filtered", "wanderer", "late"}
     assert sum(each["gaps"] for each in found["subscribers"]) > len(found["subscribers"])  # losses there were
     assert sum(each["resumed"] for each in found["subscribers"]) > 10
+
+
+def test_on_a_cluster_a_failover_and_a_rollback_are_declared():
+    level = Level(name="cluster", duration_s=4, events_per_s=120, subscribers=14, faults=2)
+    faults = [Fault(1, "fail_over", 0, 0), Fault(2, "lose_writes", 0.5, 0), Fault(3, "trim", 0, 0)]
+    verdict = asyncio.run(verify(level, 3, cluster=True, faults=faults))
+    assert verdict.clean, str(verdict)
+    assert [fault.kind for fault in verdict.faults] == ["fail_over", "lose_writes", "trim"]
+    assert sum(each.gaps for each in verdict.subscribers) >= 7
+    assert "--cluster" in verdict.command
 
 
 @pytest.fixture(scope="module")

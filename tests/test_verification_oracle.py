@@ -11,7 +11,7 @@ from syndarix_rt.delivery import Gap, Position, TypeFilter, judge
 from syndarix_rt.events import EventId
 from syndarix_rt.verification.history import Entry, History
 from syndarix_rt.verification.oracle import Declared, Ended, Opened, Oracle, Received, Told
-from syndarix_rt.verification.plan import FAULTS, LEVELS, plan
+from syndarix_rt.verification.plan import FAULTS, LEVELS, OF_CLUSTER, OF_ONE, plan
 
 TYPES = ("agent_started", "agent_completed", "commit_pushed")
 STEPS = st.lists(
@@ -241,7 +241,8 @@ def test_a_plan_follows_from_level_and_seed_and_quick_has_every_fault():
     for level in LEVELS.values():
         faults = plan(level, 7)
         assert faults == plan(level, 7) != plan(level, 8)
-        assert {fault.kind for fault in faults} == set(FAULTS)
+        assert {fault.kind for fault in faults} == set(FAULTS) - set(OF_CLUSTER)
+        assert {fault.kind for fault in plan(level, 7, cluster=True)} == set(FAULTS) - set(OF_ONE)
         assert len(faults) == level.faults
         assert max(fault.at_s for fault in faults) < 0.95 * level.duration_s
     shuffled = [[fault.kind for fault in plan(LEVELS["quick"], seed)] for seed in range(5)]

@@ -19,6 +19,7 @@ _PLANTED = ("skip", "repeat", "swap", "hide-gap", "gap-bounds", "epoch", "filter
 @click.argument("level", type=click.Choice(["quick", "standard", "soak"]), default="quick")
 @seed_option
 @option("--workers", type=COUNT, metavar="N", default=2, help="Server processes.")
+@option("--cluster", is_flag=True, help="On a Redis Cluster: three masters, a replica each.")
 @option(
     "--plant",
     type=click.Choice(_PLANTED),
@@ -49,6 +50,7 @@ def verify_command(
     level: str,
     seed: int,
     workers: int,
+    cluster: bool,
     plant: tuple[str, ...],
     json_file: Path | None,
     html_file: Path | None,
@@ -63,7 +65,7 @@ def verify_command(
     """
     from syndarix_rt.verification import LEVELS, html_report, verify
 
-    verdict = run(verify(LEVELS[level], seed, workers=workers, planted=plant, say=say))
+    verdict = run(verify(LEVELS[level], seed, workers=workers, cluster=cluster, planted=plant, say=say))
     click.echo(verdict)
     if json_file is not None:
         json_file.write_text(json.dumps(verdict.to_dict(), indent=1), encoding="utf-8")

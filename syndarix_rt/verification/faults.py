@@ -11,15 +11,15 @@ import msgspec
 
 from syndarix_rt.broker.protocol import Broker, project_channel
 from syndarix_rt.errors import BrokerUnavailable
+from syndarix_rt.verification.cluster import Cluster
 from syndarix_rt.verification.history import History
 from syndarix_rt.verification.link import Link
 from syndarix_rt.verification.plan import OF_LINKS, Fault
 from syndarix_rt.verification.stack import Stack, Worker
-from syndarix_rt.verification.workload import PROJECT, Workload
+from syndarix_rt.verification.workload import LOG_KEY, PROJECT, Workload
 
 __all__ = ["Breaker", "Done"]
 
-LOG_KEY = f"srt:log:{project_channel(PROJECT)}"
 VICTIMS_SHARE = 0.3
 """Of the subscribers, when a fault of links strikes: most of the others see at the same time that all is well."""
 
@@ -162,61 +162,77 @@ class Breaker:
 
     async def _cut_broker(self, fault: Fault) -> str:
         worker = self._worker(fault)
+        assert worker.to_redis
         worker.to_redis.cut()
         return worker.what
 
     async def _half_open_broker(self, fault: Fault) -> str:
         worker = self._worker(fault)
+        assert worker.to_redis
         worker.to_redis.half_open()
         return worker.what
 
     # ---- Redis ------------------------------------------------------------------------------------------------------
 
     async def _drop_pubsub(self, _: Fault) -> str:
-        return f"{(await self._stack.redis.command('CLIENT', 'KILL', 'TYPE', 'pubsub'))[1:]} connections"
+        redis = await self._stack.redis.owner()
+        return f"{(await redis.command('CLIENT', 'KILL', 'TYPE', 'pubsub'))[1:]} connections"
 
     async def _kill_redis(self, fault: Fault) -> str:
+        redis = await self._stack.redis.owner()
         with self._history.changing():
-            await self._stack.redis.kill()
+            await redis.kill()
             await asyncio.sleep(fault.for_s)
-            await self._stack.redis.start()
+            await redis.start()
             return await self._look()
 
     async def _restart_redis(self, _: Fault) -> str:
+        redis = await self._stack.redis.owner()
         with self._history.changing():
-            await self._stack.redis.stop()
-            await self._stack.redis.start()
+            await redis.stop()
+            await redis.start()
             return await self._look()
 
     async def _pause_redis(self, fault: Fault) -> str:
-        self._stack.redis.pause()
+        redis = await self._stack.redis.owner()
+        redis.pause()
         await asyncio.sleep(fault.for_s)
-        self._stack.redis.resume()
+        redis.resume()
         return ""
 
     async def _lose_writes(self, fault: Fault) -> str:
+        redis = await self._stack.redis.owner()
         async with self._workload.silence():
-            await asyncio.to_thread(self._stack.redis.save_data)
+            await asyncio.to_thread(redis.save_data)
             before = self._history.acknowledged
         await asyncio.sleep(fault.for_s)
         with self._history.changing():
             async with self._workload.silence():
                 lost = self._history.acknowledged - before
-                await self._stack.redis.lose_data()
+                await redis.lose_data()
                 await self._look(losing=True)
         return f"{lost} events"
 
     async def _flush_redis(self, _: Fault) -> str:
+        redis = await self._stack.redis.owner()
         with self._history.changing():
             async with self._workload.silence():
-                await self._stack.redis.command("FLUSHALL")
+                await redis.command("FLUSHALL")
                 return await self._look(losing=True)
 
     async def _trim(self, fault: Fault) -> str:
+        redis = await self._stack.redis.owner()
         kept = 10 + int(300 * fault.draw)
         with self._history.changing():
-            await self._stack.redis.command("XTRIM", LOG_KEY, "MAXLEN", "=", str(kept))
+            await redis.command("XTRIM", LOG_KEY, "MAXLEN", "=", str(kept))
             return await self._look()
+
+    async def _fail_over(self, _: Fault) -> str:
+        assert isinstance(self._stack.redis, Cluster)
+        with self._history.changing():
+            await self._stack.redis.fail_over()
+            # What the replica did not have yet is lost: Redis copies after it has acknowledged.
+            return await self._look(losing=True)
 
     async def _look(self, *, losing: bool = False) -> str:
         """Tell the history where the log stands."""

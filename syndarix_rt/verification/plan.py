@@ -6,7 +6,7 @@ import random
 
 import msgspec
 
-__all__ = ["FAULTS", "LEVELS", "Fault", "Level", "plan"]
+__all__ = ["FAULTS", "LEVELS", "OF_CLUSTER", "OF_ONE", "Fault", "Level", "plan"]
 
 
 class Level(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,8 +51,15 @@ FAULTS = {
     "lose_writes": "Redis comes back without the last acknowledged writes",
     "flush_redis": "all data in Redis are deleted",
     "trim": "the oldest part of the log is deleted",
+    "fail_over": "the log's master is killed, and its replica takes over",
 }
 """The kinds of faults."""
+
+OF_ONE = ("cut_broker", "half_open_broker")
+"""Need a single Redis: the nodes of a cluster are reached without a link."""
+
+OF_CLUSTER = ("fail_over",)
+"""Need a cluster."""
 
 OF_LINKS = ("cut", "half_open", "stall", "delay", "split", "clock_jump")
 """May overlap with anything, since each has victims of its own."""
@@ -73,19 +80,20 @@ class Fault(msgspec.Struct, frozen=True):
     """From 0 to 1: decides about victims and amounts."""
 
 
-def plan(level: Level, seed: int) -> list[Fault]:
+def plan(level: Level, seed: int, *, cluster: bool = False) -> list[Fault]:
     """The faults of a run, by time."""
+    possible = [kind for kind in FAULTS if kind not in (OF_ONE if cluster else OF_CLUSTER)]
     rng = random.Random(f"{level.name} {seed}")  # noqa: S311 - repeatable
     kinds: list[str] = []
     while len(kinds) < level.faults:
-        deck = list(FAULTS)
+        deck = list(possible)
         rng.shuffle(deck)
         kinds += deck
     kinds = kinds[: level.faults]
     # No fault in the last tenth: what is published after the last one shows that all goes on.
     span_s = 0.9 * level.duration_s - _QUIET_S
     faults = []
-    for group in (OF_LINKS, tuple(kind for kind in FAULTS if kind not in OF_LINKS)):
+    for group in (OF_LINKS, tuple(kind for kind in possible if kind not in OF_LINKS)):
         mine = [kind for kind in kinds if kind in group]
         for number, kind in enumerate(mine):
             at_s = _QUIET_S + span_s * (number + rng.uniform(0, 0.5)) / len(mine)

@@ -59,7 +59,8 @@ def html_report(verdict: Verdict) -> str:
             f"<h1>Verification: <span class={'clean' if clean else 'broken'}>{word}</span></h1><p>{told}</p>",
             (
                 f"<p>{verdict.deliveries:,} deliveries of {verdict.published:,} events to {len(verdict.subscribers)} "
-                f"subscribers by {verdict.workers} server processes in {verdict.duration_s:,.0f} s, with "
+                f"subscribers by {verdict.workers} server processes "
+                f"{'on a Redis Cluster' if verdict.cluster else 'on one Redis'} in {verdict.duration_s:,.0f} s, with "
                 f"{len(verdict.faults)} faults. Syndarix RT {escape(verdict.version)}.</p>"
             ),
             f"<p>Again: <code>{escape(verdict.command)}</code></p>",

@@ -15,13 +15,16 @@ from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from syndarix_rt.broker.binary import find_binary
 from syndarix_rt.errors import SyndarixError
 from syndarix_rt.verification.link import Link
 
-__all__ = ["Redis", "Stack", "Worker", "open_stack"]
+if TYPE_CHECKING:
+    from syndarix_rt.verification.cluster import Cluster
+
+__all__ = ["Redis", "Stack", "Worker", "free_port", "open_stack"]
 
 START_S = 30.0
 """For a process to answer: it takes one or two seconds, or many on a busy machine."""
@@ -116,10 +119,15 @@ class _Child:
 class Redis(_Child):
     """The Redis that holds the log; what was acknowledged survives its kill."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, settings: str = "") -> None:
         directory.mkdir()
-        super().__init__("Redis", _free_port(), directory / "out.log")
+        super().__init__("Redis", free_port(), directory / "out.log")
         self._directory = directory
+        self._settings = settings
+
+    async def owner(self) -> Redis:
+        """The server that has the log: this one."""
+        return self
 
     @property
     def url(self) -> str:
@@ -129,11 +137,11 @@ class Redis(_Child):
     async def start(self) -> None:
         """Start it on its data."""
         config = self._directory / "redis.conf"
-        config.write_text(_SETTINGS.format(port=self.port, directory=self._directory))
+        config.write_text(_SETTINGS.format(port=self.port, directory=self._directory) + self._settings)
         await self._start(str(find_binary()), str(config), answers=self._pongs)
 
     async def command(self, *words: str) -> str:
-        """Send one command; its reply, which is one line.
+        """Send one command; its reply, which is one line with its sign, or a text.
 
         Raises:
             SyndarixError: it is an error.
@@ -144,6 +152,8 @@ class Redis(_Child):
             writer.write("".join(parts).encode())
             async with asyncio.timeout(START_S):
                 reply = (await reader.readline()).decode().strip()
+                if reply.startswith("$"):
+                    return (await reader.readexactly(int(reply[1:]))).decode()
         finally:
             writer.transport.abort()
         if not reply or reply.startswith("-"):
@@ -171,20 +181,29 @@ class Redis(_Child):
 
 
 class Worker(_Child):
-    """One server process, behind a link to Redis."""
+    """One server process.
 
-    def __init__(self, number: int, directory: Path, to_redis: Link, keepalive_s: float) -> None:
-        super().__init__(f"worker {number}", _free_port(), directory / f"worker-{number}.log")
+    Args:
+        number: from 1.
+        directory: for its log.
+        redis_url: of its Redis.
+        keepalive_s: as of ``serve``.
+        to_redis: the link that the URL leads to; None: it leads straight to Redis.
+    """
+
+    def __init__(
+        self, number: int, directory: Path, redis_url: str, keepalive_s: float, to_redis: Link | None = None
+    ) -> None:
+        super().__init__(f"worker {number}", free_port(), directory / f"worker-{number}.log")
         self.to_redis = to_redis
+        self._redis_url = redis_url
         self._keepalive_s = keepalive_s
 
     async def start(self) -> None:
         """Start it, and wait until it serves."""
         command = [sys.executable, "-m", "syndarix_rt", "serve", "--token", "", "--port", str(self.port)]
-        url = f"redis://127.0.0.1:{self.to_redis.port}"
-        await self._start(
-            *command, "--redis-url", url, "--keepalive", f"{self._keepalive_s:g}", answers=self._answers
-        )  # fmt: skip
+        command += ["--redis-url", self._redis_url, "--keepalive", f"{self._keepalive_s:g}"]
+        await self._start(*command, answers=self._answers)
 
     async def _answers(self) -> bool:
         with contextlib.suppress(OSError):
@@ -200,7 +219,7 @@ class Worker(_Child):
 class Stack(NamedTuple):
     """What runs."""
 
-    redis: Redis
+    redis: Redis | Cluster
     workers: list[Worker]
 
     def ports(self) -> list[int]:
@@ -209,7 +228,9 @@ class Stack(NamedTuple):
 
 
 @asynccontextmanager
-async def open_stack(directory: Path, workers: int, keepalive_s: float, rng: random.Random) -> AsyncIterator[Stack]:
+async def open_stack(
+    redis: Redis | Cluster, directory: Path, workers: int, keepalive_s: float, rng: random.Random
+) -> AsyncIterator[Stack]:
     """Start all; at the end all are ended, by force if need be.
 
     Raises:
@@ -217,20 +238,23 @@ async def open_stack(directory: Path, workers: int, keepalive_s: float, rng: ran
         EmbeddedServerError: there is no Redis for this machine.
     """
     async with AsyncExitStack() as stack:
-        redis = Redis(directory / "redis")
         stack.push_async_callback(redis.kill)
         await redis.start()
         running = []
         for number in range(1, workers + 1):
-            link = await stack.enter_async_context(Link(lambda: [redis.port], rng))
-            worker = Worker(number, directory, link, keepalive_s)
+            url, link = redis.url, None
+            if isinstance(redis, Redis):  # the nodes of a cluster tell by themselves where the others are
+                port = redis.port
+                link = await stack.enter_async_context(Link(lambda port=port: [port], rng))  # type: ignore[misc]  # a default is no parameter to mypy
+                url = f"redis://127.0.0.1:{link.port}"
+            worker = Worker(number, directory, url, keepalive_s, link)
             stack.push_async_callback(worker.kill)
             running.append(worker)
         await asyncio.gather(*(worker.start() for worker in running))
         yield Stack(redis, running)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from syndarix_rt.broker import RedisBroker, Retention
 from syndarix_rt.broker.protocol import Broker, project_channel
+from syndarix_rt.verification.cluster import Cluster
 from syndarix_rt.verification.faults import Breaker
 from syndarix_rt.verification.history import History, fingerprint
 from syndarix_rt.verification.link import Link
 from syndarix_rt.verification.oracle import Violation
 from syndarix_rt.verification.plan import Fault, Level, plan
 from syndarix_rt.verification.planted import Planted
-from syndarix_rt.verification.stack import Stack, open_stack
+from syndarix_rt.verification.stack import Redis, Stack, open_stack
 from syndarix_rt.verification.subscribers import (
     SLOW_BYTES_PER_S,
     BrowserSubscriber,
@@ -26,7 +27,7 @@ from syndarix_rt.verification.subscribers import (
     Subscriber,
 )
 from syndarix_rt.verification.verdict import Served, Verdict
-from syndarix_rt.verification.workload import END_TYPE, PROJECT, Workload
+from syndarix_rt.verification.workload import END_TYPE, LOG_KEY, PROJECT, Workload
 
 __all__ = ["verify"]
 
@@ -53,6 +54,7 @@ async def verify(
     seed: int,
     *,
     workers: int = 2,
+    cluster: bool = False,
     planted: Sequence[str] = (),
     faults: Sequence[Fault] | None = None,
     say: Callable[[str], None] = lambda _: None,
@@ -63,6 +65,7 @@ async def verify(
         level: how much.
         seed: of events, faults and subscribers.
         workers: server processes.
+        cluster: on a Redis Cluster of three masters with a replica each, instead of one Redis.
         planted: faults in delivery (see `PLANTED`) to make on purpose, each for one subscriber.
         faults: what to break instead of what the level and the seed give.
         say: is told how it goes.
@@ -72,14 +75,15 @@ async def verify(
         EmbeddedServerError: there is no Redis for this machine.
     """
     rng = random.Random(seed)  # noqa: S311 - repeatable
-    say(f"starting Redis and {workers} workers")
+    say(f"starting {'a cluster' if cluster else 'Redis'} and {workers} {'worker' if workers == 1 else 'workers'}")
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="syndarix-rt-")))
-        parts = await stack.enter_async_context(open_stack(directory, workers, KEEPALIVE_S, rng))
+        redis = Cluster(directory / "redis", LOG_KEY) if cluster else Redis(directory / "redis")
+        parts = await stack.enter_async_context(open_stack(redis, directory, workers, KEEPALIVE_S, rng))
         # Nothing is trimmed but by the plan, so that what the log holds is known.
-        broker = RedisBroker(parts.redis.url, retention=Retention(entries=100_000_000, bytes=1 << 40))
+        broker = RedisBroker(redis.url, retention=Retention(entries=100_000_000, bytes=1 << 40))
         await stack.enter_async_context(aclosing(broker))
-        breaks = plan(level, seed) if faults is None else faults
+        breaks = plan(level, seed, cluster=cluster) if faults is None else faults
         return await _run(stack, parts, broker, level, seed, rng, breaks, list(planted), say)
 
 
@@ -153,6 +157,7 @@ async def _run(
         level=level.name,
         seed=seed,
         workers=len(parts.workers),
+        cluster=isinstance(parts.redis, Cluster),
         victims={plant.kind: name for name, plant in plants.items()},
         duration_s=round(now(), 1),
         published=history.acknowledged,

@@ -47,6 +47,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     level: str
     seed: int
     workers: int
+    cluster: bool
     victims: dict[str, str]
     """What was planted, and the subscriber that it was done to."""
     duration_s: float
@@ -92,6 +93,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     def command(self) -> str:
         """What does it again."""
         words = ["syndarix-rt", "verify", self.level, "--seed", str(self.seed), "--workers", str(self.workers)]
+        words += ["--cluster"] * self.cluster
         return " ".join([*words, *(f"--plant {kind}" for kind in self.victims)])
 
     def __str__(self) -> str:

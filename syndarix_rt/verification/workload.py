@@ -10,15 +10,18 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 from syndarix_rt.broker import Publisher
-from syndarix_rt.broker.protocol import Broker
+from syndarix_rt.broker.protocol import Broker, project_channel
 from syndarix_rt.delivery.batch import encode_all
 from syndarix_rt.events import Event
 from syndarix_rt.simulation import Scenario, Simulation
 from syndarix_rt.verification.history import Entry, History, fingerprint
 
-__all__ = ["END_TYPE", "PROJECT", "Workload"]
+__all__ = ["END_TYPE", "LOG_KEY", "PROJECT", "Workload"]
 
 PROJECT = "verify"
+LOG_KEY = f"srt:log:{project_channel(PROJECT)}"
+"""Of the log in Redis."""
+
 END_TYPE = "verify_end"
 """Of the last event; every filter lets it pass, so that each subscriber knows when it has all."""
 
