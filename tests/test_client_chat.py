@@ -17,11 +17,13 @@ import pytest
 from serving import TIMEOUT_S, running
 
 from syndarix_rt.broker import Chat, RedisBroker
+from syndarix_rt.broker import chat as broker_chat
 from syndarix_rt.client import ChatClient
 from syndarix_rt.client import chat as client_chat
 from syndarix_rt.delivery.chat import Delta, Done, Finish, Missed, Presence, Said, Say, Stream
 from syndarix_rt.errors import ChatError, StreamError
 from syndarix_rt.events import EventId
+from syndarix_rt.server import room as server_room
 
 
 async def no_sleep(_seconds):
@@ -351,3 +353,62 @@ async def test_an_agent_beside_the_broker_answers_through_it(redis_url):
         assert (frames[-1].text, frames[-1].reply_to) == ("all well", asked.id)
     await broker.aclose()
     await other.aclose()
+
+
+@pytest.fixture
+def brief_absence(monkeypatch):
+    """Who is cut off is gone after a second."""
+    monkeypatch.setattr(broker_chat, "HERE_S", 1.0)
+    for name, seconds in {"HERE_S": 1.0, "RENEW_S": 0.1, "LOOK_S": 0.2, "LOOK_AGAIN_S": 0.1}.items():
+        monkeypatch.setattr(server_room, name, seconds)
+
+
+@asynccontextmanager
+async def agent_at(url):
+    with subprocess.Popen([sys.executable, "-c", AGENT, url]) as process:  # noqa: ASYNC220 - starting takes no time
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+async def test_the_answer_of_an_agent_that_was_killed_is_broken_off_where_it_stood(redis_url, brief_absence):
+    """By two servers at the same time, and it is there once; whoever comes later finds it ended, too."""
+    async with AsyncExitStack() as stack:
+        brokers = [RedisBroker(redis_url) for _ in range(2)]
+        for broker in brokers:
+            stack.push_async_callback(broker.aclose)
+        one, two = [await stack.enter_async_context(running(broker)) for broker in brokers]
+        ana = await stack.enter_async_context(client(one.url, "ana"))
+        ben = await stack.enter_async_context(client(two.url, "ben"))
+        await ben.ready()
+        async with agent_at(two.url) as agent:
+            await eventually(lambda: "dev" in {who.name for who in ana.members})
+            asked = await ana.say("100000", to="dev")
+            await until(ana, lambda frame: isinstance(frame, Delta) and frame.at > 20)
+            agent.kill()
+        frames = await until(ana, lambda frame: isinstance(frame, Done))
+        await eventually(lambda: texts(ben) == texts(ana))
+        done = frames[-1]
+        assert (done.speaker, done.to, done.reply_to, done.error) == ("dev", "ana", asked.id, "dev has gone")
+        assert done.text == "".join(f"{n} " for n in range(done.text.count(" ")))
+        assert len(done.text) > 20
+        assert not ana.transcript.answers
+        late = await stack.enter_async_context(client(one.url, "carol"))
+        assert [await ana.say("well"), await ben.say("well")]
+        frames = await until(late, lambda frame: isinstance(frame, Said) and frame.speaker == "ben")
+        assert [frame.error for frame in frames if isinstance(frame, Done)] == ["dev has gone"]
+
+
+async def test_an_answer_that_was_open_when_nobody_was_here_is_broken_off_for_who_comes_later(server, brief_absence):
+    chat = Chat(server.broker, "apollo")
+    await chat.send("dev", Stream(id="a", at=0, text="I think ", to="ana", reply_to="q"))
+    await chat.send("ed", Stream(id="a", at=0, text="I am ", to="ana", reply_to="q"))
+    await chat.send("flo", Stream(id="a", at=0, text="Yes.", to="ana", reply_to="q"))
+    await chat.send("flo", Finish(id="a", text="Yes.", to="ana", reply_to="q"))
+    async with client(server.url, "ana") as ana, client(server.url, "ed", kind="agent"):
+        frames = await until(ana, lambda frame: isinstance(frame, Done) and frame.error)
+        assert (frames[-1].speaker, frames[-1].text, frames[-1].error) == ("dev", "I think ", "dev has gone")
+        await ana.say("hello")
+        assert [(m.speaker, m.text) for m in ana.transcript.answers.values()] == [("ed", "I am ")], "ed is still here"
+        assert texts(ana) == ["Yes.", "I think ", "hello"]

@@ -28,9 +28,11 @@ from syndarix_rt.delivery.chat import (
     Finish,
     Kind,
     Member,
+    Message,
     Said,
     Say,
     Stream,
+    Transcript,
     decode_entry,
     encode,
 )
@@ -178,6 +180,34 @@ class Chat:
             if page.first > start + 1:
                 break
         return EventId(position.epoch, after)
+
+    async def unfinished(self) -> list[Message]:
+        """The answers that are on their way, as far as the last 10,000 entries tell."""
+        position = await self._broker.position(self.channel)
+        transcript = Transcript(keep=SCAN_ENTRIES)
+        after = max(position.first - 1, position.last - SCAN_ENTRIES)
+        while after < position.last:
+            page = await self._broker.read(self.channel, after, PAGE_ENTRIES)
+            if page.position.epoch != position.epoch or not page.entries:
+                break
+            for entry in page.entries:
+                frame = decode_entry(entry)
+                if frame is not None:
+                    transcript.apply(frame)
+            after = page.last
+        return list(transcript.answers.values())
+
+    async def break_off(self, answer: Message, why: str) -> bool:
+        """End somebody's answer with what there is of it; false if it has been ended, or gone on, meanwhile.
+
+        Whoever does the same at the same time, such as another server, has the same success.
+        """
+        frame = Finish(id=answer.id, text=answer.text, to=answer.to, reply_to=answer.reply_to, error=why)
+        try:
+            await self.send(answer.speaker, frame)
+        except ChatError:
+            return False
+        return True
 
     # ---- who is here ----------------------------------------------------------------------------------------------
 

@@ -2,12 +2,17 @@
 
 The log is followed once for all sessions, and each entry becomes a frame once; a session is a place in it (`after`).
 Who is here is asked of the broker, again and again, and at once when somebody comes or goes through this process.
+
+**Answers of who has gone.** An agent that is killed leaves an answer open for which others wait. When it is not here
+any more and has added nothing for as long as a reconnect may take, the room breaks the answer off; the rooms of all
+instances do, and the log takes it once. An agent that comes back later finds that its answer has ended.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from functools import lru_cache
@@ -15,7 +20,7 @@ from typing import Protocol
 
 import structlog
 
-from syndarix_rt.broker.chat import RENEW_S, Chat, Here
+from syndarix_rt.broker.chat import HERE_S, RENEW_S, Chat, Here
 from syndarix_rt.broker.protocol import Batch, Broker, TailUpdate
 from syndarix_rt.delivery.chat import Delta, Done, Member, Presence, decode_entry, encode, placed
 from syndarix_rt.delivery.resume import Position
@@ -44,6 +49,9 @@ WAKE_SESSIONS = 25
 """Sessions that write at once; between them everything else has its turn, such as what others say."""
 
 FOLLOW_AGAIN_S = 2.0
+
+MAX_OPEN = 1_000
+"""Answers on their way that are looked after; more is no talk."""
 
 _log = structlog.get_logger("syndarix_rt.server")
 
@@ -86,6 +94,9 @@ class Room:
         self._bytes = 0
         self._look = asyncio.Event()
         self._leaving: list[Session] = []
+        # Answers on their way, by speaker and id: when something was last added to them.
+        self._open: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._looked_back = False
         self._news = asyncio.Event()
         self._tasks = [asyncio.create_task(work) for work in (self._follow(), self._tell(), self._watch())]
 
@@ -114,6 +125,7 @@ class Room:
 
     def _apply(self, update: TailUpdate) -> None:
         if isinstance(update, Batch):
+            self._note_answers(update.entries)
             frames = frames_of(update.epoch, update.first, update.entries, fold=False)
             self._frames += frames
             self._bytes += sum(map(len, frames))
@@ -126,6 +138,32 @@ class Room:
             self.started = False
             return
         self._news.set()
+
+    def _note_answers(self, entries: Sequence[bytes]) -> None:
+        for raw in entries:
+            entry = decode_entry(raw)
+            if isinstance(entry, Done):
+                self._open.pop((entry.speaker, entry.id), None)
+            elif isinstance(entry, Delta):
+                self._open[entry.speaker, entry.id] = time.monotonic()
+                if len(self._open) > MAX_OPEN:
+                    self._open.popitem(last=False)
+
+    async def _break_off(self, here: Here) -> None:
+        """End the answers of who has gone."""
+        now_s = time.monotonic()
+        if not self._looked_back:  # what was begun before this room was opened has its time from now on
+            for answer in await self.chat.unfinished():
+                self._open.setdefault((answer.speaker, answer.id), now_s)
+            self._looked_back = True
+        names = {member.name for member in here.members}
+        gone = {key for key, heard_s in self._open.items() if key[0] not in names and now_s - heard_s > HERE_S}
+        if gone:
+            for answer in await self.chat.unfinished():
+                if (answer.speaker, answer.id) in gone:
+                    await self.chat.break_off(answer, f"{answer.speaker} has gone")
+            for key in gone:
+                self._open.pop(key, None)
 
     async def _tell(self) -> None:
         """Wake the sessions when there is news for them."""
@@ -191,6 +229,7 @@ class Room:
                 for session in self.sessions:
                     if session.told is not self.here:
                         session.wake()
+                await self._break_off(here)
             except BrokerUnavailable:
                 pass  # nobody comes or goes meanwhile
             except BrokerError as error:
