@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import psutil
+
+from syndarix_rt.benchmark.candidate import free_port
 
 START_S = 30
 STOP_S = 30
@@ -30,9 +31,7 @@ class Served(NamedTuple):
 @contextlib.contextmanager
 def served(*options: str) -> Iterator[Served]:
     """Run ``syndarix-rt serve`` on a free loopback port, with a state directory of its own, until the block ends."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "syndarix_rt", "serve", "--port", str(port), "--token", "", *options]
     with tempfile.TemporaryDirectory(prefix="syndarix-rt-") as state, tempfile.TemporaryFile() as log:

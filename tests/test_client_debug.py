@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import aiohttp
 import aiohttp.web
+import msgspec
 import pytest
 from playback_clock import ticks
 from serving import running
@@ -21,6 +22,7 @@ from syndarix_rt.delivery import jsonrpc
 from syndarix_rt.errors import RpcError, StreamError
 from syndarix_rt.events import Event
 from syndarix_rt.playback import Control, Player, claim
+from syndarix_rt.playback.inspection import Inspection
 from syndarix_rt.server import steering
 
 DEADLINE_S = 20
@@ -91,7 +93,11 @@ async def test_a_run_is_found_paused_stepped_inspected_and_plays_on_as_if_nothin
         log = await log_of(server.broker)
         assert log[-1].type == "pipeline_failed"
         assert notice.state.published == len(log)
-        assert (await debug.inspect("project"))["published"] == len(log)
+        known = Inspection("apollo")
+        for event in undisturbed(len(log)):
+            known.add(event)
+        for entity in ("project", "agents", "queues", "pipelines", f"pipeline:{notice.state.stopped.event['subject']}"):
+            assert await debug.inspect(entity) == msgspec.to_builtins(known.look(entity))
         assert (await debug.step(events=10)).published == len(log) + 10
         assert len(await log_of(server.broker)) == len(log) + 10
         await debug.set_breakpoints([])

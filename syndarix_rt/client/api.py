@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from http import HTTPStatus
 from io import BytesIO
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 from urllib.parse import quote
 
 import aiohttp
 import msgspec
 
+from syndarix_rt.client.closing import Closing
 from syndarix_rt.client.http import CONNECT_S, open_session, refusal, translated
 from syndarix_rt.client.url import parse_server_url
 from syndarix_rt.delivery import Approval, Decision, Position
@@ -49,7 +49,7 @@ class _Approvals(msgspec.Struct):
     approvals: list[Approval]
 
 
-class Api:
+class Api(Closing):
     """Asks one server; an asynchronous context manager, or ``aclose()`` it.
 
     Every method raises `StreamError` if the server refuses, with what it said; if there is no answer, or one that asks
@@ -65,14 +65,6 @@ class Api:
         self._base_url = server.base_url
         self._token = token or server.token
         self._session: aiohttp.ClientSession | None = None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Close the connections; asking again opens new ones."""

@@ -8,13 +8,12 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
-from types import TracebackType
-from typing import Self
 from urllib.parse import quote
 
 import msgspec
 
 from syndarix_rt.client.api import Api
+from syndarix_rt.client.closing import Closing
 from syndarix_rt.client.http import TooLate, Unavailable
 from syndarix_rt.delivery import Position, Published, backoff, batches
 from syndarix_rt.delivery.batch import encode_all
@@ -33,7 +32,7 @@ _RECORDEDTIME_BYTES = len(',"recordedtime":"2026-01-01T00:00:00.000000Z"')
 """What the server adds to an event that lacks it."""
 
 
-class HttpPublisher:
+class HttpPublisher(Closing):
     """Publishes into one project; an asynchronous context manager, or ``aclose()`` it.
 
     A batch whose reply was lost is sent again under the same ``Idempotency-Key``, so it is stored once.
@@ -79,14 +78,6 @@ class HttpPublisher:
         self._producer = secrets.token_urlsafe(12)
         self._sequence = 0
         self._one_in_flight = asyncio.Lock()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Close the connection."""

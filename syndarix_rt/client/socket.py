@@ -17,11 +17,11 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterator
 from http import HTTPStatus
-from types import TracebackType
 from typing import ClassVar, Literal, Self
 
 import aiohttp
 
+from syndarix_rt.client.closing import Closing
 from syndarix_rt.client.http import CONNECT_S, Unavailable, open_session, translated
 from syndarix_rt.client.url import parse_server_url
 from syndarix_rt.delivery import backoff
@@ -49,7 +49,7 @@ _FOR_GOOD = {
 }
 
 
-class SocketClient:
+class SocketClient(Closing):
     """An asynchronous context manager around one socket after another; what is said on it is the subclass's.
 
     Args:
@@ -129,11 +129,6 @@ class SocketClient:
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run(), name=f"client of {self._url}")
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Close the socket; who waits for something gets an error."""

@@ -25,11 +25,11 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
 from enum import StrEnum
 from http import HTTPStatus
-from types import TracebackType
 from typing import Literal, Self
 
 import aiohttp
 
+from syndarix_rt.client.closing import Closing
 from syndarix_rt.client.http import CONNECT_S, MAX_WAIT_S, Unavailable, open_session, refusal, translated
 from syndarix_rt.client.reception import Reception, StreamOpen
 from syndarix_rt.client.url import parse_server_url
@@ -68,7 +68,7 @@ _NEXT = {
 }
 
 
-class EventStream:
+class EventStream(Closing):
     """An asynchronous context manager and iterator of `Event` (with ``position``) and `Gap`.
 
     ::
@@ -203,11 +203,6 @@ class EventStream:
             await self.aclose()
             raise
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Close the connection; an iteration that waits in another task ends."""

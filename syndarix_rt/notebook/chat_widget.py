@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import secrets
-import time
 from collections import deque
-from concurrent.futures import Future
-from datetime import datetime
 from itertools import chain
 from typing import Any
 
@@ -17,11 +12,9 @@ from syndarix_rt.delivery.chat import Message
 from syndarix_rt.errors import SyndarixError
 from syndarix_rt.notebook.background import Background
 from syndarix_rt.notebook.panel_widget import PanelWidget, module
+from syndarix_rt.notebook.upkeep import Upkeep
 
 __all__ = ["ChatWidget"]
-
-PERIOD_S = 0.25
-"""Between two looks: an answer is seen to grow, and a browser is not busy with it."""
 
 MAX_SHOWN = 100
 """Messages in the browser, the newest …"""
@@ -53,21 +46,10 @@ class ChatWidget(PanelWidget):
         self._failed: deque[dict[str, Any]] = deque(maxlen=MAX_FAILED)
         self._version = 0
         self._told: tuple[int, str] = (-1, "")
-        self._working: Future[None] | None = background.submit(self._work())
+        self._upkeep = Upkeep(background, self.client, self.push, self.end)
 
     def _note(self) -> None:
         self._version += 1
-
-    async def _work(self) -> None:
-        try:
-            await self.client.__aenter__()  # it lives until `_leave`
-            while True:
-                self.push(time.time())
-                await asyncio.sleep(PERIOD_S)
-        except Exception as error:
-            # Whatever it is: what stands still must not look live.
-            self.end(time.time(), f"Stopped by a fault ({type(error).__name__}: {error}); run this cell again")
-            raise
 
     # ---- what is seen ---------------------------------------------------------------------------------------------
 
@@ -134,15 +116,7 @@ class ChatWidget(PanelWidget):
 
     def stop(self) -> None:
         """Leave the chat; what was said stays to be read."""
-        working, self._working = self._working, None
-        if working is not None:
-            working.cancel()
-            with contextlib.suppress(RuntimeError):  # the workbench has ended before
-                self._background.run(self._leave())
-            self.end(time.time(), f"Ended {datetime.now().astimezone():%H:%M:%S}")
-
-    async def _leave(self) -> None:
-        await self.client.aclose()
+        self._upkeep.stop()
 
     def close(self) -> None:
         """Leave, and remove it from wherever it is shown."""

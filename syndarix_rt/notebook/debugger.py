@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import time
 from collections.abc import Callable
-from concurrent.futures import Future
-from datetime import datetime
 from typing import Any
 
 import ipywidgets
@@ -20,11 +17,9 @@ from syndarix_rt.errors import SyndarixError
 from syndarix_rt.notebook.background import Background
 from syndarix_rt.notebook.control import FAULT_MIN, choices
 from syndarix_rt.notebook.panel_widget import PanelWidget, module
+from syndarix_rt.notebook.upkeep import Upkeep
 
 __all__ = ["Debugger"]
-
-PERIOD_S = 0.25
-"""Between two looks at what is to be shown."""
 
 LOOK_S = 2.0
 """Between two looks for a run, while there is none."""
@@ -47,7 +42,7 @@ class Debugger(ipywidgets.VBox):  # type: ignore[misc] # it has no types
         background: where the connection lives.
     """
 
-    _working: Future[None] | None = None  # ipywidgets closes what failed in its constructor, too
+    _upkeep: Upkeep | None = None  # ipywidgets closes what failed in its constructor, too
 
     def __init__(self, url: str, project: str, background: Background) -> None:
         self.project = project
@@ -61,7 +56,7 @@ class Debugger(ipywidgets.VBox):  # type: ignore[misc] # it has no types
         self._panels: tuple[_Part, ...] = (control, look)
         super().__init__(self._panels)
         self.add_class("srt-dashboard")
-        self._working = background.submit(self._work())
+        self._upkeep = Upkeep(background, self.client, self._push, self._end)
 
     @property
     def run(self) -> RunState | None:
@@ -72,17 +67,6 @@ class Debugger(ipywidgets.VBox):  # type: ignore[misc] # it has no types
         """The client keeps it; it is seen at the next look."""
 
     # ---- on the background's loop ---------------------------------------------------------------------------------
-
-    async def _work(self) -> None:
-        try:
-            await self.client.__aenter__()  # it lives until `_leave`
-            while True:
-                self._push(time.time())
-                await asyncio.sleep(PERIOD_S)
-        except Exception as error:
-            # Whatever it is: what stands still must not look live.
-            self._end(f"Stopped by a fault ({type(error).__name__}: {error}); run this cell again")
-            raise
 
     def _push(self, now_s: float) -> None:
         if self.run is None and now_s >= self._look_s and (self._looking is None or self._looking.done()):
@@ -187,21 +171,12 @@ class Debugger(ipywidgets.VBox):  # type: ignore[misc] # it has no types
 
     def stop(self) -> None:
         """Let go of the run, which then plays on if nobody else is attached."""
-        working, self._working = self._working, None
-        if working is not None:
-            working.cancel()
-            with contextlib.suppress(RuntimeError):  # the workbench has ended before
-                self._background.run(self._leave())
-            self._end(f"Ended {datetime.now().astimezone():%H:%M:%S}")
+        if self._upkeep is not None:
+            self._upkeep.stop()
 
-    def _end(self, text: str) -> None:
+    def _end(self, now_s: float, text: str) -> None:
         for panel in self._panels:
-            panel.end(time.time(), text)
-
-    async def _leave(self) -> None:
-        if self._looking is not None:
-            self._looking.cancel()
-        await self.client.aclose()
+            panel.end(now_s, text)
 
     def close(self) -> None:
         """Let go, and remove it from wherever it is shown."""
