@@ -85,9 +85,7 @@ def test_every_fenced_block_is_one_that_a_test_runs():
     """Python here and in test_readme.py; what is typed into a terminal, in test_readme_console.py."""
     for path in (*DOCS, ROOT / "README.md"):
         fences = re.findall(r"^ *```(.*)$", path.read_text("utf-8"), re.MULTILINE)
-        assert {*fences[::2]} <= (
-            {"python", "console"} if path.name == "README.md" and path.parent == ROOT else {"python"}
-        )
+        assert {*fences[::2]} <= {"python", "console"}, path.name
         assert {*fences[1::2]} <= {""}, path.name
 
 

@@ -24,6 +24,12 @@ from syndarix_rt.cli import _cli
 
 README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+TYPED = {
+    f"{path.name}: {line}": line
+    for path in sorted((ROOT / "docs").glob("*.md"))
+    for block in re.findall(r"```console\n(.*?)```", path.read_text("utf-8"), re.DOTALL)
+    for line in block.splitlines()
+}
 COMMANDS = re.findall(r"^\| `syndarix-rt (.+?)` \|", README, re.MULTILINE)
 
 INSTALL_S = 400
@@ -126,8 +132,12 @@ def test_the_console_blocks_do_what_the_readme_says(clone, settings):
             assert "key=" in url
 
 
-@pytest.mark.parametrize("line", COMMANDS)
-def test_a_command_of_the_readme_is_one(line, tmp_path, monkeypatch):
+def test_what_the_documents_have_typed_are_commands_of_ours():
+    assert [line for line in TYPED.values() if not line.startswith("$ syndarix-rt ")] == []
+
+
+@pytest.mark.parametrize("line", [*COMMANDS, *(line.removeprefix("$ syndarix-rt ") for line in TYPED.values())])
+def test_a_command_of_the_readme_and_the_documents_is_one(line, tmp_path, monkeypatch):
     """Parsed with all its options and values, not run: what commands do has tests of its own."""
     monkeypatch.chdir(tmp_path)
     for name in ("a.jsonl", "b.jsonl", "real.jsonl"):
