@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syndarix_rt import validate
-from syndarix_rt.adapters.genai import read_span
+from syndarix_rt.adapters.genai import KNOWN, RESOURCE_KNOWN, read_span
 from syndarix_rt.adapters.otlp import MAX_BYTES, BadRequest, Span, TooLarge, read_request, unpacked
 from syndarix_rt.adapters.traces import Traces, by_trace
 
@@ -215,6 +215,29 @@ def test_a_count_that_is_none_is_left_out(wrong):
 def test_a_cache_that_is_counted_beside_the_input_is_no_contradiction():
     events = fed([span(1, 0, 1, {**CHAT, "gen_ai.usage.input_tokens": 20}, parent=None)])
     assert events[1].data["gen_ai.usage.cache_read.input_tokens"] == 100
+    assert validate(events).ok
+
+
+ANYTHING = st.one_of(
+    st.text(max_size=300),
+    st.integers(),
+    st.floats(),
+    st.booleans(),
+    st.none(),
+    st.lists(st.text(max_size=5), max_size=3),
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from(sorted(KNOWN)), ANYTHING),
+    st.dictionaries(st.sampled_from(sorted(RESOURCE_KNOWN)), ANYTHING),
+    st.one_of(st.none(), st.text(max_size=5_000)),
+)
+def test_no_attribute_is_wrong_enough_to_be_an_error(attributes, resource, error):
+    whole = {"gen_ai.operation.name": "chat", **attributes}
+    events = fed([span(2, 1, 2, whole, error=error, resource=resource), span(1, 0, 3, whole, parent=None, error=error)])
+    for event in events:
+        event.encode()
     assert validate(events).ok
 
 

@@ -311,6 +311,24 @@ async def test_a_line_that_was_cut_by_the_kill_is_left_out():
         ]  # fmt: skip
 
 
+async def test_a_file_that_was_damaged_harms_no_other(caplog):
+    port = free_port()
+    with agent(AGENT, f"http://127.0.0.1:{port}") as first:
+        first.stdout.readline()
+        await until(lambda: spooled() == 501)
+        first.kill()
+        first.wait()
+    (segment,) = reporter_dir().glob("*/*/*.apollo")
+    segment.write_bytes(b"\xff{]\n[1]\n" + segment.read_bytes())
+    async with running(port=port) as server:
+        async with Reporter(server.url, project="apollo") as reporter:
+            reporter.event("my_event", {})
+            await flushed(reporter)
+            assert reporter.delivery.lost == 503
+        assert types(await stored(server.broker)) == ["agent_error", "my_event"]
+    assert "503 events are refused" in caplog.text
+
+
 async def test_a_living_agents_spool_is_left_alone():
     port = free_port()
     with agent(AGENT, f"http://127.0.0.1:{port}") as first:

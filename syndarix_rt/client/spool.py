@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,21 @@ __all__ = ["SEGMENT_BYTES", "Segment", "Spool"]
 SEGMENT_BYTES = 1024 * 1024
 """A quarter of a batch: a request is over soon, and what the server adds to each event has room."""
 
+_NEW_S = 60.0
 _LOCK = "lock"
 _OPEN_RUNS = "open-runs.json"
 _ENDS = ("agent_completed", "agent_error")
+
+
+class _Who(msgspec.Struct):
+    run_id: str = ""
+
+
+class _Told(msgspec.Struct):
+    """What is read of an event that waits."""
+
+    type: str
+    data: _Who
 
 
 class Segment:
@@ -124,7 +137,7 @@ class Spool:
             SyndarixError: as of `of`.
             OSError: as of `of`.
         """
-        found = [each for each in _of_server(base_url).iterdir() if each.is_dir()]
+        found = [each for each in _of_server(base_url).iterdir() if each.is_dir() and _is_settled(each)]
         for directory in sorted(found, key=lambda each: each.stat().st_mtime):
             with contextlib.suppress(OSError):  # its process lives, or another one takes it over just now
                 yield cls(directory, FileLock.acquire(directory / _LOCK))
@@ -169,9 +182,10 @@ class Spool:
             runs = msgspec.json.decode((self.directory / _OPEN_RUNS).read_bytes(), type=dict[str, dict[str, Any]])
         for segment in segments:
             for line in segment.body().splitlines():
-                event = msgspec.json.decode(line)
-                if event["type"] in _ENDS:
-                    runs.pop(event["data"]["run_id"], None)
+                with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):  # the server will refuse it
+                    event = msgspec.json.decode(line, type=_Told)
+                    if event.type in _ENDS:
+                        runs.pop(event.data.run_id, None)
         return list(runs.values())
 
     def forget_open_runs(self) -> None:
@@ -188,6 +202,11 @@ class Spool:
                 (self.directory / _LOCK).unlink()
                 self.directory.rmdir()
         self._lock.release()
+
+
+def _is_settled(directory: Path) -> bool:
+    """Whether it is not one that another process is just making, and has not locked yet."""
+    return any(path.name != _LOCK for path in directory.iterdir()) or time.time() - directory.stat().st_mtime > _NEW_S
 
 
 def _of_server(base_url: str) -> Path:
