@@ -87,6 +87,12 @@ def test_children_come_long_before_what_is_around_them():
     assert validate(events).ok
 
 
+def test_a_run_that_is_joined_begins_with_the_earliest_that_is_known():
+    events = fed([span(3, 3, 4, TOOL), span(2, 1, 3, CHAT)])
+    assert events[0].time.timestamp() == T0 / S + 1
+    assert validate(events).ok
+
+
 def test_a_tool_that_began_before_the_first_call_that_came_is_no_contradiction():
     inner = span(3, 2, 4, CHAT, parent=2)
     outer = span(2, 1, 30, TOOL)

@@ -400,6 +400,8 @@ async def test_a_full_disk_harms_nobody(caplog):
                 if number % 100 == 0:
                     await until(lambda: not reporter._courier._buffer)
             await until(lambda: "cannot be written" in caplog.text)
+            lines = b"".join(path.read_bytes() for path in sorted(reporter_dir().glob("*/*/*.apollo"))).splitlines()
+            assert [json.loads(line)["data"]["n"] for line in lines] == list(range(len(lines)))  # no half ones
             async with running(server.broker, port) as again:
                 await flushed(reporter)
                 events = await stored(again.broker)
@@ -475,6 +477,29 @@ async def test_a_batch_keeps_its_key_and_its_bytes_until_there_is_an_answer():
         assert json.loads(second.body)["data"] == {"n": 2}
         assert second.headers["authorization"] == "Bearer s3cret"
         await asyncio.to_thread(reporter.close)
+
+
+async def test_what_a_killed_agent_was_just_sending_goes_on_under_the_same_key():
+    """The server may have stored it, and the answer was on its way."""
+
+    async def silent(exchange):
+        await exchange.gone()
+
+    async def store(exchange):
+        await exchange.send(answer("202 Accepted", STORED, content_type="application/json"))
+
+    async with ScriptedServer(silent, store) as server:
+        with agent(AGENT, server.url) as first:
+            await until(lambda: server.requests)
+            first.kill()
+            first.wait()
+        reporter = Reporter(server.url, project="apollo")
+        reporter.event("my_event", {})
+        await flushed(reporter)
+        await asyncio.to_thread(reporter.close)
+        cut, again, *_ = server.requests
+    assert cut.headers["idempotency-key"] == again.headers["idempotency-key"]
+    assert cut.body == again.body
 
 
 async def test_a_refused_batch_is_lost_and_the_next_one_goes_on(caplog):

@@ -338,36 +338,38 @@ async def test_a_server_that_was_restarted_goes_on_with_a_run():
 
 
 class Away:
-    """A broker that is away for publishing while ``failing``; everything else is the other one's."""
+    """A broker that fails at some publications, before or after they are stored; else it is the other one."""
 
-    def __init__(self, broker):
+    def __init__(self, broker, fails_at, *, stores):
         self._broker = broker
-        self.failing = 0
+        self._fails_at = fails_at
+        self._stores = stores
+        self._count = 0
 
     def __getattr__(self, name):
         return getattr(self._broker, name)
 
     async def publish(self, *args, **kwargs):
-        if self.failing:
-            self.failing -= 1
-            await self._broker.publish(*args, **kwargs)  # stored, but nobody hears of it
+        self._count += 1
+        fails = self._count in self._fails_at
+        if self._stores or not fails:
+            done = await self._broker.publish(*args, **kwargs)
+        if fails:
             raise BrokerUnavailable("the reply was lost")
-        return await self._broker.publish(*args, **kwargs)
+        return done
 
 
-@pytest.mark.parametrize("failing", [1, 2])
-async def test_while_the_broker_is_away_the_exporter_is_told_to_come_again(failing):
-    async with running() as plain:
-        away = Away(plain.broker)
-        async with running(away) as server:
-            away.failing = failing
-            for _ in range(failing):
-                status, headers, answered = await sent(server, export())
-                assert (status, headers["retry-after"]) == (503, "2")
-                assert "send it again" in message(answered)
-            assert (await sent(server, export()))[0] == 200
-            events = await stored(server)
-    assert len(events) == 4
+@pytest.mark.parametrize("fails_at", [{1}, {2}, {1, 2}, {1, 3}])
+@pytest.mark.parametrize("stores", [True, False])
+async def test_while_the_broker_is_away_the_exporter_is_told_to_come_again(fails_at, stores):
+    async with running() as plain, running(Away(plain.broker, fails_at, stores=stores)) as server:
+        for _ in fails_at:
+            status, headers, answered = await sent(server, export())
+            assert (status, headers["retry-after"]) == (503, "2")
+            assert "send it again" in message(answered)
+        assert (await sent(server, export()))[0] == 200
+        events = await stored(server)
+    assert [event.type for event in events] == ["agent_started", *["agent_activity"] * 2, "agent_completed"]
     assert validate(events).ok
 
 
