@@ -95,6 +95,8 @@ class Courier:
         self._make_end = ended
         self._make_loss = lost
         self._buffer: list[tuple[str, bytes]] = []
+        self._taken: list[tuple[str, bytes]] = []
+        """On their way from the list to segments."""
         self._held_bytes = 0
         self._spooled_bytes = 0
         self._untold: Counter[str] = Counter()
@@ -134,7 +136,7 @@ class Courier:
     def delivery(self) -> Delivery:
         """How it goes."""
         with self.lock:
-            waiting = len(self._buffer) + sum(segment.events for segment in self._segments)
+            waiting = len(self._buffer) + len(self._taken) + sum(segment.events for segment in self._segments)
             return Delivery(self._sent, waiting, self._lost, self._trouble)
 
     def flush(self, timeout_s: float) -> bool:
@@ -144,7 +146,7 @@ class Courier:
         self._again_s = 0.0
         self._stirred.set()
         with self._arrived:
-            while self._buffer or self._segments:
+            while self._buffer or self._taken or self._segments:
                 left_s = deadline_s - time.monotonic()
                 if left_s <= 0 or self._thread is None or not self._thread.is_alive():
                     return False
@@ -226,6 +228,7 @@ class Courier:
         with self._keeping:
             with self.lock:
                 taken, self._buffer = self._buffer, []
+                self._taken = taken
                 open_runs = dict(self.open_runs)
                 if self._held_bytes < self._memory_bytes // 2:  # else it is not over
                     for project, count in self._untold.items():
@@ -238,6 +241,8 @@ class Courier:
             for project, lines in by_project.items():
                 for part in _parts(lines):
                     self._append(project, part)
+            with self.lock:
+                self._taken = []
             if self._spool is not None:
                 with contextlib.suppress(OSError):
                     self._spool.note_open_runs(open_runs)
