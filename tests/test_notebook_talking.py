@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+import time
 
 import pytest
 from ipywidgets.widgets.widget import _instances
 
 from syndarix_rt.client import ChatClient, DebugClient
+from syndarix_rt.errors import SyndarixError
 from syndarix_rt.notebook import Workbench
 
 TIMEOUT_S = 20
@@ -155,3 +158,78 @@ async def test_a_server_that_is_gone_is_told(bench):
     await view.sees(lambda told: told["status"] == "" and told["members"])
     bench._parts._server.stop()
     await view.sees(lambda told: told["status"] == "reconnecting")
+
+
+async def test_a_function_of_the_notebook_is_an_agent_even_while_a_cell_blocks(bench):
+    @bench.agent("poet")
+    async def poet(said):
+        yield "roses "
+        if "crash" in said.text:
+            raise LookupError("no model")
+        yield said.text
+
+    bench.chat(name="ana")
+    assert bench.ask("are red", to="poet").result(TIMEOUT_S) == "roses are red"  # this blocks the notebook's loop
+    assert await bench.ask("are blue", to="poet") == "roses are blue"
+    with pytest.raises(SyndarixError, match=r"poet broke off: LookupError: no model \(after 'roses '\)"):
+        await bench.ask("crash", to="poet")
+    async with asyncio.timeout(TIMEOUT_S):
+        while poet.answered + poet.failed < 3:
+            await asyncio.sleep(0.01)
+    assert repr(poet) == "<agent poet in apollo: here; 2 answered, 1 failed (LookupError: no model)>"
+
+    @bench.agent("poet")
+    async def another(_):
+        return "violets"
+
+    assert poet.status == "stopped", "the cell was run again"
+    assert await bench.ask("?", to="poet") == "violets"
+    with pytest.raises(SyndarixError, match=r"nobody gave no answer within 0.2 s; here are: .*poet"):
+        await bench.ask("?", to="nobody", timeout_s=0.2)
+    another.stop()
+    another.stop()
+    assert another.status == "stopped"
+
+
+async def test_agents_stop_with_the_bench_and_break_off_what_they_say(redis_url):
+    async with await Workbench.start(redis_url=redis_url, project="apollo") as bench:
+        async with ChatClient(bench.url, "apollo", name="bob") as bob:
+
+            @bench.agent("poet")
+            async def poet(_):
+                yield "once "
+                await asyncio.Event().wait()
+
+            await opened_agent(poet)
+            said = await bob.say("tell", to="poet")
+            while not bob.transcript.answers:
+                await asyncio.sleep(0.01)
+            poet.stop()
+            async with asyncio.timeout(TIMEOUT_S):
+                assert (await bob.reply(said)).error == "broken off"
+
+            @bench.agent("sleeper")
+            async def sleeper(_):
+                time.sleep(0.5)  # noqa: ASYNC251 - what nobody should do
+                return "yes"
+
+            assert await bench.ask("?", to="sleeper") == "yes"
+    assert sleeper.status == "stopped"
+    assert [thread.name for thread in threading.enumerate() if "agent" in thread.name] == []
+
+
+async def opened_agent(agent):
+    async with asyncio.timeout(TIMEOUT_S):
+        while agent.status != "here":
+            await asyncio.sleep(0.01)
+
+
+async def test_the_agents_of_a_preset_answer_over_http(bench):
+    run = bench.play("demo_small", speed=600, seed=7)
+    await run.set_breakpoints("pipeline_failed")
+    async with asyncio.timeout(TIMEOUT_S):
+        state = await run.stopped()
+    failed = await run.inspect(f"pipeline:{state.stopped.event['subject']}")
+    answer = await bench.ask("Why did the pipeline fail?", to="planner-1")
+    assert f"{failed['pipeline_id']} of {failed['issue_id']}" in answer
+    assert f"because of {failed['reason']} after {failed['duration_s']:g} s" in answer

@@ -4,6 +4,7 @@
 * :mod:`~syndarix_rt.client.reception`: what a stream receives, without I/O
 * :mod:`~syndarix_rt.client.publisher`: `HttpPublisher` publishes into a project
 * :mod:`~syndarix_rt.client.chat`: `ChatClient` talks in a project's chat, for a person or as an agent
+* :mod:`~syndarix_rt.client.agent`: `ChatAgent` answers there by a function of yours
 * :mod:`~syndarix_rt.client.run_chat`: `RunChat` for the agents of a run that publishes over HTTP
 * :mod:`~syndarix_rt.client.debug`: `DebugClient` steers the runs that play into a project
 * :mod:`~syndarix_rt.client.control`: `HttpLine`, over which a run that publishes over HTTP is steered
@@ -17,6 +18,7 @@
 * :mod:`~syndarix_rt.client.http`: what they all share
 """
 
+from syndarix_rt.client.agent import ChatAgent
 from syndarix_rt.client.api import Api, ProjectState
 from syndarix_rt.client.chat import Answer, ChatClient
 from syndarix_rt.client.control import HttpLine
@@ -31,6 +33,7 @@ from syndarix_rt.client.url import ServerUrl, parse_server_url
 __all__ = [
     "Answer",
     "Api",
+    "ChatAgent",
     "ChatClient",
     "DebugClient",
     "EventStream",

@@ -27,6 +27,7 @@ from syndarix_rt.delivery.chat import (
     Finish,
     Kind,
     Member,
+    Message,
     Missed,
     Presence,
     Ready,
@@ -204,6 +205,20 @@ class ChatClient(SocketClient):
         assert isinstance(said, Said)
         return said
 
+    async def reply(self, said: Said) -> Message:
+        """Wait for the first answer to a message that is complete."""
+
+        def found() -> Message | None:
+            answers = (message for message in self.transcript.messages if message.answer)
+            return next((answer for answer in answers if (answer.to, answer.reply_to) == (said.speaker, said.id)), None)
+
+        async with self._changed:
+            await self._changed.wait_for(lambda: found() is not None or self._state == "closed")
+        answer = found()
+        if answer is None:
+            raise self._failure or Unavailable(f"{self._url}: closed before it was answered")
+        return answer
+
     def answer(self, question: Said | None = None, *, to: str = EVERYBODY, id: str | None = None) -> Answer:  # noqa: A002 - the frame's word
         """Begin an answer, to a message or to somebody; see `Answer`.
 
@@ -217,6 +232,20 @@ class ChatClient(SocketClient):
             name = id or wire.answer_id(question, self._name or "")
             return Answer(self, name, question.speaker, question.id)
         return Answer(self, id or secrets.token_hex(8), to, None)
+
+    async def break_off(self, answer: Message, why: str) -> None:
+        """End an answer under this name with what there is of it: one that an earlier process left open.
+
+        Raises:
+            ChatError: it has ended, or gone on, meanwhile.
+        """
+        frame = Finish(id=answer.id, text=answer.text, to=answer.to, reply_to=answer.reply_to, error=why)
+        await self._deliver(frame)
+
+    async def flush(self) -> None:
+        """Wait until whole messages and the ends of answers are acknowledged, or the socket is closed."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._waiting or self._state == "closed")
 
     def is_typing(self) -> None:
         """Tell that somebody writes here; call it with each key."""
@@ -493,6 +522,8 @@ class Answer:
         client = self._client
         del client._answers[self.id]  # noqa: SLF001 - one module
         reason = None if error is None else f"{type(error).__name__}: {error}"[:1_000]
+        if isinstance(error, asyncio.CancelledError):
+            reason = "broken off"
         frame = Finish(id=self.id, text=self.text, to=self.to, reply_to=self.reply_to, error=reason)
         if isinstance(error, asyncio.CancelledError):
             client._post(frame)  # noqa: SLF001 - one module; who is cancelled does not wait

@@ -20,6 +20,7 @@ agent that is started again cannot answer the same message twice.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import OrderedDict, deque
 from datetime import datetime
 from typing import Annotated, Any, Literal, get_args
@@ -63,6 +64,7 @@ __all__ = [
     "decode_entry",
     "decode_server",
     "encode",
+    "is_addressed",
     "is_member_name",
     "placed",
 ]
@@ -100,6 +102,13 @@ def answer_id(question: Said, agent: str) -> str:
     """The id of the one answer that an agent gives to a message: the same whoever works it out, and whenever."""
     name = f"{agent}\n{question.speaker}\n{question.id}".encode(errors="replace")
     return "re-" + hashlib.sha256(name).hexdigest()[:24]
+
+
+def is_addressed(said: Said, name: str) -> bool:
+    """Whether a message is meant for somebody: it is said to them, or to everybody and names them."""
+    if said.to != EVERYBODY:
+        return said.to == name
+    return re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", said.text) is not None
 
 
 class _Frame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):

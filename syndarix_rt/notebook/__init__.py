@@ -7,6 +7,7 @@
 * :mod:`~syndarix_rt.notebook.panel_widget`: `PanelWidget`, the base of panels that are no charts
 * :mod:`~syndarix_rt.notebook.connection`, ``approvals``, ``log_widget``, ``control``: these panels
 * :mod:`~syndarix_rt.notebook.chat_widget`: `ChatWidget`, to talk with people and agents
+* :mod:`~syndarix_rt.notebook.agent`: `NotebookAgent`, a function of yours that answers there
 * :mod:`~syndarix_rt.notebook.debugger`: `Debugger`, to stop a run and look into it
 * :mod:`~syndarix_rt.notebook.still`: still pictures of charts, drawn without a browser
 * :mod:`~syndarix_rt.notebook.words`: numbers in words

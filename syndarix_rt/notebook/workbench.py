@@ -18,11 +18,13 @@ from urllib.parse import quote
 
 import msgspec
 
-from syndarix_rt.client import DebugClient, parse_server_url
+from syndarix_rt.client import ChatClient, DebugClient, parse_server_url
+from syndarix_rt.client.agent import MAX_AT_ONCE, Answering
 from syndarix_rt.delivery import Ledger, Position, Published, RunState
 from syndarix_rt.errors import StreamError, SyndarixError
 from syndarix_rt.events import Event, is_project_name
 from syndarix_rt.notebook.address import page_url
+from syndarix_rt.notebook.agent import NotebookAgent
 from syndarix_rt.notebook.background import Background
 from syndarix_rt.notebook.chat_widget import ChatWidget
 from syndarix_rt.notebook.children import Child
@@ -50,6 +52,9 @@ START_S = 60.0
 
 SETTLE_S = 5.0
 """`Workbench.frame` waits so long for what is on its way; on one machine that is milliseconds."""
+
+ANSWER_S = 30.0
+"""An answer of a simulated agent takes a few seconds; a model may think for longer."""
 
 SOURCE = "/syndarix-rt/notebook"
 
@@ -345,6 +350,48 @@ class Workbench:
             "chat", project, lambda: ChatWidget(self._parts.url, project, self._parts.background, name=name)
         )
 
+    def ask(self, text: str, *, to: str, project: str | None = None, timeout_s: float = ANSWER_S) -> Asked[str]:
+        """Ask an agent in the chat; await the text of its answer, as far as it came.
+
+        Args:
+            text: the question.
+            to: the agent's name.
+            project: in whose chat.
+            timeout_s: how long the answer may take.
+
+        Raises:
+            SyndarixError: from the answer: there was none, or it broke off.
+        """
+        project = _checked(project or self.project)
+        return Asked(f"{to}: {text}", self._parts.background.submit(self._parts.ask(project, text, to, timeout_s)))
+
+    def agent(
+        self, name: str, *, project: str | None = None, at_once: int = MAX_AT_ONCE
+    ) -> Callable[[Answering], NotebookAgent]:
+        """Make a function an agent in the chat, such as one that asks a model.
+
+        ::
+
+            @bench.agent("poet")
+            async def poet(said):
+                async for piece in model.stream(said.text):
+                    yield piece
+
+        It is an async generator, or an async function that returns the whole answer. It gets what is said to the agent,
+        and what is said to everybody and names it. If it raises, that answer ends and the chat is told why. It runs on
+        a thread and an event loop of its own. The last agent of that name and project is stopped.
+
+        Args:
+            name: the agent's; with a token its subject.
+            project: in whose chat.
+            at_once: so many answers are made at the same time; who asks beyond is told that it is busy.
+
+        Raises:
+            StreamError: from the decorator: the server does not let it in.
+        """
+        project = _checked(project or self.project)
+        return lambda answer: self._parts.bring(name, project, answer, at_once)
+
     def debugger(self, project: str | None = None) -> Debugger:
         """A panel to stop the run that plays into a project, at breakpoints too, and to look into it.
 
@@ -404,6 +451,8 @@ class _Parts:
         self._debuggers: dict[str, DebugClient] = {}
         self._dashboards: dict[str, Dashboard] = {}
         self._talks: dict[tuple[str, str], ChatWidget | Debugger] = {}
+        self._agents: dict[tuple[str, str], NotebookAgent] = {}
+        self._talkers: dict[str, ChatClient] = {}
         self._recordings: list[Recording] = []
 
     def feed(self, project: str, replay: int | Literal["all"] = 0) -> Feed:
@@ -421,6 +470,31 @@ class _Parts:
         recording = Recording(self.feed(project, replay), path, self.background, since)
         self._recordings.append(recording)
         return recording
+
+    def bring(self, name: str, project: str, answer: Answering, at_once: int) -> NotebookAgent:
+        """An agent of this notebook, instead of the last one of that name and project."""
+        if (project, name) in self._agents:
+            self._agents.pop((project, name)).stop()
+        agent = self._agents[project, name] = NotebookAgent(self.url, project, name, answer, at_once=at_once)
+        return agent
+
+    async def ask(self, project: str, text: str, to: str, timeout_s: float) -> str:
+        """The answer of an agent; on the background's loop."""
+        chat = self._talkers.get(project)
+        if chat is None or chat.state == "closed":
+            chat = self._talkers[project] = ChatClient(self.url, project)
+            await chat.__aenter__()  # it lives as long as the workbench
+        try:
+            async with asyncio.timeout(timeout_s):
+                answer = await chat.reply(await chat.say(text, to=to))
+        except TimeoutError:
+            members = ", ".join(member.name for member in chat.members if member.name != chat.name)
+            raise SyndarixError(f"{to} gave no answer within {timeout_s:g} s; here are: {members or 'none'}") from None
+        if answer.error is not None:
+            raise SyndarixError(
+                f"{to} broke off: {answer.error}" + (f" (after {answer.text!r})" if answer.text else "")
+            )
+        return answer.text
 
     async def debugger(self, project: str) -> DebugClient:
         """The project's debug client, opened if need be; on the background's loop."""
@@ -508,7 +582,7 @@ class _Parts:
         self.closed = True
         shown = [*self._dashboards.values(), *self._talks.values()]
         stops: list[Callable[[], object]] = [run.stop for run in self._runs]
-        stops += [part.stop for part in (*self._recordings, *shown)]
+        stops += [part.stop for part in (*self._agents.values(), *self._recordings, *shown)]
         for stop in stops:
             with suppress(Exception):  # at the kernel's exit widgets may be gone already
                 stop()
@@ -523,6 +597,8 @@ class _Parts:
             stack.push_async_callback(self.outlet.aclose)
             for debugger in self._debuggers.values():
                 stack.push_async_callback(debugger.aclose)
+            for talker in self._talkers.values():
+                stack.push_async_callback(talker.aclose)
             for feed in self._feeds.values():
                 stack.push_async_callback(feed.aclose)
 

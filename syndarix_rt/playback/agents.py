@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from typing import Any, Protocol
 
-from syndarix_rt.delivery.chat import EVERYBODY, MAX_AGENTS, Entry, Finish, Member, Said, Say, Stream
+from syndarix_rt.delivery.chat import EVERYBODY, MAX_AGENTS, Entry, Finish, Member, Said, Say, Stream, is_addressed
 from syndarix_rt.delivery.replies import Reply
 from syndarix_rt.delivery.resume import Gap
 from syndarix_rt.errors import SyndarixError
@@ -124,11 +124,9 @@ class Agents:
         agents = self._known.agents
         if said.speaker in agents:
             return
-        if said.to != EVERYBODY:
-            asked = [said.to] if said.to in agents else []
-        else:
-            words = set(re.findall(r"[A-Za-z0-9_-]+", said.text))
-            asked = [name for name in agents if name in words] or (agents if "?" in said.text else [])
+        asked = [name for name in agents if is_addressed(said, name)]
+        if not asked and said.to == EVERYBODY and "?" in said.text:
+            asked = agents
         for name in asked[:MAX_AT_ONCE]:
             if len(self._answers) < MAX_ANSWERS:
                 text = answer(self._known, name, said.text, self._seed)
