@@ -33,6 +33,7 @@ __all__ = [
     "free_port",
     "load_client",
     "our_server",
+    "pinned_beside",
     "printed",
     "private_redis",
     "wait_until",
@@ -131,6 +132,19 @@ def child(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@contextlib.contextmanager
+def pinned_beside() -> Iterator[None]:
+    """This process itself on the last core until the block ends, as publishers and subscribers are."""
+    cores = _cores()
+    if len(cores) > 1:
+        os.sched_setaffinity(0, {cores[-1]})
+    try:
+        yield
+    finally:
+        if len(cores) > 1:
+            os.sched_setaffinity(0, cores)
 
 
 def beside(command: Sequence[str], timeout_s: float) -> dict[str, Any]:

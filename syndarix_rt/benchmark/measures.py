@@ -17,11 +17,11 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from syndarix_rt.benchmark.candidate import Candidate, Usage, beside, child, printed, wait_until
+from syndarix_rt.benchmark.candidate import Candidate, Usage, beside, child, pinned_beside, printed, wait_until
 from syndarix_rt.errors import SyndarixError
 
 __all__ = ["Figures", "Loader", "fan_out", "highest_rate", "idle", "publishing", "resume"]
@@ -198,19 +198,34 @@ def resume(candidate: Candidate, *, clients: int, missed: int, size_bytes: int =
         ``p50_ms``, ``p99_ms`` (from the first byte of a request to the last of the events), ``lost``, ``doubled``.
     """
     _publish(candidate, float("inf"), missed, 1, size_bytes)
-    return asyncio.run(_resume(candidate, clients, missed))
+    with pinned_beside(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_resume(candidate, clients, missed))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Uvloop's, so that the clients cost less than the server."""
+    try:
+        import uvloop  # noqa: PLC0415 - optional, and not on every platform
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
 
 
 async def _resume(candidate: Candidate, clients: int, missed: int) -> Figures:
+    loop = asyncio.get_running_loop()
     last_event_id = _id_before(candidate.port, "p0", missed)
     waiting = [_Returning(candidate, last_event_id, missed) for _ in range(clients)]
-    streams = [await asyncio.open_connection("127.0.0.1", candidate.port, limit=1 << 20) for _ in waiting]
+    for one in waiting:
+        await loop.create_connection(lambda one=one: one, "127.0.0.1", candidate.port)  # type: ignore[misc]
     try:
+        for one in waiting:
+            one.ask()
         async with asyncio.timeout(OPEN_S):
-            await asyncio.gather(*(one.read(*stream) for one, stream in zip(waiting, streams, strict=True)))
+            await asyncio.gather(*(one.done for one in waiting))
     finally:
-        for _, writer in streams:
-            writer.close()
+        for one in waiting:
+            one.transport.abort()
     sequences = [one.sequences() for one in waiting]
     taken_ms = [one.took_s * 1e3 for one in waiting]
     return {
@@ -231,35 +246,50 @@ def _id_before(port: int, project: str, missed: int) -> str:
     return f"{position['epoch']}.{position['last'] - missed}"
 
 
-class _Returning:
-    """One client that comes back; it counts while it reads, and is judged afterwards."""
+class _Returning(asyncio.BufferedProtocol):
+    """One client that comes back. It keeps what it reads, and is judged afterwards, so that it costs little."""
 
     def __init__(self, candidate: Candidate, last_event_id: str, missed: int) -> None:
         path, host = candidate.path.replace("%d", "0"), f"127.0.0.1:{candidate.port}"
         headers = [f"GET {path} HTTP/1.1", f"Host: {host}", f"Last-Event-ID: {last_event_id}"]
-        self.data = bytearray()
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.took_s = float("inf")
         self._request = "\r\n".join([*headers, "", ""]).encode()
-        self._missed = missed
+        self._newest = b'"seq":%d,' % missed
+        self._data = bytearray(1 << 20)
+        self._size = 0
 
-    async def read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        began_s, found = time.perf_counter(), 0
-        writer.write(self._request)
-        while found < self._missed:
-            chunk = await reader.read(1 << 18)
-            if not chunk:
-                break
-            begin = max(0, len(self.data) - len(_TICK) + 1)  # an event's name may be cut in two
-            self.data += chunk
-            found += self.data.count(_TICK, begin)
-        self.took_s = time.perf_counter() - began_s
+    def ask(self) -> None:
+        """Come back."""
+        self._began_s = time.perf_counter()
+        self.transport.write(self._request)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's do not inherit from it
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
+        if len(self._data) - self._size < _READ_BYTES:
+            self._data += bytes(len(self._data))
+        return memoryview(self._data)[self._size :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        begin = max(0, self._size - len(self._newest))  # it may be cut in two
+        self._size += nbytes
+        newest = self._data.find(self._newest, begin, self._size)
+        if newest >= 0 and self._data.find(b"\n", newest, self._size) >= 0 and not self.done.done():
+            self.took_s = time.perf_counter() - self._began_s
+            self.done.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        if not self.done.done():
+            self.done.set_result(None)
 
     def sequences(self) -> list[int]:
-        return [int(number) for number in re.findall(rb'"seq":(\d+)', bytes(self.data))]
+        """The numbers of the events that came."""
+        return [int(number) for number in re.findall(rb'"seq":(\d+)', bytes(self._data[: self._size]))]
 
 
-_TICK = b'"}}\n'
-"""Ends an event of ours."""
+_READ_BYTES = 1 << 16
 
 
 def publishing(redis_url: str, *, events: int, batch: int) -> Figures:
