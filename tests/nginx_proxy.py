@@ -62,6 +62,13 @@ class Nginx:
         self._config = directory / "nginx.conf"
         self._config.write_text(WHOLE.format(directory=directory, extra=extra), "utf-8")
 
+    def change(self, there, here):
+        """Change the example before it is used."""
+        path = self.directory / "site.conf"
+        site = path.read_text("utf-8")
+        assert site.count(there) == 1, there
+        path.write_text(site.replace(there, here), "utf-8")
+
     def __enter__(self):
         command = [require_tool("nginx"), "-p", str(self.directory), "-c", str(self._config), "-e", "stderr"]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)

@@ -136,6 +136,25 @@ async def test_what_the_proxy_says_of_the_client_is_taken_and_a_large_batch_pass
                 assert (await answer.json())["last"] == 59
 
 
+@pytest.mark.browser
+async def test_the_page_works_below_a_path_that_nginx_takes_away(browser, in_front):
+    async with running(token="s3cret", root_path="/rt", proxy_hops=1) as server, AsyncExitStack() as stack:
+        nginx = in_front(server.url)
+        nginx.change("location / {", "location /rt/ {")
+        nginx.change("proxy_pass http://syndarix_rt;", "proxy_pass http://syndarix_rt/;")
+        stack.enter_context(nginx)
+        context = await browser.new_context(ignore_https_errors=True)
+        stack.push_async_callback(context.close)
+        page = await context.new_page()
+        await page.goto(f"{nginx.tls_url}/rt/p/apollo?key=s3cret")
+        assert page.url == f"{nginx.tls_url}/rt/p/apollo"
+        await page.wait_for_function("() => document.getElementById('connection').textContent === 'live'")
+        [cookie] = await context.cookies()
+        assert (cookie["path"], cookie["secure"], cookie["httpOnly"]) == ("/rt", True, True)
+        await server.publish(1, 2)
+        await page.wait_for_function("() => document.getElementById('received').textContent === '2'")
+
+
 async def test_streams_and_chat_go_on_exactly_when_either_instance_is_killed(redis_url, in_front):
     """Two instances behind one address and nothing sticky: each is killed in turn, and started again in between."""
     broker = RedisBroker(redis_url)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from urllib.parse import urljoin
 
 import jsonschema
 import pytest
@@ -68,6 +69,16 @@ def test_it_names_the_rights_that_are_asked_for():
         operation = by_id[endpoint.replace(".", "-").strip("_")]
         if operation.get("security") != []:
             assert tuple(operation["x-rights"]) == NEEDS.get(endpoint, ("owner",))
+
+
+@pytest.mark.parametrize("prefix", ["", "/rt"])
+async def test_its_paths_begin_where_it_is(prefix):
+    async with running(root_path=prefix) as server:
+        where = f"{server.url}{prefix}/openapi.json"
+        async with server.http.get(where) as answer:
+            [named] = (await answer.json())["servers"]
+        async with server.http.get(urljoin(where, named["url"]).rstrip("/") + "/projects") as answer:
+            assert answer.status == 200
 
 
 async def test_what_is_open_and_what_wants_the_key_is_as_described():

@@ -227,6 +227,7 @@ def describe(app: Quart) -> dict[str, Any]:
             "declared gap, and read again.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
+        "servers": [{"url": ".", "description": "Where this document is, below whatever prefix."}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": dict(sorted(paths.items())),
         "security": [{"bearer": []}, {"cookie": []}],
