@@ -71,7 +71,8 @@ class Violation(msgspec.Struct, frozen=True):
     """Since the run began, seconds."""
     kind: str
     """``hole``, ``duplicate``, ``order``, ``altered``, ``epoch``, ``filter``, ``gap``, ``resumed``, ``incomplete``;
-    ``refused`` for a client that gave up, ``log`` for what the broker lost, ``process`` for one that did not end."""
+    ``refused`` for a client that gave up, ``log`` for what the broker lost, ``leak`` for what a server
+    still holds when all have left, ``process`` for one that did not end."""
     text: str
 
     def __str__(self) -> str:

@@ -7,7 +7,7 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
 from pathlib import Path
 
 from syndarix_rt.broker import RedisBroker, Retention
@@ -39,6 +39,9 @@ SETTLE_S = 0.5
 
 GRACE_S = 0.5
 """After the last event: a duplicate of it would come at once."""
+
+LEAVE_S = 10.0
+"""For a server to notice that all are gone; what it holds then it holds for good."""
 
 SCENARIO = "steady_sprint"
 """All kinds of events, in realistic proportions and sizes."""
@@ -135,17 +138,19 @@ async def _run(
             for subscriber in subscribers:
                 if isinstance(subscriber, BrowserSubscriber):
                     subscriber.hurry()
-            try:
+            with suppress(TimeoutError):  # the oracle tells who lacks what
                 async with asyncio.timeout(level.catch_up_s):
                     await asyncio.gather(*(subscriber.done.wait() for subscriber in subscribers))
-            except TimeoutError:
-                pass  # the oracle tells who lacks what
             await asyncio.sleep(GRACE_S)
         finally:
             for task in [*tasks, settling]:
                 task.cancel()
 
+    say("judging, and looking for what the servers still hold")
     violations = await _judge(subscribers, history, broker, now)
+    for link in links.values():
+        link.cut()  # what is half open, too
+    violations += [Violation("", round(now(), 3), "leak", text) for text in await _leaks(parts)]
     for worker in parts.workers:
         code = await worker.stop()
         if code != 0:
@@ -238,6 +243,19 @@ async def _judge(
             break
         after = page.last
     return found
+
+
+async def _leaks(parts: Stack) -> list[str]:
+    """What servers still hold when everybody has left for some time."""
+    left: dict[str, str] = {}
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LEAVE_S):
+            while True:
+                left = {worker.what: held for worker in parts.workers if (held := await worker.leftovers())}
+                if not left:
+                    break
+                await asyncio.sleep(0.1)
+    return [f"{name} still holds {held}" for name, held in left.items()]
 
 
 def _served(subscriber: Subscriber) -> Served:
