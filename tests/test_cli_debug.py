@@ -45,6 +45,15 @@ async def test_a_script_stops_a_run_at_a_breakpoint_looks_at_it_steps_and_lets_i
         assert "\x1b" not in done.out
 
 
+async def test_nothing_older_is_told_after_what_is_newer():
+    """A breakpoint on the very next event may be told of before the answer to 'continue' is."""
+    async with running() as server, steered(ticks(1_000), broker=server.broker):
+        done = await script(server, "break where n >= 0\nspeed max\n" + "continue\nwait\n" * 30)
+        counts = [int(count) for count in re.findall(r"(\d+) events published", done.out)]
+        assert counts[-1] == 30, done
+        assert counts == sorted(counts)
+
+
 async def test_faults_and_events_are_injected_by_their_names():
     async with running() as server, steered(demo(), broker=server.broker, run="sim-1") as run:
         words = (
@@ -113,7 +122,11 @@ async def test_at_a_terminal_what_runs_tell_stands_above_what_is_being_typed():
         try:
             assert b"'help' lists the commands" in await until(rb"apollo> $")
             os.write(mine, b"inspect nothing\n")
-            assert b"\x1b[31mnothing is known of" in await until(rb"nothing is known(.|\n)*apollo> $")
+            told = await until(rb"nothing is known(.|\n)*apollo> $")
+            assert b"\x1b[31mnothing is known of" in told
+            lines = re.sub(rb"\x1b\[\d*[mK]", b"", told).decode().split("\r\n")
+            assert max(map(len, lines)) < 80, "words are not broken at the terminal's edge"
+            assert " approval:ID," in told.decode().replace("\r\n", " ")
             os.write(mine, b"ste")
             await until(rb"ste$")
             await run.ask("run.step", {"events": 4})  # somebody else

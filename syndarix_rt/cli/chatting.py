@@ -80,6 +80,7 @@ class _Conversation:
         self._asked: dict[str, str] = {}  # agents whose answer is waited for, by the question's id
         self._answered = asyncio.Event()
         self._shown: dict[tuple[str, str], int] = {}  # how much of an answer stands on the screen
+        self._last: tuple[str, str] | None = None  # the answer whose line stands lowest there
 
     async def work(self) -> None:
         """Talk until the end of the input; raises what ends the connection for good."""
@@ -124,6 +125,7 @@ class _Conversation:
     def _tell(self, text: str, **style: object) -> None:
         """About the conversation rather than of it; a script reads only what is said."""
         if self.terminal.interactive:
+            self._last = None
             self.terminal.say(printable(text), **style)
 
     # ---- speaking -------------------------------------------------------------------------------------------------
@@ -131,6 +133,7 @@ class _Conversation:
     async def _speak(self) -> None:
         async for line in self.terminal.lines():
             text = line.strip()
+            self._last = None
             if text in ("/quit", "/q"):
                 break
             try:
@@ -233,6 +236,7 @@ class _Conversation:
 
     def _show_message(self, frame: Said | Done) -> None:
         when = f"{frame.time.astimezone():%H:%M} " if self.terminal.interactive else ""
+        self._last = None
         self._show_lines(f"{when}{_header(frame.speaker, frame.to)}", frame.text, frame.speaker)
         self._show_fault(frame)
 
@@ -243,17 +247,26 @@ class _Conversation:
         if answer is None:
             return
         shown = self._shown.setdefault(key, 0)
-        header = _header(speaker, to)
-        lines = _wrapped(answer.text[shown:], self._width(f"{header} …"))
+        lines = _wrapped(answer.text[shown:], self._width(f"{_header(speaker, to)} …"))
         for line in lines[:-1]:  # the last may go on
-            self._show_lines(f"{header} …" if shown else header, line, speaker)
+            self._show_part(key, to, line, begun=shown > 0)
             shown = self._shown[key] = answer.text.index(line, shown) + len(line)
+
+    def _show_part(self, answer: tuple[str, str], to: str, text: str, *, begun: bool) -> None:
+        """The next lines of an answer: below its last one, or with its speaker's name if others talked meanwhile."""
+        speaker, _ = answer
+        if answer == self._last:
+            for line in _wrapped(text, self._width("")):
+                self.terminal.say(printable(f"    {line}"))
+        else:
+            header = _header(speaker, to)
+            self._show_lines(f"{header} …" if begun else header, text, speaker)
+            self._last = answer
 
     def _finish_answer(self, frame: Done) -> None:
         shown = self._shown.pop((frame.speaker, frame.id))
-        header = _header(frame.speaker, frame.to)
         if rest := frame.text[shown:].strip():
-            self._show_lines(f"{header} …" if shown else header, rest, frame.speaker)
+            self._show_part((frame.speaker, frame.id), frame.to, rest, begun=shown > 0)
         self._show_fault(frame)
 
     def _show_fault(self, frame: Said | Done) -> None:

@@ -87,12 +87,18 @@ class _Session:
         from syndarix_rt.delivery.steering import described
 
         told = (state.run, state.state, state.speed, state.published, state.stopped)
-        if told == self._told or state.state == "stepping":
+        before = self._told
+        if told == before or state.state == "stepping":
             return
+        if before[:1] == (state.run,) and before[3] > state.published:
+            return  # what came after it was told first: the answer to 'continue' behind the breakpoint that ended it
         self._told = told
         speed = "full speed" if state.speed == "max" else f"speed {state.speed:g}" if state.speed else ""
         text = f"{state.run}: {described(state)}"
-        text += f", {speed}" if state.state == "playing" else f", at {state.position}" if state.position else ""
+        if state.state == "playing":
+            text += f", {speed}"
+        elif state.position and not self.terminal.interactive:  # a person has the count
+            text += f", at {state.position}"
         colour = {"playing": "green", "paused": "yellow", "failed": "red"}.get(state.state)
         self.terminal.say(printable(text), fg=colour)
         if state.stopped is not None and state.stopped.event is not None:
@@ -255,7 +261,9 @@ class _Session:
             return
         width = max((len(name) for name in found), default=0)
         for name, value in found.items():
-            self.terminal.say(f"  {name:<{width}}  {_shown(value)}")
+            flat = self.terminal.interactive and isinstance(value, dict)
+            text = ", ".join(f"{key} {_shown(part)}" for key, part in value.items()) if flat else _shown(value)
+            self.terminal.say(f"  {name:<{width}}  {text}")
 
     def _table(self, kind: str, rows: list[dict[str, Any]]) -> None:
         name = "agent_id" if kind == "agents" else "run_id" if kind == "agent_runs" else f"{kind.removesuffix('s')}_id"

@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
+import textwrap
 import threading
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
@@ -14,6 +16,9 @@ from typing import Any
 import click
 
 __all__ = ["Terminal", "printable"]
+
+MIN_COLUMNS = 20
+"""In a narrower terminal nothing reads well; it breaks lines itself."""
 
 
 class Terminal:
@@ -35,7 +40,9 @@ class Terminal:
         self._waiting = False
 
     def say(self, text: str, **style: Any) -> None:
-        """One or more lines; ``style`` as of `click.style`, seen only at a terminal."""
+        """One or more lines; ``style`` as of `click.style`, seen only at a terminal, where words are not broken."""
+        if self.interactive:
+            text = "\n".join(map(_fitted, text.split("\n")))
         if self._waiting:
             click.echo("\r\x1b[K", nl=False)
         click.echo(click.style(text, **style) if style else text)
@@ -103,6 +110,15 @@ class Terminal:
     def _complete(self, text: str, state: int) -> str | None:
         found = [word for word in self._words if word.startswith(text)]
         return found[state] if state < len(found) else None
+
+
+def _fitted(line: str) -> str:
+    """A line that is too long for the terminal, on several; those after the first are indented."""
+    columns = shutil.get_terminal_size().columns
+    if len(click.unstyle(line)) < columns or columns < MIN_COLUMNS:
+        return line
+    indent = " " * (len(line) - len(line.lstrip()) + 4)
+    return "\n".join(textwrap.wrap(line, columns - 1, subsequent_indent=indent, break_on_hyphens=False))
 
 
 def printable(text: str) -> str:
