@@ -12,6 +12,7 @@ from quart import Quart, websocket
 from serving import TIMEOUT_S, running
 
 from syndarix_rt.server import socket
+from syndarix_rt.server.tokens import issue
 from syndarix_rt.server.wire import WRITE_BYTES, Wire, accept
 
 CHAT, DEBUG = ("chat", "syndarix.chat.v1"), ("debug", "syndarix.debug.v1")
@@ -200,6 +201,25 @@ async def test_of_a_message_that_is_too_large_nothing_is_kept_and_it_ends(server
             pouring.cancel()
             await asyncio.gather(pouring, return_exceptions=True)
         await until(lambda: not server.hub._sockets)
+
+
+@pytest.mark.parametrize("what", ["no key", "another right", "no project"])
+async def test_who_is_turned_away_reads_why_although_it_has_begun_to_speak(what):
+    key = "k" * 48
+    rights = ["subscribe:*"] if what == "another right" else ["chat:*", "debug:*"]
+    secret = "wrong" if what == "no key" else issue(key, rights, name="ana", life_s=60)
+    headers = {"authorization": f"Bearer {secret}"}
+    project = "no.name" if what == "no project" else "apollo"
+    code = {"no key": 4401, "another right": 4403, "no project": 4404}[what]
+    async with running(token=key) as server:
+        for place, protocol in (CHAT, DEBUG):
+            url = f"{server.url}/projects/{project}/{place}"
+            async with server.http.ws_connect(url, protocols=(protocol,), headers=headers) as ws:
+                for _ in range(5):
+                    await ws.send_str("x" * 1_000)
+                    await asyncio.sleep(0)
+                await ws.receive(TIMEOUT_S)
+                assert ws.close_code == code
 
 
 async def test_under_another_server_what_asgi_has_is_used():

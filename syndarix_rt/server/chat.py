@@ -96,13 +96,13 @@ async def chat_socket(project: str) -> None:
     if not await Socket.accept(PROTOCOL):
         return
     if not is_project_name(project):
-        await websocket.close(UNKNOWN, "not a project name")
+        await Socket.turn_away(UNKNOWN, "not a project name")
         return
     if wanted.member is None and not g.grant.may("publish", project):
-        await websocket.close(FORBIDDEN, "no right to publish, which a run has")
+        await Socket.turn_away(FORBIDDEN, "no right to publish, which a run has")
         return
     if wanted.member is not None and g.principal not in (*NAMELESS, wanted.member.name):
-        await websocket.close(FORBIDDEN, f"this token speaks for {g.principal!r:.80}")
+        await Socket.turn_away(FORBIDDEN, f"this token speaks for {g.principal!r:.80}")
         return
     hub: Hub = current_app.extensions["syndarix_rt"]
     rooms: Rooms = current_app.extensions["syndarix_rt_rooms"]

@@ -13,7 +13,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 import msgspec
-from quart import Blueprint, current_app, websocket
+from quart import Blueprint, current_app
 
 from syndarix_rt.delivery import jsonrpc
 from syndarix_rt.delivery.jsonrpc import Call
@@ -61,7 +61,7 @@ async def debug_socket(project: str) -> None:
     if not await Socket.accept(PROTOCOL):
         return
     if not is_project_name(project):
-        await websocket.close(UNKNOWN, "not a project name")
+        await Socket.turn_away(UNKNOWN, "not a project name")
         return
     hub: Hub = current_app.extensions["syndarix_rt"]
     links: Links = current_app.extensions["syndarix_rt_links"]

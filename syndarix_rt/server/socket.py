@@ -125,10 +125,10 @@ class Socket:
             raise Problem(400, "unknown-subprotocol", f"This socket speaks {subprotocol!r}; name it in the upgrade.")
         await wire.accept(subprotocol)
         if g.principal is None:
-            await websocket.close(UNAUTHORIZED, "this server wants its key")
+            await Socket.turn_away(UNAUTHORIZED, "this server wants its key")
             return False
         if g.lacking is not None:
-            await websocket.close(FORBIDDEN, f"no right to {g.lacking}"[:MAX_REASON])
+            await Socket.turn_away(FORBIDDEN, f"no right to {g.lacking}")
             return False
         return True
 
@@ -136,6 +136,12 @@ class Socket:
     def code(self) -> int | None:
         """The code that it was closed with by us; None if its client left."""
         return self._end.result()[0] if self._end.done() else None
+
+    @staticmethod
+    async def turn_away(code: int, reason: str) -> None:
+        """Close a socket that was accepted only to say why it is not taken."""
+        way = Wire(lambda: None)
+        await _farewell(way, code, reason)
 
     @property
     def left(self) -> bool:
@@ -194,14 +200,9 @@ class Socket:
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
                 if self._end.done():
                     code, reason, farewell = self._end.result()
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(CLOSE_S):
-                            tasks[2].cancel()  # nothing else is written after the farewell
-                            await asyncio.wait({tasks[2]})
-                            if farewell:
-                                await websocket.send(farewell)
-                            await websocket.close(code, reason)
-                            await self._wire.ended()
+                    tasks[2].cancel()  # nothing else is written after the farewell
+                    await asyncio.wait({tasks[2]}, timeout=CLOSE_S)
+                    await _farewell(self._wire, code, reason, farewell)
             finally:
                 if expiry is not None:
                     expiry.cancel()
@@ -265,3 +266,13 @@ class Socket:
 
     def _heard(self) -> float:
         return max(self._heard_s, self._wire.heard_s)
+
+
+async def _farewell(way: Wire, code: int, reason: str, text: str = "") -> None:
+    """Say why, and wait for the answer: whoever still sends would else see a cut, and come back in vain."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(CLOSE_S):
+            if text:
+                await websocket.send(text)
+            await websocket.close(code, reason[:MAX_REASON])
+            await way.ended()
