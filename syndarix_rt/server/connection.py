@@ -6,7 +6,9 @@ the connection's own task goes on alone, waiting for the client to leave, while 
 
 from __future__ import annotations
 
-from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope
+from functools import lru_cache
+
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPResponseStartEvent, HTTPScope
 from quart import Quart, Request, Response
 from quart.asgi import ASGIHTTPConnection
 from quart.typing import ResponseTypes
@@ -42,6 +44,7 @@ class Connection(ASGIHTTPConnection):
         """Serve a request."""
         await super().__call__(receive, send)
         if self._stream is not None and not self._gone:
+            self.scope["headers"] = ()  # read by now, and kept by the server below as long as the stream
             await self._stream.serve(receive, send, chunked=self.scope["http_version"] == "1.1")
 
     async def handle_messages(self, request: Request, receive: ASGIReceiveCallable) -> None:
@@ -51,8 +54,12 @@ class Connection(ASGIHTTPConnection):
 
     async def _send_response(self, send: ASGISendCallable, response: ResponseTypes) -> None:
         if isinstance(response, StreamResponse) and self.scope["method"] != "HEAD":
-            headers = encode_headers(response.headers)
-            await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+            await send(_start(response.status_code, tuple(encode_headers(response.headers))))
             self._stream = response.stream
         else:  # HEAD asks for the headers, and waits for the end
             await super()._send_response(send, response)
+
+
+@lru_cache(64)  # the server below keeps it as long as the stream, so one serves all that are alike
+def _start(status: int, headers: tuple[tuple[bytes, bytes], ...]) -> HTTPResponseStartEvent:
+    return {"type": "http.response.start", "status": status, "headers": headers}
