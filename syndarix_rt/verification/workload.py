@@ -67,7 +67,7 @@ class Workload:
     async def run(self, duration_s: float) -> None:
         """Publish for so long, then the marker."""
         began_s = due_s = self._now()
-        while due_s < began_s + duration_s:
+        while self._now() < began_s + duration_s:  # on a busy machine there are fewer events, not a longer run
             batch = list(islice(self._events, self._rng.randint(1, MAX_BATCH)))
             if not batch:
                 break
