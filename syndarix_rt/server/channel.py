@@ -135,6 +135,7 @@ class Channel:
 
     def _flush(self) -> None:
         """Write to the streams, a slice of them at a time; a round is over when all have had their turn."""
+        self._flushing = None
         began_s = time.monotonic()
         if not self._round:
             self._has_news = False
@@ -152,7 +153,6 @@ class Channel:
         if self._round:
             self._flushing = asyncio.get_running_loop().call_soon(self._flush)
             return
-        self._flushing = None
         self._hub.tally.flush_s.observe(self._round_cost_s)
         self._flush_at_s = self._round_began_s + min(PAUSE_S, PAUSE_COSTS * self._round_cost_s)
         if self._has_news:
