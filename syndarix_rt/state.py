@@ -197,10 +197,19 @@ class ServerEndpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Of its Redis, credentials included, if it was given one; None for the embedded one."""
     namespace: str = ""
     """What it puts before all names in its Redis."""
+    retention: tuple[int, float, int] | None = None
+    """Its logs' entries, seconds and bytes, for who publishes past it; None: the defaults."""
 
 
 @contextlib.contextmanager
-def announce_server(url: str, *, memory: bool, broker_url: str | None = None, namespace: str = "") -> Iterator[None]:
+def announce_server(
+    url: str,
+    *,
+    memory: bool,
+    broker_url: str | None = None,
+    namespace: str = "",
+    retention: tuple[int, float, int] | None = None,
+) -> Iterator[None]:
     """Let `running_servers` find this server for as long as the context, or at most the process, lasts.
 
     Where nothing can be written (a read-only container) the server just has to be named by its URL.
@@ -212,6 +221,7 @@ def announce_server(url: str, *, memory: bool, broker_url: str | None = None, na
         memory=memory,
         broker_url=broker_url,
         namespace=namespace,
+        retention=retention,
     )
     try:
         path = private_dir("servers") / f"{os.getpid()}-{secrets.token_hex(4)}.json"

@@ -394,6 +394,17 @@ async def test_a_running_server_is_found_or_named_by_its_pasted_url(bench):
             stranger.dashboard()
 
 
+async def test_what_is_published_past_the_server_is_kept_as_long_as_the_server_keeps_it(redis_url, monkeypatch):
+    monkeypatch.setenv("SYNDARIX_RT_RETENTION", "500,24h,256MiB")
+    async with await Workbench.start(redis_url=redis_url) as bench:
+        monkeypatch.delenv("SYNDARIX_RT_RETENTION")
+        assert await bench.play(ticks(2000), speed=math.inf).wait() == 2000
+        assert bench.frame().offset.max() == 2000
+        async with await Workbench.connect(bench.url) as later:
+            kept = later.frame(replay="all")
+    assert 500 <= len(kept) < 1000, "trimmed by whole blocks"
+
+
 async def test_a_redis_may_be_named_and_gets_a_server_if_it_has_none(redis_url):
     async with await Workbench.connect(redis_url=redis_url) as first:
         first.frame()

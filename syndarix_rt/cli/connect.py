@@ -109,13 +109,13 @@ async def open_outlet(
         replace: take projects over from other runs, and begin new epochs.
         append: play beside other runs.
     """
-    from syndarix_rt.broker import Publisher
+    from syndarix_rt.broker import Publisher, Retention
     from syndarix_rt.broker.factory import open_broker
     from syndarix_rt.client import HttpLine, HttpPublisher, parse_server_url
     from syndarix_rt.playback import BrokerLine, claim
     from syndarix_rt.state import running_servers
 
-    namespace = ""
+    namespace, retention = "", Retention()
     if not (url or redis_url) and (running := running_servers()):
         server = running[0]
         say(f"publishing to the server at {parse_server_url(server.url).base_url}")
@@ -123,11 +123,12 @@ async def open_outlet(
             url = server.url
         else:
             redis_url, namespace = server.broker_url, server.namespace
+            retention = Retention(*server.retention or ())
     async with AsyncExitStack() as stack:
         broker: Broker | None = None
         if not url:
             try:
-                broker = await open_broker(redis_url, namespace=namespace)
+                broker = await open_broker(redis_url, namespace=namespace, retention=retention)
             except EmbeddedServerError as error:
                 raise SyndarixError(
                     f"no server of yours runs here (start one: syndarix-rt demo), and {error}"

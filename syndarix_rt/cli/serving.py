@@ -263,7 +263,13 @@ async def open_server(
                     raise SyndarixError("several workers need a Redis that all of them reach: see --redis-url")
                 group = Workers(workers, bound, settings, redis_url=redis_url, namespace=namespace, retention=retention)
             server = Server(broker, sock, settings, _base_url(settings, bound), group)
-            with announce_server(server.url("/"), memory=in_memory, broker_url=redis_url, namespace=namespace):
+            with announce_server(
+                server.url("/"),
+                memory=in_memory,
+                broker_url=redis_url,
+                namespace=namespace,
+                retention=(retention.entries, retention.age_s, retention.bytes),
+            ):
                 yield server
         finally:
             await broker.aclose()

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from syndarix_rt.broker import Broker, Publisher
+from syndarix_rt.broker import Broker, Publisher, Retention
 from syndarix_rt.broker.factory import open_broker
 from syndarix_rt.client import HttpLine, HttpPublisher
 from syndarix_rt.delivery import Position, Published
@@ -82,6 +82,8 @@ class Outlet:
         if self._redis is None:
             return await self._stack.enter_async_context(HttpPublisher(self._url, project))
         if self._broker is None:
-            self._broker = await open_broker(self._redis.broker_url, namespace=self._redis.namespace)
+            redis = self._redis
+            retention = Retention(*redis.retention or ())
+            self._broker = await open_broker(redis.broker_url, namespace=redis.namespace, retention=retention)
             self._stack.push_async_callback(self._broker.aclose)
         return Publisher(self._broker, project)
