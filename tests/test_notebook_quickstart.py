@@ -18,7 +18,7 @@ from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 from system_tools import ROOT
 
-from syndarix_rt.notebook.panels.catalogue import CHARTS
+from syndarix_rt.notebook.panels.catalogue import CHARTS, Axis, make_chart
 
 NOTEBOOK = ROOT / "notebooks" / "01_quickstart.ipynb"
 PLAY, WATCH, CHECK = 1, 2, 3
@@ -65,12 +65,14 @@ def printed(cell):
     return "".join(output.text for output in cell.outputs if output.output_type == "stream")
 
 
-def test_it_is_stored_without_outputs_and_widget_state():
+def test_it_is_stored_with_its_outputs_and_without_widget_state_and_key():
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(notebook)
     assert "widgets" not in notebook.metadata
-    codes = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert [(cell.outputs, cell.execution_count) for cell in codes] == [([], None)] * 3
+    text = json.dumps(notebook)
+    assert "widget-view" not in text
+    assert "?key=" not in text
+    assert "0 gaps, 0 undeclared holes, 0 duplicates, 0 reconnects" in printed(notebook.cells[CHECK])
 
 
 def test_it_runs_to_its_end_without_a_browser(tmp_path):
@@ -84,10 +86,51 @@ def test_it_runs_to_its_end_without_a_browser(tmp_path):
     assert "my_note" in cells[CHECK].outputs[-1].data["text/plain"]
 
 
-def test_exported_without_a_kernel_it_shows_a_picture_of_each_chart(tmp_path):
-    page, _ = HTMLExporter().from_notebook_node(execute(tmp_path, shortened))
+def exported(notebook):
+    """The charts on the page that nbconvert makes of it."""
+    page, _ = HTMLExporter().from_notebook_node(notebook)
     (svg,) = re.findall(r'<img[^>]+src="data:image/svg\+xml;base64,([^"]+)"', page)
-    assert pictures(b64decode(svg)) >= 4  # in three seconds not everything begins
+    return [node for node in ET.fromstring(b64decode(svg)).iter() if node.get("class") == "srt-still"]
+
+
+def test_exported_without_a_kernel_it_shows_a_picture_of_each_chart_with_units():
+    charts = exported(nbformat.read(NOTEBOOK, as_version=4))
+    for name, chart in zip(CHARTS, charts, strict=True):
+        options = make_chart(name, Axis(simulated=False, window_s=60.0)).options
+        texts = [node.text for node in chart.iter() if node.tag.endswith("}text")]
+        assert texts[:2] == [options["title"], options["unit"] or texts[1]]
+        assert any(text.startswith("UTC") for text in texts), "the unit of the time axis"
+        assert any(path.get("class") == "srt-series" for path in chart.iter())
+
+
+LOST = (
+    WATCHED
+    + """\
+bench.reset()
+while not bench.ledger().gaps or len(bench.frame()) < len(seen) + 100:
+    await asyncio.sleep(0.1)
+await asyncio.sleep(2)
+"""
+)
+
+
+def test_exported_without_a_kernel_its_lines_are_broken_where_a_gap_is(tmp_path):
+    def interrupted(notebook):
+        code = notebook.cells[CHECK]
+        code.source = code.source.replace("await asyncio.sleep(10)", LOST)
+        return notebook
+
+    broken = 0
+    for chart in exported(execute(tmp_path, interrupted)):
+        gaps = [node for node in chart.iter() if node.get("class") == "srt-gap"]
+        lines = [node.get("d") for node in chart.iter() if node.get("class") == "srt-series" and node.get("stroke")]
+        for gap in gaps:
+            middle = float(gap.get("x")) + float(gap.get("width")) / 2
+            for line in lines:
+                strokes = [[float(x.split()[0]) for x in stroke.split("L")] for stroke in line.split("M")[1:]]
+                assert not any(xs[0] < middle < xs[-1] for xs in strokes)
+                broken += any(xs[-1] <= middle for xs in strokes) and any(xs[0] >= middle for xs in strokes)
+    assert broken, "lines go on behind a gap"
 
 
 def test_without_redis_and_uvloop_it_runs_too_and_says_what_that_means(tmp_path, monkeypatch):
