@@ -17,6 +17,7 @@ from steering import demo, steered
 
 from syndarix_rt.broker.memory import MemoryBroker
 from syndarix_rt.events import Event
+from syndarix_rt.server.tokens import issue
 
 pytestmark = pytest.mark.browser
 
@@ -343,6 +344,48 @@ async def test_a_run_that_plays_goes_on_from_what_the_reject_button_decided(open
             await page.until("received", f"{len(log):,}")
             assert await page.text("gaps") == "0"
             assert page.console == []
+
+
+async def test_an_agent_of_a_run_over_http_answers_in_the_pages_chat(open_page, monkeypatch):
+    monkeypatch.setattr("syndarix_rt.playback.agents.ARRIVE_S", 0.1)
+    async with running() as server, steered(demo(), broker=server.broker, url=server.url) as run:
+        await run.ask("run.step", {"events": 300})
+        me = await run.ask("run.inspect", {"entity": "agent:planner-1"})
+        async with open_page(f"{server.url}/p/apollo") as page:
+            chat = page.page.locator("#chat")
+            await chat.locator("option[value=planner-1]").wait_for(state="attached")
+            await chat.get_by_label("To").select_option("planner-1")
+            await chat.get_by_label("Message").fill("What did it cost so far?")
+            await chat.get_by_label("Message").press("Enter")
+            answer = chat.locator("li:not(.srt-mine):not(.srt-open)")
+            await answer.wait_for()
+            assert f"${me['cost_usd']:.6f}" in await answer.locator("p").inner_text()
+            assert await answer.locator("strong").inner_text() == "planner-1"
+            assert await chat.get_by_label("Message").input_value() == ""
+            assert page.console == []
+
+
+async def test_with_a_token_the_page_speaks_as_its_subject_whoever_it_was_before(open_page):
+    key = "a key that signs tokens, too"
+    async with running(token=key) as server, open_page(f"{server.url}/p/apollo?key={key}") as page:
+        enter = page.page.locator("#chat").get_by_text(re.compile("(nobody else is|[2-9]) here$"))
+        await enter.wait_for()
+        assert (await who(page)).startswith("guest-")
+        guest = await who(page)
+        await page.page.reload()
+        await enter.wait_for()
+        assert await who(page) == guest
+        for name in ("Ada", "Ben"):
+            token = issue(key, ["subscribe:apollo", "chat:apollo"], name=name, life_s=60)
+            await page.page.context.clear_cookies()
+            await page.page.goto(f"{server.url}/p/apollo?key={token}")
+            await enter.wait_for()
+            assert await who(page) == name
+
+
+async def who(page):
+    """Whom the page speaks for."""
+    return await page.page.evaluate("sessionStorage.getItem('syndarix-rt-name')")
 
 
 async def test_charts_over_simulated_time_are_those_that_would_have_been_there_from_the_start(open_page):

@@ -4,26 +4,40 @@ import { openSocket } from "./socket.js";
 
 const MAX_MESSAGES = 200;
 const TYPING_EVERY_MS = 2000; // it holds for five seconds
+const NAME = "syndarix-rt-name"; // kept as long as the tab, so that whoever loads the page again is who they were
 
 export class Chat {
   constructor(base, onChange) {
     this.messages = new Map(); // by speaker and id, oldest first
     this.members = new Map();
-    this.name = "";
+    this.name = sessionStorage.getItem(NAME) ?? ""; // without one the server gives it, or the token says it
     this.session = "";
     this.position = "";
     this.status = "connecting";
     this.onChange = onChange;
     this.typed = -Infinity;
     this.unsaid = new Map(); // what was sent and is not acknowledged, by id
-    this.socket = openSocket(`${base}/chat`, "syndarix.chat.v1", {
+    this.base = base;
+    this.open();
+  }
+
+  open() {
+    this.socket = openSocket(`${this.base}/chat`, "syndarix.chat.v1", {
       query: () => this.query(),
       onMessage: (frame) => this.receive(frame),
-      onClose: (code) => {
-        this.status = code === 4401 || code === 4403 ? "this browser may not enter the chat" : "reconnecting";
-        onChange();
-      },
+      onClose: (code) => this.closed(code),
     });
+  }
+
+  closed(code) {
+    if (code === 4403 && this.name) { // another token speaks for somebody else than the last one did
+      this.name = this.session = "";
+      sessionStorage.removeItem(NAME);
+      this.open();
+      return;
+    }
+    this.status = code === 4401 || code === 4403 ? "this browser may not enter the chat" : "reconnecting";
+    this.onChange();
   }
 
   get content() {
@@ -48,7 +62,8 @@ export class Chat {
   }
 
   query() {
-    const query = new URLSearchParams({ name: this.name || guest() });
+    const query = new URLSearchParams();
+    if (this.name) query.set("name", this.name);
     if (this.session) query.set("session", this.session);
     if (this.position) query.set("last_event_id", this.position);
     return String(query);
@@ -59,6 +74,7 @@ export class Chat {
     const { type } = frame;
     if (type === "ready") {
       [this.name, this.session, this.status] = [frame.name, frame.session, ""];
+      sessionStorage.setItem(NAME, frame.name);
       this.position ||= frame.position;
       this.members = new Map(frame.members.map(({ name, kind }) => [`${kind} ${name}`, name]));
       for (const said of this.unsaid.values()) this.socket.send(said);
@@ -84,14 +100,4 @@ export class Chat {
     this.messages.set(key, { key, from, to, words, isOpen, error, isMine: from === this.name });
     if (this.messages.size > MAX_MESSAGES) this.messages.delete(this.messages.keys().next().value);
   }
-}
-
-/** A name for who has not said theirs; the same in all tabs of this browser session. */
-function guest() {
-  let name = sessionStorage.getItem("syndarix-rt-name");
-  if (!name) {
-    name = `guest ${crypto.getRandomValues(new Uint16Array(1))[0] % 1000}`;
-    sessionStorage.setItem("syndarix-rt-name", name);
-  }
-  return name;
 }
