@@ -1,6 +1,7 @@
 """How streams reach their clients: on every path, whatever clients do, and what it costs the others."""
 
 import asyncio
+import errno
 import json
 import socket
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -332,6 +333,22 @@ async def test_a_write_that_blocks_is_finished_in_order_and_tells_when_it_is_fre
     assert (one.blocked_s, sent) == (None, [b"a"])
     await one.end(b"b")
     assert sent == [b"a", b"b"]
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(), TimeoutError(errno.ETIMEDOUT, "by TCP_USER_TIMEOUT")])
+async def test_a_connection_that_breaks_is_no_fault_of_ours(error):
+    async def at_once(_):
+        raise error
+
+    async def later(_):
+        await asyncio.sleep(0)
+        raise error
+
+    assert Writer(at_once, chunked=True).write(b"a") is True
+    one = Writer(later, chunked=True)
+    assert one.write(b"a") is False
+    await one.free()
+    assert one.blocked_s is None
 
 
 class Standing:

@@ -69,7 +69,7 @@ class Writer:
         """Run a coroutine to its end, here if it does not wait, else in a task."""
         try:
             awaited = sending.send(None)
-        except (StopIteration, ConnectionError):  # a client that has left is heard of otherwise
+        except (StopIteration, OSError):  # a client that has left, or timed out, is heard of otherwise
             return True
         self.blocked_s = time.monotonic()
         self._rest = asyncio.get_running_loop().create_task(self._finish(sending, awaited))
@@ -77,7 +77,7 @@ class Writer:
 
     async def _finish(self, sending: Coroutine[Any, Any, None], awaited: Any) -> None:
         try:
-            with suppress(ConnectionError):
+            with suppress(OSError):
                 await _resumed(sending, awaited)
         finally:
             self.blocked_s = self._rest = None
