@@ -7,10 +7,12 @@ import re
 
 import nbformat
 import pytest
+from lab import open_notebook
 from nbclient import NotebookClient
 from system_tools import ROOT
 
 NOTEBOOK = ROOT / "notebooks" / "04_chat_and_approvals.ipynb"
+KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
 @pytest.fixture(autouse=True)
@@ -48,3 +50,35 @@ def test_it_shows_what_is_stored_in_it(tmp_path):
         assert plain(shown[cell]) == plain(stored[cell]), cell
         assert stored[cell]
     assert "6 answers as the run was inspected" in shown["check"]
+
+
+@pytest.mark.lab
+@pytest.mark.timeout(240)  # JupyterLab alone takes 20 s to come up on a busy machine
+async def test_in_jupyterlab_enter_says_it_in_the_panel_and_not_to_the_notebook(browser, tmp_path, state_dir):
+    cells = [
+        nbformat.v4.new_code_cell(
+            "from syndarix_rt.notebook import Workbench\n"
+            "bench = await Workbench.start()\n"
+            "@bench.agent('echo')\n"
+            "async def echo(said):\n"
+            "    return f'heard {said.text}'\n"
+        ),
+        nbformat.v4.new_code_cell("bench.chat(name='ana')"),
+        nbformat.v4.new_code_cell("await bench.close()"),
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL}), tmp_path / "chat.ipynb")
+    async with open_notebook(browser, tmp_path / "chat.ipynb") as notebook:
+        for cell in range(2):
+            await notebook.run(cell)
+        chat = notebook.page.locator(".srt-chat")
+        await chat.locator("option[value=echo]").wait_for(state="attached")
+        await chat.get_by_label("To").select_option("echo")
+        await chat.get_by_label("Message").fill("hello")
+        await chat.get_by_label("Message").press("Enter")
+        answer = chat.locator("li:not(.srt-mine):not(.srt-open)")
+        await answer.wait_for()
+        assert await answer.locator("p").inner_text() == "heard hello"
+        assert await chat.locator("li.srt-mine p").all_inner_texts() == ["hello"], "said once"
+        assert await chat.get_by_label("Message").input_value() == ""
+        await notebook.run(2)
+        assert [line for line in notebook.console if "srt" in line or "syndarix" in line] == []
