@@ -808,6 +808,26 @@ class BrokerContract:
 
         await eventually(nobody)
 
+    # ---- what is taken once
+
+    async def test_what_is_kept_is_taken_by_one_of_all_who_ask(self, broker):
+        await broker.keep("ticket", b"old", 60)
+        await broker.keep("ticket", b"value", 60)
+        await broker.keep("other", b"another", 60)
+        taken = await asyncio.gather(*(broker.take("ticket") for _ in range(5)))
+        assert (taken.count(b"value"), taken.count(None)) == (1, 4)
+        assert await broker.take("never") is None
+
+    async def test_what_is_kept_goes_when_its_time_is_over(self, broker):
+        await broker.keep("brief", b"1", 0.05)
+        await broker.claim(CHANNEL, "run-1", 0.2)  # begins later and lasts longer: once it is over, so is the other
+
+        async def lapsed():
+            return await broker.claimants(CHANNEL) == []
+
+        await eventually(lapsed)
+        assert await broker.take("brief") is None
+
     # ---- following from a cursor
 
     async def test_following_begins_after_a_cursor_and_goes_on_with_what_comes(self, broker):

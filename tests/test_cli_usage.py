@@ -33,7 +33,7 @@ FIXED = {
     "verify": "--seed --workers --cluster --plant --json --html",
     "bench": "--json",
     "doctor": "--redis-url --url --port",
-    "token": "",
+    "token": "--key --name --life --revoke --url",
     "lab": "",
 }
 

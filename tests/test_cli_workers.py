@@ -16,6 +16,7 @@ from redis_server import RedisServer
 from serving import Subscriber, event, is_data, offsets
 
 from syndarix_rt.broker import RedisBroker
+from syndarix_rt.server.tokens import issue
 
 STREAMS = 24
 CHANNEL = "project:{apollo}"
@@ -164,3 +165,31 @@ def test_several_workers_need_a_redis():
     done = run("serve", "--workers", "2", "--port", "0", "--redis-url", "memory://")
     assert done.code == 1
     assert "several workers need a Redis that all of them reach" in done.err
+
+
+async def test_a_token_that_is_revoked_on_the_command_line_ends_at_every_worker(own_redis):
+    key = "k" * 48
+    options = ("--workers", "2", "--port", "0", "--token", key, "--redis-url", own_redis.url)
+    with Command("serve", *options) as command:
+        url = await asyncio.to_thread(command.url)
+        path = url.partition("/?key=")[0] + "/projects/apollo/events"
+        secret = issue(key, ["subscribe:*"], name="Ada", life_s=600)
+        headers = {"authorization": f"Bearer {secret}"}
+        timeout = aiohttp.ClientTimeout(total=None, sock_read=TIMEOUT_S)
+        async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as http:
+            streams = [Subscriber(await http.get(path, headers=headers)) for _ in range(STREAMS)]
+            for stream in streams:
+                await stream.opened()
+            port = urlsplit(url).port
+            assert all(connections(worker, port) for worker in workers(command))
+            done = await asyncio.to_thread(run, "token", "--revoke", secret, "--url", url)
+            assert (done.code, done.out) == (0, "")
+            assert "revoked a token of Ada" in done.err
+            ends = await asyncio.gather(*(stream.end() for stream in streams))
+            assert {frames[-1].event for frames in ends} == {"auth-expiring"}
+            for _ in range(4):
+                async with http.get(path, headers=headers) as response:
+                    assert response.status == 401
+            again = await asyncio.to_thread(run, "token", "--revoke", "x.y.z", "--url", url)
+            assert again.code == 1
+            assert "Not a token" in again.err

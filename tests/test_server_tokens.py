@@ -30,6 +30,8 @@ ROUTES = {
     "pages.static": ("GET", "/static/nope.js", None, None),
     "pages.index": ("GET", "/", None, ()),
     "pages.project_page": ("GET", "/p/apollo", None, ("subscribe",)),
+    "credentials.ticket": ("POST", "/projects/apollo/ticket", None, ("subscribe",)),
+    "credentials.revoke": ("POST", "/tokens/revoke", b'{"token":"x"}', "key"),
     "projects.list_projects": ("GET", "/projects", None, ()),
     "projects.position": ("GET", "/projects/apollo/position", None, ("subscribe",)),
     "projects.events": ("GET", "/projects/apollo/events", None, ("subscribe",)),
@@ -69,6 +71,11 @@ def forged(*, key=None, algorithm="HS256", **claims):
         return jwt.encode({k: v for k, v in whole.items() if v is not ...}, key, algorithm=algorithm)
 
 
+async def revoke(server, secret):
+    body = json.dumps({"token": secret}).encode()
+    return await server.post("/tokens/revoke", body, headers={"authorization": f"Bearer {KEY}"})
+
+
 async def asked(server, route, secret):
     """401, 403, or 0 if it came in (whatever it was answered then)."""
     method, path, body, _ = ROUTES[route]
@@ -92,10 +99,11 @@ def test_every_route_stands_in_the_table():
     app = create_app(MemoryBroker())
     endpoints = {rule.endpoint for rule in app.url_map.iter_rules()}
     assert endpoints == set(ROUTES)
-    assert {name: needs for name, (*_, needs) in ROUTES.items() if needs is not None} == NEEDS
+    assert {name: needs for name, (*_, needs) in ROUTES.items() if needs not in (None, "key")} == NEEDS
 
 
 async def test_every_route_asks_every_credential_for_its_rights():
+    revoked = token(*EVERYTHING)
     credentials = {
         "none": (None, None),
         "wrong": ("x" * 48, None),
@@ -103,6 +111,7 @@ async def test_every_route_asks_every_credential_for_its_rights():
         "everything": (token(*EVERYTHING), set(RIGHTS)),
         "everything elsewhere": (token(*[f"{right}:zeus" for right in RIGHTS]), set()),
         "of another server": (token(*EVERYTHING, key="o" * 48), None),
+        "revoked": (revoked, None),
         "over": (forged(exp=int(time.time()) - 1), None),
         **{right: (token(f"{right}:apo*"), {right}) for right in RIGHTS},
         "a run": (token("publish:apollo", "approve:apollo"), {"publish", "approve"}),
@@ -110,12 +119,15 @@ async def test_every_route_asks_every_credential_for_its_rights():
     wrong = []
     async with running(token=KEY, github_secret="s3cret") as server:
         await server.broker.claim("project:{apollo}", "run", 60)
+        assert (await revoke(server, revoked))[0] == 200
         for name, (secret, rights) in credentials.items():
             for route, (*_, needs) in ROUTES.items():
                 if needs is None:
                     expected = 0
                 elif rights is None:
                     expected = 401
+                elif needs == "key":
+                    expected = 0 if name == "the server's key" else 403
                 else:
                     expected = 0 if rights >= set(needs) else 403
                 if route == "metrics.exposition" and rights and name != "the server's key":

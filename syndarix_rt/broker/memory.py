@@ -169,6 +169,7 @@ class MemoryBroker:
         self._channels: dict[str, _Channel] = {}
         self._claims: dict[str, tuple[str, float]] = {}
         self._claimants: dict[str, dict[str, float]] = {}
+        self._kept: dict[str, tuple[bytes, float]] = {}
         self._projects: set[str] = set()
         self._closed = False
 
@@ -311,6 +312,19 @@ class MemoryBroker:
         for lapsed in [holder for holder, until_s in claims.items() if until_s <= now_s]:
             del claims[lapsed]
         return sorted(claims)
+
+    async def keep(self, name: str, value: bytes, ttl_s: float) -> None:
+        """See `Broker.keep`."""
+        self._check_open()
+        now_s = self._clock()
+        self._kept = {known: kept for known, kept in self._kept.items() if now_s < kept[1]}
+        self._kept[name] = (value, now_s + ttl_s)
+
+    async def take(self, name: str) -> bytes | None:
+        """See `Broker.take`."""
+        self._check_open()
+        value, until_s = self._kept.pop(name, (None, 0.0))
+        return value if self._clock() < until_s else None
 
     async def ping(self) -> None:
         """See `Broker.ping`."""

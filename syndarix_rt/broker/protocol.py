@@ -280,6 +280,14 @@ class Broker(Protocol):
         """Everybody whose claim has not lapsed, the holder and those beside it, sorted."""
         ...
 
+    async def keep(self, name: str, value: bytes, ttl_s: float) -> None:
+        """Keep a value under a name until it is taken, for ``ttl_s`` at most; what was kept under that name is gone."""
+        ...
+
+    async def take(self, name: str) -> bytes | None:
+        """Give what is kept under a name, to one alone of all who ask; None if nothing is."""
+        ...
+
     async def ping(self) -> None:
         """Return when the broker answers."""
         ...

@@ -3,7 +3,8 @@
 Keys of a channel, all under its hash tag: ``srt:log:<channel>`` (the log, a stream), ``srt:meta:<channel>`` (epoch and
 last offset), ``srt:seq:<channel>`` (what producers sent last), ``srt:approvals:<channel>`` (which wait, how others were
 decided), ``srt:claim:<channel>`` (which run holds it), ``srt:claims:<channel>`` (which play into it). The Pub/Sub
-channel is named like the channel; on a cluster it is a sharded one. The project names are in ``srt:projects``.
+channel is named like the channel; on a cluster it is a sharded one. The project names are in ``srt:projects``, what is
+to be taken once is in ``srt:kept:<name>``.
 """
 
 from __future__ import annotations
@@ -210,6 +211,15 @@ class RedisBroker:
         """See `Broker.claimants`."""
         found = await self._endpoint.run(CLAIMANTS, [self._key("claims", channel)], [])
         return sorted(name.decode() for name in found)
+
+    async def keep(self, name: str, value: bytes, ttl_s: float) -> None:
+        """See `Broker.keep`."""
+        await self._endpoint.command("SET", self._key("kept", name), value, "PX", _ms(ttl_s))
+
+    async def take(self, name: str) -> bytes | None:
+        """See `Broker.take`."""
+        value: bytes | None = await self._endpoint.command("GETDEL", self._key("kept", name))
+        return value
 
     async def ping(self) -> None:
         """See `Broker.ping`."""

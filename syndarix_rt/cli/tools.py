@@ -13,7 +13,9 @@ from pathlib import Path
 
 import click
 
-from syndarix_rt.cli.options import TOKEN, option
+from syndarix_rt.cli.connect import server_url
+from syndarix_rt.cli.console import run, say
+from syndarix_rt.cli.options import TOKEN, option, url_option
 from syndarix_rt.errors import MissingExtra, SyndarixError
 
 __all__ = ["new_token"]
@@ -36,15 +38,30 @@ def new_token() -> str:
     type=click.FloatRange(0, 366 * 24, min_open=True),
     default=8,
     metavar="HOURS",
-    help="How long it lasts. It cannot be taken back before, but by another key for the server.",
+    help="How long it lasts, unless it is revoked.",
 )
-def token_command(*, rights: tuple[str, ...], key: str | None, name: str, life: float) -> None:
+@option(
+    "--revoke",
+    type=TOKEN,
+    metavar="TOKEN",
+    show_default="none",
+    help="End this token with rights before its time, on all servers that share the Redis of --url.",
+)
+@url_option
+def token_command(
+    *, rights: tuple[str, ...], key: str | None, name: str, life: float, revoke: str | None, url: str | None
+) -> None:
     """Print a fresh random secret, for --token; or a token that reaches only so far, of the server's key.
 
     Rights are subscribe, publish, chat, debug and approve, each with a project, in which * stands for any characters:
 
     syndarix-rt token subscribe:apollo 'chat:demo_*' --name Ada --life 2
     """
+    if revoke:
+        if rights:
+            raise click.UsageError("--revoke ends a token, rights make one: one of both.")
+        run(_revoke(revoke, server_url(url), key))
+        return
     if not rights:
         click.echo(new_token())
         return
@@ -53,6 +70,14 @@ def token_command(*, rights: tuple[str, ...], key: str | None, name: str, life: 
     if not key:
         raise click.BadParameter("a token with rights is signed with the server's key.", param_hint="--key")
     click.echo(issue(key, rights, name=name, life_s=life * 3600))
+
+
+async def _revoke(token: str, url: str, key: str | None) -> None:
+    from syndarix_rt.client.api import Api
+
+    async with Api(url, token=key) as server:
+        name = await server.revoke(token)
+    say(f"revoked a token of {name}: it opens nothing any more, and what it had opened ends within a second or two")
 
 
 @click.command("lab", context_settings={"ignore_unknown_options": True})

@@ -23,6 +23,8 @@ __all__ = ["Api", "ProjectState"]
 ANSWER_S = 30.0
 """A whole answer takes no longer, or it is given up: a server that waits for its broker says so (503) before that."""
 
+JSON_BODY = {"Content-Type": "application/json"}
+
 T = TypeVar("T")
 
 
@@ -43,6 +45,10 @@ class ProjectState(msgspec.Struct, frozen=True):
 
 class _Projects(msgspec.Struct):
     projects: list[ProjectState]
+
+
+class _Revoked(msgspec.Struct):
+    name: str
 
 
 class _Approvals(msgspec.Struct):
@@ -106,8 +112,16 @@ class Api(Closing):
         """
         path = f"/projects/{quote(project, safe='')}/approvals/{quote(approval_id, safe='')}"
         choice = {"decision": decision, "by": by, "comment": comment}
-        headers = {"Content-Type": "application/json"}
-        return await self.ask(Decision, "POST", path, body=msgspec.json.encode(choice), headers=headers)
+        return await self.ask(Decision, "POST", path, body=msgspec.json.encode(choice), headers=JSON_BODY)
+
+    async def revoke(self, token: str) -> str:
+        """End a token with rights before its time; takes the server's own key. Whose it was.
+
+        Raises:
+            StreamError: with ``status`` 404 if it is none of this server's, or over.
+        """
+        body = msgspec.json.encode({"token": token})
+        return (await self.ask(_Revoked, "POST", "/tokens/revoke", body=body, headers=JSON_BODY)).name
 
     async def ask(
         self,

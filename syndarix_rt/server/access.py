@@ -10,7 +10,11 @@ from urllib.parse import urlsplit
 
 from quart import Quart, Request, Response, Websocket, g, redirect, request, websocket
 
+from syndarix_rt.broker.protocol import Broker
+from syndarix_rt.errors import BrokerUnavailable
+from syndarix_rt.server import tickets
 from syndarix_rt.server.problems import Problem
+from syndarix_rt.server.revocation import Revocations
 from syndarix_rt.server.settings import Settings
 from syndarix_rt.server.tokens import Grant, verify
 
@@ -35,6 +39,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "projects.release": ("publish",),
     "projects.reset": ("publish",),
     "projects.decide": ("approve",),
+    "credentials.ticket": ("subscribe",),
     "chat.chat_socket": ("chat",),
     "debug.debug_socket": ("debug",),
     "asyncapi.document": (),
@@ -50,6 +55,9 @@ PROJECT_HEADER = "syndarix-project"
 SIGNED = ("github.deliver",)
 """Routes that look for a signature instead of a credential."""
 
+STREAM = "projects.events"
+"""The route that takes tickets."""
+
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 _OWNER = Grant("owner")
@@ -59,13 +67,13 @@ COOKIE_LIFE_S = 30 * 24 * 3600
 """A month; the cookie is worthless anyway once the server has another token."""
 
 
-def install(app: Quart, settings: Settings) -> None:
+def install(app: Quart, settings: Settings, broker: Broker, revocations: Revocations) -> None:
     """Put the checks in front of every route of the app."""
-    guard = _Guard(settings)
+    guard = _Guard(settings, broker, revocations)
 
     @app.before_request
     async def _check() -> Response | None:
-        return guard.check(request)
+        return await guard.check(request)
 
     @app.before_websocket
     async def _check_socket() -> None:
@@ -73,23 +81,26 @@ def install(app: Quart, settings: Settings) -> None:
 
     @app.after_request
     async def _cors(response: Response) -> Response:
+        guard.keep_stream_open(request, response)
         return guard.allow_reading(request, response)
 
 
 class _Guard:
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, broker: Broker, revocations: Revocations) -> None:
         self._settings = settings
+        self._broker = broker
+        self._revocations = revocations
         self._hosts = {settings.host.lower(), "localhost", *(host.lower() for host in settings.hosts)}
         # Not the token itself: a cookie jar is no place for a secret that other programs use too.
         token = settings.token
         self._cookie = hmac.new(token.encode(), b"cookie", hashlib.sha256).hexdigest() if token else ""
 
-    def check(self, request: Request) -> Response | None:
+    async def check(self, request: Request) -> Response | None:
         """Refuse the request by raising a Problem, answer it here, or let it pass with ``g.principal`` set."""
         self._check_host(request)
         if request.method == "OPTIONS":
             return self._preflight(request)
-        credential = self._credential(request)
+        credential = await self._ticket(request) or self._credential(request) or self._stream_cookie(request)
         if request.method not in SAFE_METHODS:
             self._check_origin(request, credential[0] if credential else None)
         if request.path in OPEN_PATHS or request.path.startswith("/static/") or request.endpoint in SIGNED:
@@ -119,7 +130,7 @@ class _Guard:
         if needs is None:
             return "come here"
         named = request.headers.get(PROJECT_HEADER, "*") if request.endpoint == "otlp.traces" else "*"
-        project = str((request.view_args or {}).get("project", named))
+        project = _project(request, named)
         return next((f"{right} in {project[:100]!r}" for right in needs if not grant.may(right, project)), None)
 
     def check_socket(self, socket: Websocket) -> None:
@@ -158,9 +169,55 @@ class _Guard:
             shown["cookie"] = secret
         for how, secret in shown.items():
             # In an address a token that lasts is for the page alone, which takes it out again.
-            if secret and (how != "key" or _is_page(request)) and (grant := verify(key, secret)):
+            if secret and (how != "key" or _is_page(request)) and (grant := self._standing(verify(key, secret))):
                 return how, grant
         return None
+
+    def _standing(self, grant: Grant | None) -> Grant | None:
+        """The grant, unless its token has been revoked."""
+        return None if grant is None or grant.id in self._revocations.ids else grant
+
+    async def _ticket(self, request: Request) -> tuple[str, Grant] | None:
+        """What a ticket in the address opens; one that is spent is as good as none.
+
+        A browser connects again with the ticket that it has spent, and with the cookie that the stream has set.
+        """
+        ticket = request.args.get("ticket")
+        if not (ticket and self._settings.token and request.endpoint == STREAM and request.method == "GET"):
+            return None
+        try:
+            grant = await tickets.redeem(self._broker, _project(request), ticket)
+        except BrokerUnavailable:
+            if self._credential(request) or self._stream_cookie(request):
+                return None  # an EventSource is not to end for good because the broker is away
+            raise
+        if (grant := self._standing(grant)) is None:
+            return None
+        g.ticketed = grant
+        return "ticket", grant
+
+    def _stream_cookie(self, request: Request) -> tuple[str, Grant] | None:
+        """What the cookie of a stream opens: that stream."""
+        value = request.cookies.get(_stream_cookie_name(request), "")
+        if not (value and self._settings.token and request.endpoint == STREAM):
+            return None
+        grant = self._standing(tickets.unseal(self._settings.token, _project(request), value))
+        return ("stream-cookie", grant) if grant else None
+
+    def keep_stream_open(self, request: Request, response: Response) -> None:
+        """Give the browser whose ticket was taken what it needs to connect again by itself."""
+        grant: Grant | None = g.get("ticketed")
+        if grant is None or self._settings.token is None or grant.expires_s is None or response.status_code != 200:  # noqa: PLR2004
+            return
+        response.set_cookie(
+            _stream_cookie_name(request),
+            tickets.seal(self._settings.token, _project(request), grant),
+            max_age=max(1, int(grant.expires_s - time.time())),
+            path=request.root_path + request.path,
+            secure=request.scheme == "https",
+            httponly=True,
+            samesite="Strict",
+        )
 
     def _trade(self, request: Request, how: str, grant: Grant) -> Response:
         """Trade the key in the address bar for a cookie, and take it out of the address bar."""
@@ -237,7 +294,12 @@ class _Guard:
         if origin in self._settings.cors_origins:
             response.headers["access-control-allow-origin"] = origin
             response.headers["access-control-allow-credentials"] = "true"
+            response.headers["access-control-expose-headers"] = "retry-after"
         return response
+
+
+def _project(request: Request | Websocket, otherwise: str = "") -> str:
+    return str((request.view_args or {}).get("project", otherwise))
 
 
 def _is_page(request: Request | Websocket) -> bool:
@@ -255,3 +317,7 @@ def _cookie_name(request: Request | Websocket) -> str:
     """Cookies know no ports: two servers on one host must not overwrite each other's."""
     port = request.headers.get("host", "").rpartition(":")[2]
     return f"syndarix-rt-{port if port.isdigit() else 'default'}"
+
+
+def _stream_cookie_name(request: Request) -> str:
+    return _cookie_name(request) + "-stream"

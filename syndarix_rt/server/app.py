@@ -13,6 +13,7 @@ from syndarix_rt.server import access, figures, problems, proxies
 from syndarix_rt.server.asyncapi import asyncapi
 from syndarix_rt.server.chat import chat
 from syndarix_rt.server.connection import Connection
+from syndarix_rt.server.credentials import credentials
 from syndarix_rt.server.debug import debug
 from syndarix_rt.server.github import github
 from syndarix_rt.server.hub import Hub
@@ -21,6 +22,7 @@ from syndarix_rt.server.openapi import openapi
 from syndarix_rt.server.otlp import Exports, otlp
 from syndarix_rt.server.pages import pages
 from syndarix_rt.server.projects import Rates, projects
+from syndarix_rt.server.revocation import Revocations
 from syndarix_rt.server.room import Rooms
 from syndarix_rt.server.settings import Settings
 from syndarix_rt.server.steering import Links
@@ -43,12 +45,14 @@ def create_app(broker: Broker, settings: Settings | None = None) -> Quart:
     app.extensions["syndarix_rt_links"] = Links(broker)
     app.extensions["syndarix_rt_exports"] = Exports(broker, is_alone=settings.alone)
     rooms = app.extensions["syndarix_rt_rooms"] = Rooms(broker)
+    revocations = app.extensions["syndarix_rt_revocations"] = Revocations(broker, hub)
     problems.install(app)
     count_publishing(app, hub)  # first of all: it sees what the others have answered
-    access.install(app, settings)
+    access.install(app, settings, broker, revocations)
     proxies.install(app, settings)
     app.register_blueprint(pages)
     app.register_blueprint(projects)
+    app.register_blueprint(credentials)
     app.register_blueprint(chat)
     app.register_blueprint(debug)
     app.register_blueprint(asyncapi)
@@ -60,6 +64,8 @@ def create_app(broker: Broker, settings: Settings | None = None) -> Quart:
     @app.while_serving
     async def _serving() -> AsyncGenerator[None]:
         hub.start()
+        if settings.token:  # without a key there are no tokens
+            await revocations.start()
         leaving = None
         if settings.figures_dir is not None:
             exports: Exports = app.extensions["syndarix_rt_exports"]
@@ -68,6 +74,7 @@ def create_app(broker: Broker, settings: Settings | None = None) -> Quart:
         if leaving is not None:
             leaving.cancel()
             await asyncio.gather(leaving, return_exceptions=True)
+        await revocations.aclose()
         await rooms.aclose()
         await hub.aclose()
 

@@ -23,7 +23,10 @@ __all__ = [
     "ProblemDocument",
     "ProjectLine",
     "Projects",
+    "RevokedToken",
     "Stored",
+    "Ticket",
+    "TokenText",
 ]
 
 HISTORY_LIMIT = 1_000
@@ -124,3 +127,23 @@ class ProblemDocument(msgspec.Struct, frozen=True):
     title: str
     status: int
     detail: str
+
+
+class Ticket(msgspec.Struct, frozen=True):
+    """For ``?ticket=`` of the project's stream, once."""
+
+    ticket: str
+    expires_in_s: float
+
+
+class TokenText(msgspec.Struct, frozen=True):
+    """A token with rights, as ``syndarix-rt token`` printed it."""
+
+    token: Annotated[str, Meta(min_length=1, max_length=4096)]
+
+
+class RevokedToken(msgspec.Struct, frozen=True):
+    """Whose token it was, and when it would have ended, in seconds since 1970."""
+
+    name: str
+    expires_s: float

@@ -18,7 +18,7 @@ import structlog
 from syndarix_rt.broker.protocol import Broker
 from syndarix_rt.server.channel import SLICE_S, Channel
 from syndarix_rt.server.settings import Settings
-from syndarix_rt.server.socket import Socket
+from syndarix_rt.server.socket import UNAUTHORIZED, Socket
 from syndarix_rt.server.stream import Stream
 from syndarix_rt.server.tally import Tally
 from syndarix_rt.server.wheel import Wheel
@@ -142,6 +142,17 @@ class Hub:
                     code=socket.code,
                     seconds=round(time.monotonic() - began_s, 3),
                 )
+
+    def end_tokens(self, ids: frozenset[str]) -> None:
+        """End the streams and sockets that came with these tokens."""
+        if not ids:
+            return
+        for stream in self.streams:
+            if stream.token_id in ids:
+                stream.end("expired")
+        for socket in self._sockets:
+            if socket.token_id in ids:
+                socket.close(UNAUTHORIZED, "the token has been revoked")
 
     def _note_leaving(self) -> None:
         if self.draining and not self.streams and not self._sockets:

@@ -16,7 +16,7 @@ HIDDEN = "***"
 _PATTERNS = (
     (re.compile(r"((?:^|[?&\s\"'])(?:key|ticket|token)=)[^&\s\"'#]+"), rf"\1{HIDDEN}"),
     (re.compile(r"(bearer\s+)[^\s\"',;]+", re.IGNORECASE), rf"\1{HIDDEN}"),
-    (re.compile(r"(syndarix-rt-\w+=)[^;\s\"',]+"), rf"\1{HIDDEN}"),  # our cookie
+    (re.compile(r"(syndarix-rt-[\w-]+=)[^;\s\"',]+"), rf"\1{HIDDEN}"),  # our cookie
     (re.compile(r"eyJ[\w-]*\.[\w-]+\.[\w-]*"), HIDDEN),  # a JWT, wherever it stands
     (re.compile(r"(\w+://)[^/@\s]*@"), rf"\1{HIDDEN}@"),  # user and password of a URL, as of Redis
 )

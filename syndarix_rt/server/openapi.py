@@ -58,6 +58,7 @@ PARAMETERS: dict[str, tuple[str, dict[str, Any], str]] = {
         {"oneOf": [{"type": "integer", "minimum": 0, "maximum": 10**15}, {"const": "all"}], "default": 0},
         "Stream: without a cursor, begin with the newest so many entries, or `all`.",
     ),
+    "ticket": ("query", {"type": "string"}, "Instead of a header: of `POST /projects/{project}/ticket`, once."),
     "after": ("query", _EVENT_ID, "History: go on after this event id; without it, from the oldest."),
     "limit": (
         "query",
@@ -119,7 +120,7 @@ ROUTES: dict[str, Route] = {
     "projects.events": Route(
         "Read",
         {STREAM: None, JSON: documents.HistoryPage, NDJSON: documents.Entry},
-        parameters=(*_CURSOR, "after", "limit"),
+        parameters=(*_CURSOR, "ticket", "after", "limit"),
         errors=_TYPED | {410: "History: the event id cannot be continued; the members of the gap say why."} | _AWAY,
     ),
     "projects.position": Route("Read", {JSON: documents.Bounds}, errors=_AWAY),
@@ -141,6 +142,12 @@ ROUTES: dict[str, Route] = {
     "projects.publish_run": Route(
         "Runs", {JSON: documents.Stored}, 202, ("Idempotency-Key",), "events",
         {**_TAKEN, 409: "The key came before with another body, or a person's decision came first.", **_AWAY},
+    ),
+    "credentials.ticket": Route("Read", {JSON: documents.Ticket}, errors=_AWAY),
+    "credentials.revoke": Route(
+        "Operations", {JSON: documents.RevokedToken}, body=documents.TokenText,
+        errors={400: "The body is malformed.", 404: "No token of this server, or it is over.", 415: "Not JSON."}
+        | _AWAY,
     ),
     "projects.control": Route(
         "Runs", {STREAM: None}, parameters=_CURSOR, errors=_TYPED | {404: "No such run plays."} | _AWAY

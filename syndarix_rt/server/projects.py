@@ -7,7 +7,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
@@ -19,6 +19,7 @@ from syndarix_rt.delivery.log import Span
 from syndarix_rt.delivery.steering import ANSWER, NOTICE
 from syndarix_rt.errors import EventError
 from syndarix_rt.events import EventId, is_project_name
+from syndarix_rt.server.bodies import asked, json_answer
 from syndarix_rt.server.connection import StreamResponse
 from syndarix_rt.server.documents import (
     HISTORY_DEFAULT,
@@ -52,8 +53,6 @@ HISTORY_SCAN = 10_000
 RATE_WINDOW_S = 10.0
 """A project's rate is taken over about so long."""
 
-T = TypeVar("T")
-
 
 def _hub() -> Hub:
     hub: Hub = current_app.extensions["syndarix_rt"]
@@ -85,23 +84,6 @@ async def _check_run(project: str, run: str) -> None:
         raise Problem(404, "unknown-run", f"No run {run[:100]!r} plays into {project!r}; it claims the project first.")
 
 
-def _json(document: Any, status: int = 200) -> Response:
-    response = Response(msgspec.json.encode(document), status=status, content_type="application/json")
-    response.headers["cache-control"] = "no-store"
-    return response
-
-
-async def _asked(kind: type[T], what: str) -> T:
-    """The request's JSON body as what it should be."""
-    if request.mimetype != "application/json":
-        raise Problem(415, "unsupported-media-type", "Content-Type must be application/json.")
-    body: bytes = await request.get_data()  # type: ignore[assignment]  # str only if asked for
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise bad_request(f"Not {what}: {error}") from error
-
-
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
@@ -121,7 +103,7 @@ async def list_projects() -> Response:
         )
         for name, position in zip(names, positions, strict=True)
     ]
-    return _json(Projects(lines))
+    return json_answer(Projects(lines))
 
 
 class Rates:
@@ -149,7 +131,7 @@ class Rates:
 async def position(project: str) -> Response:
     """``{epoch, first, last}``."""
     found = await _hub().broker.position(_channel(project))
-    return _json(Bounds(found.epoch, found.first, found.last))
+    return json_answer(Bounds(found.epoch, found.first, found.last))
 
 
 @projects.get("/<project>/events")
@@ -178,7 +160,10 @@ async def control(project: str, run: str) -> Response:
 def _stream(channel: str, types: TypeFilter | None, start: Start) -> Response:
     return StreamResponse(
         Stream(
-            _hub(), channel, start, types, expires_s=g.grant.expires_s, client=f"{request.remote_addr} {g.principal}"
+            *(_hub(), channel, start, types),
+            expires_s=g.grant.expires_s,
+            token_id=g.grant.id,
+            client=f"{request.remote_addr} {g.principal}",
         )
     )
 
@@ -238,7 +223,7 @@ async def _history(channel: str, types: TypeFilter | None, limit: int, *, ndjson
         response.headers["link"] = f'<?{urlencode(query, safe=",*")}>; rel="next"'
         response.headers["cache-control"] = "no-store"
         return response
-    return _json(HistoryPage(position.epoch, position.first, position.last, following, found))
+    return json_answer(HistoryPage(position.epoch, position.first, position.last, following, found))
 
 
 def _limit(text: str | None) -> int:
@@ -253,7 +238,7 @@ def _limit(text: str | None) -> int:
 @projects.get("/<project>/approvals")
 async def approvals(project: str) -> Response:
     """What waits for a person's decision, in the order in which it was asked for."""
-    return _json(Approvals(await _hub().broker.approvals(_channel(project))))
+    return json_answer(Approvals(await _hub().broker.approvals(_channel(project))))
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -296,14 +281,14 @@ async def _store(channel: str, project: str, *, decisions: bool = False, only: S
         channel, entries, producer=producer, fingerprint=hashlib.sha256(body).hexdigest()[:32] if key else ""
     )
     _hub().tally.counts["published"] += len(entries) - done.duplicates
-    return _json(Stored(done.epoch, done.first, done.last, done.duplicates), status=202)
+    return json_answer(Stored(done.epoch, done.first, done.last, done.duplicates), status=202)
 
 
 @projects.post("/<project>/approvals/<approval_id>")
 async def decide(project: str, approval_id: str) -> Response:
     """Decide an approval: ``{decision, by, comment}``. The first decision stands: 409 says which, if it is another."""
     channel = _channel(project)
-    choice = await _asked(Choice, "a decision")
+    choice = await asked(Choice, "a decision")
     by = choice.by if g.grant.rights is None else g.principal  # a token speaks for its subject alone
     stands = await _hub().broker.decide(
         channel, approval_id, choice.decision, at=datetime.now(UTC), by=by, comment=choice.comment
@@ -319,25 +304,25 @@ async def decide(project: str, approval_id: str) -> Response:
         detail = f"{stands.by or 'Somebody'} has {stands.decision} it at {stands.time.isoformat()}, and that stands."
         members: dict[str, Any] = msgspec.to_builtins(stands)
         raise Problem(409, "already-decided", detail, **members)
-    return _json(stands)
+    return json_answer(stands)
 
 
 @projects.delete("/<project>/events")
 async def reset(project: str) -> Response:
     """Delete the project's log and begin a new epoch."""
     found = await _hub().broker.reset(_channel(project))
-    return _json(Bounds(found.epoch, found.first, found.last))
+    return json_answer(Bounds(found.epoch, found.first, found.last))
 
 
 @projects.put("/<project>/claim")
 async def claim(project: str) -> Response:
     """Say that a run plays into the project: ``{holder, ttl_s}``; 409 names another run that does."""
     channel = _channel(project)
-    wanted = await _asked(Claim, "a claim")
+    wanted = await asked(Claim, "a claim")
     holder = await _hub().broker.claim(channel, wanted.holder, wanted.ttl_s)
     if holder != wanted.holder:
         raise Problem(409, "project-busy", f"The run {holder!r} plays into {project!r}.", holder=holder)
-    return _json(Held(holder))
+    return json_answer(Held(holder))
 
 
 @projects.delete("/<project>/claim/<path:holder>")

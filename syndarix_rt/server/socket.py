@@ -99,6 +99,7 @@ class Socket:
         burst: float | None = None,
     ) -> None:
         self.path, self.client = websocket.path, f"{websocket.remote_addr} {g.principal}"
+        self.token_id: str = g.grant.id
         self._hub = hub
         self._ping = ping
         self._refuse = refuse

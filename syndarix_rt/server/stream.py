@@ -81,11 +81,13 @@ class Stream:
         reason: why it ended, or is to end.
         slot: its place in the hub's wheel.
         client: its address, and whose credential it came with, for the log.
+        token_id: of the token that it came with; empty for the server's own key, or none.
     """
 
     __slots__ = (
         "_channel", "_expires_s", "_finishing", "_hub", "_opened_s", "_parked", "_start", "_task", "_types", "_until_s",
         "_waiter", "_writer", "_written_s", "channel_name", "client", "cursor", "is_live", "reason", "slot",
+        "token_id",
     )  # fmt: skip
 
     def __init__(
@@ -96,10 +98,12 @@ class Stream:
         types: TypeFilter | None,
         *,
         expires_s: float | None = None,
+        token_id: str = "",
         client: str = "",
     ) -> None:
         self.channel_name = channel_name
         self.client = client
+        self.token_id = token_id
         self.cursor: Cursor | None = None
         self.is_live = False
         self.reason: Reason | None = None

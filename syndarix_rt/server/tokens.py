@@ -33,6 +33,9 @@ MIN_KEY_CHARACTERS = 24
 MAX_TOKEN_CHARACTERS = 4_096
 """A cookie's size, and more than any sensible list of rights takes."""
 
+MAX_ID_CHARACTERS = 64
+"""Ours have 16; whatever else makes tokens with our key may take a UUID."""
+
 _ALGORITHM = "HS256"
 _AUDIENCE = "syndarix-rt"
 _RIGHT = re.compile(rf"({'|'.join(RIGHTS)}):([A-Za-z0-9_*-]{{1,64}})")
@@ -47,6 +50,8 @@ class Grant(msgspec.Struct, frozen=True):
     """Pairs of a right and a glob of projects; None: everything, as the server's own key does."""
     expires_s: float | None = None
     """When it ends, in seconds since 1970; None: with the server's key."""
+    id: str = ""
+    """Of the token, by which it can be revoked; empty for what is none."""
 
     def may(self, right: str, project: str) -> bool:
         """Whether it has the right in the project."""
@@ -137,11 +142,13 @@ def verify(key: str, token: str) -> Grant | None:
         )
     except (jwt.InvalidTokenError, ValueError, RecursionError):
         return None
-    name, scope = claims.get("sub"), claims.get("scope")
+    name, scope, token_id = claims.get("sub"), claims.get("scope"), claims.get("jti")
     if not isinstance(name, str) or not is_subject(name) or not isinstance(scope, str):
         return None
+    if not isinstance(token_id, str) or not 0 < len(token_id) <= MAX_ID_CHARACTERS:
+        return None
     found = [_RIGHT.fullmatch(right) for right in scope.split(" ")]
-    return Grant(name, frozenset((m[1], m[2]) for m in found if m), float(claims["exp"]))
+    return Grant(name, frozenset((m[1], m[2]) for m in found if m), float(claims["exp"]), token_id)
 
 
 def is_subject(name: str) -> bool:
