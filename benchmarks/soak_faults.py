@@ -16,6 +16,7 @@ import json
 import random
 import re
 import secrets
+import signal
 import sys
 import tempfile
 import time
@@ -139,6 +140,8 @@ async def kill(child, progress, after):
 
 
 async def soak(options, directory):
+    # A terminated run ends its servers, too: they have sessions of their own.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
     rng, total, began_s = random.Random(options.seed), options.events, time.monotonic()
     redis = Redis(directory / "redis")
     workers = [Worker(number, directory, redis.url, 2.0) for number in (1, 2)]
