@@ -53,6 +53,25 @@ def test_all_who_stand_at_one_place_get_the_same_bytes_object():
     assert numbers(log.piece(4, None).data) == [*numbers(before.data), 11]
 
 
+def test_slow_readers_at_many_places_soon_share_pieces_that_outlive_new_entries():
+    log = Log(max_bytes=64 * PIECE_BYTES)
+    log.start(EPOCH, 0)
+    log.append(1, [entry(n, size=300) for n in range(1, 5_001)])
+    readers = list(range(0, 300, 7))
+    shared = {}
+    for newest in range(5_001, 5_005):
+        pieces = [log.piece(after, None) for after in readers]
+        for after, piece in zip(readers, pieces, strict=True):
+            assert numbers(piece.data) == list(range(after + 1, piece.upto + 1))
+            assert shared.setdefault((after, piece.upto), piece) is piece
+        readers = [piece.upto for piece in pieces]
+        log.append(newest, [entry(newest)])
+    assert len(set(readers)) <= 4
+    for (after, upto), piece in shared.items():
+        again = log.piece(after, None)
+        assert (again is piece, again.upto) == (True, upto)
+
+
 def test_a_new_epoch_starts_an_empty_log_after_the_position():
     log = filled(5)
     log.start("epoch-bb", 3)

@@ -126,6 +126,10 @@ def _cut_whole(span: Span, start: int, budget_bytes: int) -> Piece:
         else:
             size += more
             stop += len(some)
+    if stop < len(frames):
+        # Slow clients stand at many places. They meet where pieces end at round offsets, and share what follows.
+        count = stop - start
+        stop -= (span.first + stop - 1) % (1 << max(0, count.bit_length() - 2))
     upto = span.first + stop - 1
     return Piece(b"".join(frames[start:stop]), upto, upto if stop > start else 0, stop - start)
 
@@ -133,27 +137,38 @@ def _cut_whole(span: Span, start: int, budget_bytes: int) -> Piece:
 class Pieces:
     """Pieces of one span, each cut once: all who stand at one place with one filter get the very same object."""
 
-    __slots__ = ("_pieces", "size_bytes")
+    __slots__ = ("_full", "_pieces", "size_bytes")
 
     def __init__(self) -> None:
-        self._pieces: dict[tuple[int, TypeFilter | None], Piece] = {}
+        self._pieces: dict[tuple[int, TypeFilter | None], Piece] = {}  # up to the span's end
+        self._full: dict[
+            tuple[int, TypeFilter | None], Piece
+        ] = {}  # they end before it, so more entries change nothing
         self.size_bytes = 0
 
     def of(self, span: Span, after: int, types: TypeFilter | None) -> Piece:
         """See `cut`."""
         key = (after, types)
-        piece = self._pieces.get(key)
+        piece = self._pieces.get(key) or self._full.get(key)
         if piece is None:
             piece = cut(span, after, types)
             if self.size_bytes > PIECES_BYTES:  # an idle channel, and many who begin at places of their own
                 self.forget()
-            self._pieces[key] = piece
+            is_full = piece.upto < span.first + len(span.frames) - 1
+            (self._full if is_full else self._pieces)[key] = piece
             self.size_bytes += len(piece.data) + _PIECE_OVERHEAD_BYTES
         return piece
 
-    def forget(self) -> None:
-        """The span has changed."""
+    def grown(self) -> None:
+        """The span has more entries."""
+        for piece in self._pieces.values():
+            self.size_bytes -= len(piece.data) + _PIECE_OVERHEAD_BYTES
         self._pieces.clear()
+
+    def forget(self) -> None:
+        """The span is another one."""
+        self._pieces.clear()
+        self._full.clear()
         self.size_bytes = 0
 
 
@@ -202,7 +217,7 @@ class Log:
         self._span.types.extend(span.types)
         self._span.frames.extend(span.frames)
         self.size_bytes += sum(map(len, span.frames))
-        self._pieces.forget()
+        self._pieces.grown()
         self._trim()
 
     def _trim(self) -> None:

@@ -110,12 +110,12 @@ class Writer:
 # All who stand at one place are given the very same bytes, so that one message or chunk serves them.
 
 
-@lru_cache(16)
+@lru_cache(64)
 def _message(data: bytes) -> dict[str, Any]:
     return {"type": "http.response.body", "body": data, "more_body": True}
 
 
-@lru_cache(16)
+@lru_cache(64)
 def _chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
