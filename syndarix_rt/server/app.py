@@ -12,7 +12,7 @@ from syndarix_rt.errors import BrokerUnavailable
 from syndarix_rt.server import access, figures, problems, proxies
 from syndarix_rt.server.asyncapi import asyncapi
 from syndarix_rt.server.chat import chat
-from syndarix_rt.server.connection import Connection
+from syndarix_rt.server.connection import Connection, SocketConnection
 from syndarix_rt.server.credentials import credentials
 from syndarix_rt.server.debug import debug
 from syndarix_rt.server.github import github
@@ -39,6 +39,7 @@ def create_app(broker: Broker, settings: Settings | None = None) -> Quart:
     settings = settings or Settings()
     app = Quart("syndarix_rt.server", static_folder=None)
     app.asgi_http_class = Connection
+    app.asgi_websocket_class = SocketConnection
     app.config["MAX_CONTENT_LENGTH"] = MAX_BATCH_BYTES + 64 * 1024  # a full batch as a JSON array, with its commas
     hub = app.extensions["syndarix_rt"] = Hub(broker, settings)
     app.extensions["syndarix_rt_rates"] = Rates()
