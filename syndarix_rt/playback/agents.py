@@ -115,9 +115,11 @@ class Agents:
             due = agents if renewed == 0 else agents - self._here
             renewed = (renewed + 1) % 3  # a claim lasts three times as long
             for name in sorted(due):
-                with suppress(SyndarixError):  # the broker is away; the next round may find it
+                self._here.add(name)  # first: who is cancelled in the midst of it has to leave, too
+                try:
                     await self._chat.arrive(Member(name, "agent"), self._session)
-                    self._here.add(name)
+                except SyndarixError:  # the broker is away; the next round may find it
+                    self._here.discard(name)
             await self._sleep(ARRIVE_S)
 
     def _hear(self, said: Said) -> None:
