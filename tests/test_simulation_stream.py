@@ -16,7 +16,10 @@ from hypothesis import strategies as st
 from syndarix_rt import Event, Scenario, Simulation, validate
 from syndarix_rt.errors import ScenarioError
 from syndarix_rt.events import CORE_TYPES
+from syndarix_rt.playback.inspection import Inspection
+from syndarix_rt.simulation.analysis.summary import Summary
 from syndarix_rt.simulation.settings import Project
+from syndarix_rt.simulation.validation import Validator
 
 DEMO = Scenario.preset("demo_small")
 STEADY = Scenario.preset("steady_sprint")
@@ -88,6 +91,22 @@ def test_a_seed_that_is_none_is_refused(seed):
 def test_speed_description_and_horizon_change_no_byte():
     shown = DEMO.replace(speed=1, description="the same", horizon_h=5)
     assert lines(shown) == lines(DEMO)
+
+
+def test_who_looks_on_changes_no_byte():
+    simulation, watched = Simulation(DEMO, 7), []
+    inspection, summary, validator = Inspection("apollo"), Summary(scenario=DEMO), Validator()
+    for number, event in enumerate(islice(simulation, 3_000)):
+        for look in (inspection.add, summary.feed, validator.feed):
+            look(event)
+        if number % 100 == 0:
+            assert inspection.look("project")
+            assert repr(simulation)
+            assert simulation.commands == ()
+            assert list(islice(Simulation(DEMO, number), 3))  # another one, in the midst of it
+        watched.append(event.encode())
+    assert watched == lines(DEMO)
+    assert summary.metrics()
 
 
 def test_another_start_moves_the_times_only():
