@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from serving import TIMEOUT_S, event, running
 
 from syndarix_rt.server.figures import Family, merged
-from syndarix_rt.server.logs import redacted
+from syndarix_rt.server.logs import StandardError, redacted
 from syndarix_rt.server.tokens import issue
 
 KEY = "k3y-" + "0123456789abcdef" * 3
@@ -244,3 +244,25 @@ def test_what_the_dead_have_counted_stays_and_what_they_had_open_goes():
         ("syndarix_rt_b", "q"): 20,
         ("syndarix_rt_m",): 3,
     }
+
+
+class Closed:
+    """A terminal that has been closed."""
+
+    def write(self, _):
+        raise ValueError("I/O operation on closed file.")
+
+    flush = write
+
+
+async def test_where_no_log_can_be_written_requests_are_answered_all_the_same(monkeypatch):
+    before = structlog.get_config()
+    structlog.configure(logger_factory=lambda *_: StandardError())
+    try:
+        async with running() as server:
+            monkeypatch.setattr(sys, "stderr", Closed())
+            refused = {"specversion": "1.0", "type": "approval_resolved"}
+            status, _, problem = await server.post("/projects/apollo/events", json.dumps(refused).encode())
+            assert (status, problem["status"]) == (403, 403)
+    finally:
+        structlog.configure(**before)

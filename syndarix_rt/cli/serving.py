@@ -8,7 +8,6 @@ import errno
 import ipaddress
 import socket
 import ssl
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -245,10 +244,11 @@ async def open_server(
     from syndarix_rt.broker import MemoryBroker, Retention
     from syndarix_rt.broker.factory import broker_or_memory
     from syndarix_rt.cli.workers import Workers
+    from syndarix_rt.server.logs import StandardError
     from syndarix_rt.state import announce_server
 
     # The log is for people: it must not mix with what the command prints.
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    structlog.configure(logger_factory=lambda *_: StandardError())
     retention = retention or Retention()
     with _bind(settings, port, shared=workers > 1) as sock:
         broker, remark = await broker_or_memory(redis_url, namespace=namespace, retention=retention)

@@ -173,8 +173,9 @@ async def _work(task: _Task) -> None:
 
     from syndarix_rt.broker.factory import open_broker
     from syndarix_rt.server import Settings, serve
+    from syndarix_rt.server.logs import StandardError
 
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    structlog.configure(logger_factory=lambda *_: StandardError())
     settings = msgspec.convert(task.settings, Settings, dec_hook=lambda kind, value: kind(value))
     loop = asyncio.get_running_loop()
 

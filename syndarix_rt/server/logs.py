@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from contextlib import suppress
 from typing import Any
 
 import structlog
 
-__all__ = ["install", "redacted"]
+__all__ = ["StandardError", "install", "redacted"]
 
 HIDDEN = "***"
 
@@ -34,6 +35,17 @@ def redacted(text: str, secret: str | None = None) -> str:
     return text
 
 
+class StandardError:
+    """Writes lines to what is standard error then. Where that is closed or full a line is lost, and no request."""
+
+    def msg(self, message: str) -> None:
+        """Write a line."""
+        with suppress(OSError, ValueError):
+            print(message, file=sys.stderr, flush=True)  # noqa: T201 - it is the log
+
+    debug = info = warning = error = critical = exception = msg  # as structlog calls it
+
+
 class _Handler(logging.Handler):
     """To standard error, redacted with its traceback."""
 
@@ -43,7 +55,7 @@ class _Handler(logging.Handler):
         self._secret = secret
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(redacted(self.format(record), self._secret), file=sys.stderr, flush=True)  # noqa: T201 - it is the log
+        StandardError().msg(redacted(self.format(record), self._secret))
 
 
 class _Last:
