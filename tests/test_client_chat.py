@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import random
 import signal
@@ -225,7 +226,7 @@ async def test_a_refusal_for_good_is_an_error_everywhere(options, why):
 # ---- two servers, and an agent in a process of its own ------------------------------------------------------------
 
 AGENT = """
-import asyncio, sys
+import asyncio, json, sys
 from syndarix_rt.client import ChatClient
 from syndarix_rt.delivery.chat import Said
 
@@ -237,6 +238,8 @@ async def main(url):
                     for n in range(int(frame.text)):
                         await answer.write(f"{n} ")
                         await asyncio.sleep(0.01)
+            elif isinstance(frame, Said) and frame.text == "thanks":
+                print(json.dumps([message.text for message in chat.transcript.messages]), flush=True)
 
 asyncio.run(main(sys.argv[1]))
 """
@@ -311,7 +314,8 @@ async def test_an_instance_is_killed_in_the_middle_of_an_answer(redis_url):
         ana = await stack.enter_async_context(client(address, "ana"))  # the first connection goes to the first one
         await ana.ready()
         ben = await stack.enter_async_context(client(two, "ben"))
-        agent = subprocess.Popen([sys.executable, "-c", AGENT, two])  # noqa: ASYNC220 - starting takes no time
+        agent = subprocess.Popen([sys.executable, "-c", AGENT, two], stdout=subprocess.PIPE)  # noqa: ASYNC220 - starting takes no time
+        stack.callback(agent.stdout.close)
         stack.callback(agent.wait)
         stack.callback(agent.kill)
         await eventually(lambda: {"ana", "ben", "dev"} == {who.name for who in ana.members})
@@ -325,7 +329,8 @@ async def test_an_instance_is_killed_in_the_middle_of_an_answer(redis_url):
         await eventually(lambda: texts(ben)[-1:] == ["thanks"])
 
         whole = "".join(f"{n} " for n in range(200))
-        assert texts(ana) == texts(ben)
+        heard = await asyncio.wait_for(asyncio.to_thread(agent.stdout.readline), TIMEOUT_S)
+        assert texts(ana) == texts(ben) == json.loads(heard), "the same order for people and agent"
         assert sorted(texts(ana)) == sorted(["200", "in between", whole, "thanks"])
         assert ben_said in frames
         assert not any(isinstance(frame, Missed) for frame in frames)
