@@ -123,6 +123,28 @@ def test_a_line_is_broken_where_a_gap_is_and_the_gap_is_drawn():
     assert "gap: 1,234 missed" in texts(svg)
 
 
+@pytest.mark.parametrize("part", [0.05, 0.25, 0.45, 0.55, 0.75, 0.95])
+def test_a_gap_too_short_to_be_seen_is_drawn_where_the_line_is_broken(part):
+    """Wherever it is in its bin: made wider to one side only it lay over a line that goes on."""
+
+    def commit(number, seconds):
+        return seen("commit_pushed", {"branch": "b", "commit": str(number)}, seconds)
+
+    chart = chart_of("git", [commit(number, number + 0.01) for number in range(30)])
+    chart.model.see(commit(30, 30 + part), T0 + 30 + part)
+    chart.model.gap(T0 + 30 + part + 0.01, "gap: unknown")
+    for number in range(31, 60):
+        chart.model.see(commit(number, number + 0.01), T0 + number + 0.01)
+    root = ET.fromstring(draw_chart(chart, T0 + 60))
+    (gap,) = [node for node in root.iter(f"{SVG}rect") if node.get("class") == "srt-gap"]
+    left = float(gap.get("x"))
+    paths = [node.get("d") for node in root.iter(f"{SVG}path") if node.get("class") == "srt-series"]
+    pieces = [[float(x) for x in re.findall(r"[ML]?([\d.]+) ", piece)] for d in paths for piece in d.split("M")[1:]]
+    assert len(pieces) > len(paths)
+    middle = left + float(gap.get("width")) / 2
+    assert not any(xs[0] + 0.2 < middle < xs[-1] - 0.2 for xs in pieces)
+
+
 def test_bars_have_the_heights_of_their_values():
     chart = chart_of("events", [seen("my_event", {}, n) for n in (1, 1, 1, 1, 2)])
     (path,) = [node for node in ET.fromstring(draw_chart(chart, T0 + 3)).iter(f"{SVG}path") if node.get("class")]

@@ -285,8 +285,8 @@ def _gaps(chart: Chart, frame: _Frame) -> Iterator[str]:
     for gap in chart.model.gaps:
         if gap.end_s < frame.from_s or gap.start_s > frame.to_s:
             continue
-        left = frame.x(gap.start_s)
-        width = max(frame.x(gap.end_s) - left, 3.0)
+        width = max(frame.x(gap.end_s) - frame.x(gap.start_s), 3.0)  # a short one is seen too, around where it is
+        left = frame.x((gap.start_s + gap.end_s) / 2) - width / 2
         yield (
             f'<rect class="srt-gap" x="{left:.1f}" y="{_TOP}" width="{width:.1f}" height="{frame.height:g}" '
             f'fill="{_GAP}" fill-opacity="0.12" stroke="{_GAP}" stroke-opacity="0.5" stroke-dasharray="3 3">'

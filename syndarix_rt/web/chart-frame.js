@@ -98,8 +98,9 @@ export function drawGaps(pen, gaps, isAlone) {
   context.textBaseline = "top";
   context.textAlign = "center";
   for (const { from, to, label } of gaps) {
-    const left = crisp(Math.max(x(from), plot.left));
-    const right = crisp(Math.min(Math.max(x(to), x(from) + 3), plot.right)); // a short one is seen too
+    const [middle, half] = [x((from + to) / 2), Math.max((x(to) - x(from)) / 2, 1.5)]; // a short one is seen too
+    const left = crisp(Math.max(middle - half, plot.left));
+    const right = crisp(Math.min(middle + half, plot.right));
     if (right <= plot.left || left >= plot.right) continue;
     if (isAlone) context.clearRect(left, plot.top, right - left, plot.bottom - plot.top);
     hatch(pen, left, right, plot.top, plot.bottom);
