@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syndarix_rt.notebook.metrics import EventRate, Span
+from syndarix_rt.notebook.panels.agents import AgentLanes
 
 NAMES = ["a_a", "b_b", "other"]
 T0 = 1_795_386_400
@@ -74,6 +75,17 @@ def test_a_gap_ends_where_retained_history_goes_on():
     rate.add("b_b", T0 + 6.5)
     assert rate.gaps == [Span(T0 + 0.5, T0 + 4.5, "gap")]
     assert table(rate) == {0: [1, 0, 0], 4: [0, 1, 0], 5: [0, 0, 0], 6: [0, 1, 0]}
+
+
+@pytest.mark.parametrize(("seconds", "at"), [(1.2, 1.2), (1.5, 1.5), (2.2, 1.5)])
+def test_a_gap_before_the_first_event_is_never_right_of_it(seconds, at):
+    rate, lanes = EventRate(NAMES), AgentLanes()
+    rate.gap(T0 + 1.5, "gap")  # the log began anew, and its first events were published before that came
+    rate.add("a_a", T0 + seconds)
+    rate.add("a_a", T0 + 3)
+    lanes.gap(T0 + 1.5, "gap")
+    lanes.prove(T0 + seconds)
+    assert rate.gaps == lanes.gaps == [Span(T0 + at, T0 + at, "gap")]
 
 
 def test_far_times_neither_grow_memory_nor_take_long():

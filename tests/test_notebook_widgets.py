@@ -105,6 +105,21 @@ def test_gaps_are_sent_once_and_again_when_they_shrink(rate):
     ]
 
 
+def test_a_gap_that_was_told_elsewhere_is_not_left_there():
+    rate = EventRate(["a_a", "other"])
+    chart = RecordingChart(rate)
+    rate.gap(T0 + 1.5, "gap: unknown")
+    chart.push(T0 + 1.6)
+    rate.add("a_a", T0 + 1.2)  # which is where it was
+    chart.push(T0 + 1.7)
+    chart.push(T0 + 2.1)
+    assert [(content["op"], content["gaps"]) for content, _ in chart.sent] == [
+        ("reset", [(T0 + 1.5, T0 + 1.5, "gap: unknown")]),
+        ("reset", [(T0 + 1.2, T0 + 1.2, "gap: unknown")]),
+        ("rows", []),
+    ]
+
+
 def test_an_ended_chart_still_answers_a_new_view(rate):
     chart = RecordingChart(rate)
     chart.push(T0 + 1)

@@ -121,3 +121,24 @@ async def test_page_and_notebook_count_the_same(browser, static_url, name, simul
         for line in log.matching(wanted, 50)
     ]
     assert charts["events"].model.rows().size > 50
+
+
+async def test_a_gap_that_was_drawn_elsewhere_is_not_left_there(browser, static_url):
+    page = await browser.new_page()
+    await page.goto(static_url)
+    drawn = await page.evaluate("""async () => {
+      const {ChartPanel} = await import("./page/chart-panel.js");
+      const {EventRate} = await import("./panels/rates.js");
+      const model = new EventRate(["a_a"], {});
+      const options = {kind: "bars", series: [{name: "a_a"}], binS: 1, windowS: 60, clock: "utc"};
+      const panel = new ChartPanel(document.body.appendChild(document.createElement("div")), {model, options});
+      const add = (time) => model.see({type: "a_a"}, time);
+      const steps = [() => model.gap(101.5, "gap"), () => add(101.2), () => add(102)];
+      return steps.map((step, n) => {
+        step();
+        panel.push(101.6 + n);
+        return panel.chart.readout().gaps.map(({from, to}) => [from, to]);
+      });
+    }""")
+    await page.close()
+    assert drawn == [[[101.5, 101.5]], [[101.2, 101.2]], [[101.2, 101.2]]]

@@ -84,7 +84,9 @@ class _State(NamedTuple):
     def follows(self, old: _State) -> bool:
         """Whether a view that knows the old one can be told the difference."""
         is_later = self.now_s >= old.now_s or math.isnan(old.now_s)
-        return is_later and (self.cleared, self.rest) == (old.cleared, old.rest)
+        # A view knows a gap by its start.
+        has_moved = bool(old.gaps) and old.gaps[-1].start_s not in {gap.start_s for gap in self.gaps}
+        return is_later and not has_moved and (self.cleared, self.rest) == (old.cleared, old.rest)
 
 
 class ChartWidget(anywidget.AnyWidget):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from syndarix_rt.notebook.panels.sighting import Sighting
 
-__all__ = ["EVENT_SERIES", "Binned", "EventRate", "Levels", "Span", "Sums"]
+__all__ = ["EVENT_SERIES", "Binned", "EventRate", "Gaps", "Levels", "Span", "Sums"]
 
 EVENT_SERIES: list[dict[str, Any]] = json.loads((files("syndarix_rt") / "web" / "types.json").read_bytes())
 """The series of a chart by type: name, category and colour, from the baseline up. The last takes all custom types."""
@@ -31,6 +31,46 @@ class Span(NamedTuple):
     start_s: float
     end_s: float
     label: str
+
+
+class Gaps:
+    """Declared losses of one panel.
+
+    Attributes:
+        spans: the newest last; one list for ever.
+        proven_s: time of the newest event; None before the first.
+    """
+
+    def __init__(self) -> None:
+        self.spans: list[Span] = []
+        self.proven_s: float | None = None
+        self._waits = False  # the newest gap ends where the next event is
+
+    def add(self, now_s: float, label: str) -> float:
+        """Something was lost after the newest event and before ``now_s``; where that begins."""
+        start_s = now_s if self.proven_s is None else self.proven_s
+        self.spans.append(Span(start_s, max(now_s, start_s), label))
+        del self.spans[:-MAX_GAPS]
+        self._waits = True
+        return start_s
+
+    def prove(self, time_s: float) -> bool:
+        """An event of this time came; whether the newest gap ends there, before it was declared."""
+        is_shorter = self._waits and time_s < self.spans[-1].end_s
+        if is_shorter:
+            gap = self.spans[-1]
+            start_s = time_s if self.proven_s is None else gap.start_s  # before the first event it has no length
+            self.spans[-1] = gap._replace(start_s=start_s, end_s=max(time_s, start_s))
+        self._waits = False
+        if self.proven_s is None or time_s > self.proven_s:
+            self.proven_s = time_s
+        return is_shorter
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.spans.clear()
+        self.proven_s = None
+        self._waits = False
 
 
 class Binned:
@@ -55,7 +95,8 @@ class Binned:
 
     def __init__(self, width: int, *, bin_s: float = 1.0, bins: int = 602) -> None:
         self.bin_s = bin_s
-        self.gaps: list[Span] = []
+        self._gaps = Gaps()
+        self.gaps = self._gaps.spans
         self.version = 0
         self.cleared = 0
         self._width = width
@@ -65,16 +106,14 @@ class Binned:
         """Bins whose row was known before a gap was declared."""
         self._versions: dict[int, int] = {}
         self._first = self._last = 0  # numbers of the oldest and of the newest bin, once there are rows
-        self._proven_s: float | None = None  # time of the newest event
-        self._gap_waits = False  # the newest gap ends where the next event is
 
     def prove(self, time_s: float) -> None:
         """An event of this time came: what the stream has not brought up to there has not happened."""
-        if self._gap_waits:
-            self._end_gap(time_s)
+        if self._gaps.prove(time_s):
+            self.version += 1
+            if self._rows:
+                self._fill(range(self._first, self._last + 1))
         self._cover(math.floor(time_s / self.bin_s))
-        if self._proven_s is None or time_s > self._proven_s:
-            self._proven_s = time_s
 
     def advance(self, now_s: float) -> None:
         """The stream is open at ``now_s``: what it has not brought has not happened."""
@@ -82,10 +121,7 @@ class Binned:
 
     def gap(self, now_s: float, label: str) -> None:
         """Something was lost after the newest event and before ``now_s``."""
-        start_s = now_s if self._proven_s is None else self._proven_s
-        self.gaps.append(Span(start_s, max(now_s, start_s), label))
-        del self.gaps[:-MAX_GAPS]
-        self._gap_waits = True
+        self._gaps.add(now_s, label)
         self.version += 1
         for bin_, row in self._rows.items():
             if self._is_unknown(bin_):
@@ -100,12 +136,10 @@ class Binned:
         """Forget everything, as time itself begins anew."""
         self.version += 1
         self.cleared += 1
-        self.gaps.clear()
+        self._gaps.clear()
         self._rows.clear()
         self._lost.clear()
         self._versions.clear()
-        self._proven_s = None
-        self._gap_waits = False
         self.begin()
 
     def rows(self, since: int = 0) -> NDArray[np.float64]:
@@ -120,15 +154,6 @@ class Binned:
     def _blank(self) -> list[float]:
         """The values of a bin in which nothing happened."""
         return [0.0] * self._width
-
-    def _end_gap(self, time_s: float) -> None:
-        self._gap_waits = False
-        gap = self.gaps[-1]
-        if time_s < gap.end_s:
-            self.gaps[-1] = gap._replace(end_s=max(time_s, gap.start_s))
-            self.version += 1
-            if self._rows:
-                self._fill(range(self._first, self._last + 1))
 
     def _cover(self, bin_: int) -> None:
         """Let the rows reach to a bin."""
@@ -209,8 +234,8 @@ class Levels(Binned):
 
     def set(self, time_s: float, levels: Sequence[float], spike: int | None = None) -> None:
         """From a time on these are the levels; ``spike`` counts one more in its column."""
-        if self._proven_s is not None:
-            time_s = max(time_s, self._proven_s)
+        if self._gaps.proven_s is not None:
+            time_s = max(time_s, self._gaps.proven_s)
         self.prove(time_s)
         self._levels = list(levels)
         bin_ = math.floor(time_s / self.bin_s)

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from syndarix_rt.notebook.metrics import MAX_GAPS, Span
+from syndarix_rt.notebook.metrics import Gaps
 from syndarix_rt.notebook.panels.sighting import Sighting
 
 __all__ = ["AGENT_STATES", "AgentLanes"]
@@ -80,7 +80,8 @@ class AgentLanes:
 
     def __init__(self, *, window_s: float = 60.0) -> None:
         self.lanes: list[str] = []
-        self.gaps: list[Span] = []
+        self._gaps = Gaps()
+        self.gaps = self._gaps.spans
         self.version = 0
         self.cleared = 0
         self._window_s = window_s
@@ -89,8 +90,6 @@ class AgentLanes:
         self._sorted: list[_Lane] = []
         self._beyond: dict[tuple[str | None, str], None] = {}
         """Agents for whom there is no room."""
-        self._proven_s: float | None = None
-        self._gap_waits = False
         self._pace = 0.0  # seconds on the axis for one of the events', as of the newest that tell
 
     def see(self, event: Sighting, time_s: float) -> None:
@@ -113,14 +112,7 @@ class AgentLanes:
 
     def prove(self, time_s: float) -> None:
         """An event of this time came."""
-        if self._gap_waits:
-            self._gap_waits = False
-            gap = self.gaps[-1]
-            if time_s < gap.end_s:
-                self.gaps[-1] = gap._replace(end_s=max(time_s, gap.start_s))
-                self.version += 1
-        if self._proven_s is None or time_s > self._proven_s:
-            self._proven_s = time_s
+        self.version += self._gaps.prove(time_s)
 
     def advance(self, now_s: float) -> None:
         """Time goes on: what has left the window is forgotten, and so are agents that are no more."""
@@ -135,29 +127,23 @@ class AgentLanes:
 
     def gap(self, now_s: float, label: str) -> None:
         """Something was lost after the newest event and before ``now_s``: from there on nothing is known of anybody."""
-        start_s = now_s if self._proven_s is None else self._proven_s
-        self.gaps.append(Span(start_s, max(now_s, start_s), label))
-        del self.gaps[:-MAX_GAPS]
-        self._gap_waits = True
         self.version += 1
-        self._lose_all(start_s)
+        self._lose_all(self._gaps.add(now_s, label))
 
     def begin(self) -> None:
         """The log begins anew with the next event: there is no agent any more."""
-        if self._proven_s is not None:
-            self._lose_all(self._proven_s)
+        if self._gaps.proven_s is not None:
+            self._lose_all(self._gaps.proven_s)
         self._beyond.clear()
 
     def clear(self) -> None:
         """Forget everything, as time itself begins anew."""
         self.version += 1
         self.cleared += 1
-        self.gaps.clear()
+        self._gaps.clear()
         self._by_agent.clear()
         self._beyond.clear()
         self._sort()
-        self._proven_s = None
-        self._gap_waits = False
 
     def rows(self, since: int = 0) -> NDArray[np.float64]:
         """Marks that changed after a version, by time: the time, the lane, and its state from then on (-1: unknown)."""

@@ -11,6 +11,7 @@ export class ChartPanel {
     this.names = "";
     this.span = null;
     this.told = new WeakSet(); // gaps
+    this.newest = null; // of them
   }
 
   destroy() {
@@ -22,8 +23,9 @@ export class ChartPanel {
     const { model, chart } = this;
     const names = (model.lanes ?? []).join("\n");
     const span = model.span ?? null;
-    if (names !== this.names || now < this.now) {
-      // Numbers of lanes have another meaning now, or time began anew.
+    const hasMoved = this.newest && !model.gaps.some(({ from }) => from === this.newest.from); // the chart's key
+    if (names !== this.names || now < this.now || hasMoved) {
+      // Numbers of lanes have another meaning now, time began anew, or a gap is elsewhere.
       const gaps = model.gaps.map(({ from, to, label }) => [from, to, label]);
       chart.reset({ lanes: model.lanes, rows: model.rows(), gaps, span, now });
       for (const gap of model.gaps) this.told.add(gap);
@@ -37,5 +39,6 @@ export class ChartPanel {
       }
     }
     [this.version, this.now, this.names, this.span] = [model.version, now, names, span];
+    this.newest = model.gaps.at(-1) ?? null;
   }
 }

@@ -24,15 +24,15 @@ export class Gaps {
     return from;
   }
 
-  /** An event of this time came; whether it makes the newest gap shorter. */
+  /** An event of this time came; whether the newest gap ends there, before it was declared. */
   prove(time) {
-    let isShorter = false;
-    if (this.waits) {
-      this.waits = false;
+    const isShorter = this.waits && time < this.list.at(-1).to;
+    if (isShorter) {
       const gap = this.list.at(-1);
-      isShorter = time < gap.to;
-      if (isShorter) this.list[this.list.length - 1] = { ...gap, to: Math.max(time, gap.from) };
+      const from = Number.isNaN(this.proven) ? time : gap.from; // before the first event it has no length
+      this.list[this.list.length - 1] = { ...gap, from, to: Math.max(time, from) };
     }
+    this.waits = false;
     if (!(time <= this.proven)) this.proven = time;
     return isShorter;
   }
