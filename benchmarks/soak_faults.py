@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import random
 import re
@@ -50,8 +49,14 @@ class Subscriber(asyncio.BufferedProtocol):
         self.duplicates = self.undeclared = self.declared = self.connections = 0
         self.closed = None
 
-    async def live(self, ports, rng):
-        """Follow until the last event has come, whatever happens on the way."""
+    async def live(self, ports, rng, cut_s=CUT_S):
+        """Follow until the last event has come, whatever happens on the way.
+
+        Args:
+            ports: of the servers; each connection takes one at random.
+            rng: decides which, and when this one leaves.
+            cut_s: mean time between that.
+        """
         loop = asyncio.get_running_loop()
         while self.last < self.total:
             self.rest, self.closed = b"", loop.create_future()
@@ -64,8 +69,9 @@ class Subscriber(asyncio.BufferedProtocol):
             lines = ["GET /projects/p0/events HTTP/1.1", "Host: localhost"]
             lines += [f"Last-Event-ID: {self.last_event_id}"] if self.last_event_id else []
             self.transport.write("\r\n".join([*lines, "", ""]).encode())
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.closed, rng.expovariate(1 / CUT_S) if self.last_event_id else None)
+            await asyncio.wait([self.closed], timeout=rng.expovariate(1 / cut_s))
+            if not self.last_event_id:  # it must know where it stands before it leaves
+                await asyncio.wait([self.closed], timeout=LATE_S)
             self.transport.abort()
             await asyncio.sleep(rng.random() * 0.5)
 

@@ -70,6 +70,7 @@ def _collect(hub: Hub, exports: Exports) -> Iterator[Family]:
     yield _plain("streams_behind", "gauge", "Event streams that have not reached the head of their log.", behind)
     yield _plain("stream_lag_max_events", "gauge", "Events that the slowest stream lacks.", most, merge="max")
     yield _histogram("stream_lag_events", "Events that open streams lack, at the moment of asking.", lag, now=True)
+    yield _plain("tasks", "gauge", "Tasks of the event loops.", len(asyncio.all_tasks()))
     yield _plain("log_bytes", "gauge", "Memory of the logs.", sum(each.log.size_bytes for each in hub.channels))
     yield _labelled(
         "streams_opened", "counter", "Event streams by how they began.", "how",

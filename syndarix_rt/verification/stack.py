@@ -86,6 +86,12 @@ class _Child:
         """Whether the process lives."""
         return self._process is not None and self._process.returncode is None
 
+    @property
+    def pid(self) -> int:
+        """Of the process that was started last."""
+        assert self._process
+        return self._process.pid
+
     def pause(self) -> None:
         """Stop it in its tracks: its connections stay open and silent."""
         assert self._process
@@ -208,7 +214,6 @@ class Worker(_Child):
         command = [sys.executable, "-m", "syndarix_rt", "serve", "--token", "", "--port", str(self.port)]
         command += ["--redis-url", self._redis_url, "--keepalive", f"{self._keepalive_s:g}"]
         await self._start(*command, answers=self._answers)
-
         self._descriptors_at_start = self._descriptors()
 
     async def leftovers(self) -> str:
@@ -222,9 +227,8 @@ class Worker(_Child):
         return " and ".join(left)
 
     def _descriptors(self) -> int:
-        assert self._process
         with contextlib.suppress(OSError):
-            return sum(1 for _ in Path(f"/proc/{self._process.pid}/fd").iterdir())
+            return sum(1 for _ in Path(f"/proc/{self.pid}/fd").iterdir())
         return 0
 
     async def _answers(self) -> bool:
