@@ -128,6 +128,7 @@ async def test_the_figures_are_those_of_what_happened():
             assert [found["syndarix_rt_streams_opened_total", how] for how in ("live", "resumed", "gap")] == [2, 1, 1]
             assert found["syndarix_rt_gaps_total", "epoch"] == 1
             assert found[("syndarix_rt_sockets",)] == found[("syndarix_rt_draining",)] == 0
+            assert found[("syndarix_rt_tasks",)] >= 4  # one for each stream, at least
             assert found[("syndarix_rt_events_sent_total",)] == 2
             assert found["syndarix_rt_replay_events_bucket", "10.0"] == found[("syndarix_rt_replay_events_count",)] == 1
             assert found["syndarix_rt_replay_events_bucket", "1.0"] == 0

@@ -35,6 +35,9 @@ STOP_S = 20.0
 SPARE_DESCRIPTORS = 24
 """More than at its start a server may hold when all have left: the 16 connections of its pool to Redis, and a few."""
 
+SPARE_TASKS = 24
+"""The same for tasks of its event loop: readers of the log and connections of the pool that stay."""
+
 _SETTINGS = """\
 port {port}
 bind 127.0.0.1
@@ -208,6 +211,7 @@ class Worker(_Child):
         self._redis_url = redis_url
         self._keepalive_s = keepalive_s
         self._descriptors_at_start = 0
+        self._tasks_at_start = 0
 
     async def start(self) -> None:
         """Start it, and wait until it serves."""
@@ -215,15 +219,20 @@ class Worker(_Child):
         command += ["--redis-url", self._redis_url, "--keepalive", f"{self._keepalive_s:g}"]
         await self._start(*command, answers=self._answers)
         self._descriptors_at_start = self._descriptors()
+        self._tasks_at_start = _sum_of("tasks", await self._get("/metrics"))
 
     async def leftovers(self) -> str:
         """What it still holds although everybody has left; empty if nothing.
 
         On systems without ``/proc`` descriptors are not counted.
         """
-        found = re.findall(rb"^syndarix_rt_streams\{.*\} (\d+)", await self._get("/metrics"), re.MULTILINE)
-        streams, more = sum(map(int, found)), self._descriptors() - self._descriptors_at_start
-        left = [f"{streams} streams"] * (streams > 0) + [f"{more} descriptors"] * (more > SPARE_DESCRIPTORS)
+        figures = await self._get("/metrics")
+        streams = _sum_of("streams", figures)
+        tasks = _sum_of("tasks", figures) - self._tasks_at_start
+        descriptors = self._descriptors() - self._descriptors_at_start
+        left = [f"{streams} streams"] * (streams > 0)
+        left += [f"{tasks} tasks"] * (tasks > SPARE_TASKS)
+        left += [f"{descriptors} descriptors"] * (descriptors > SPARE_DESCRIPTORS)
         return " and ".join(left)
 
     def _descriptors(self) -> int:
@@ -244,6 +253,12 @@ class Worker(_Child):
             finally:
                 writer.transport.abort()
         return b""
+
+
+def _sum_of(figure: str, metrics: bytes) -> int:
+    """Of a gauge with whatever labels."""
+    found = re.findall(rf"^syndarix_rt_{figure}(?:{{.*}})? (\d+)".encode(), metrics, re.MULTILINE)
+    return sum(map(int, found))
 
 
 class Stack(NamedTuple):
