@@ -566,10 +566,6 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_result(tmp_path, inline):
     store = tmp_path / "sweep.jsonl"
     with program(
         f"""
-from syndarix_rt.simulation.analysis import sweep as sweep_module
-
-sweep_module.IDLE_WORKER_S = 1
-
 def until_killed(done, total):
     print(done, flush=True)
     if done == 5:

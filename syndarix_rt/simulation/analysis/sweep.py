@@ -30,6 +30,7 @@ import numpy as np
 from syndarix_rt._version import __version__
 from syndarix_rt.errors import MissingExtra, ScenarioError, SyndarixError
 from syndarix_rt.events import Event
+from syndarix_rt.simulation.analysis.orphan import end_with
 from syndarix_rt.simulation.analysis.progress import Progress, progress_of
 from syndarix_rt.simulation.analysis.replications import Sweep
 from syndarix_rt.simulation.analysis.store import Store, digest
@@ -40,9 +41,9 @@ from syndarix_rt.simulation.simulation import Simulation
 
 __all__ = ["Measure", "sweep"]
 
-IDLE_WORKER_S = 30.0
+_IDLE_WORKER_S = 30.0
 """How long a worker process waits for the next sweep. Starting one takes half a second, so a sweep that is run again at
-once finds them; and those of a program that was killed, which cannot end them, are gone soon (joblib's own: 5 min)."""
+once finds them; longer than that they would only hold memory (joblib's own: 5 min)."""
 
 Measure = Callable[[Iterable[Event]], Mapping[str, float]]
 """From the events of one replication, which can be read once, to its metrics by name."""
@@ -242,9 +243,9 @@ def _outcomes(tasks: list[_Task], how: _How, jobs: int | None) -> Generator[tupl
     import joblib  # noqa: PLC0415 - an extra
 
     parallel = joblib.Parallel(
-        min(jobs or joblib.cpu_count(), len(calls)), return_as="generator_unordered", idle_worker_timeout=IDLE_WORKER_S
+        min(jobs or joblib.cpu_count(), len(calls)), return_as="generator_unordered", idle_worker_timeout=_IDLE_WORKER_S
     )
-    outcomes = parallel(joblib.delayed(_replicate)(*call) for call in calls)
+    outcomes = parallel(joblib.delayed(_replicate_for)(os.getpid(), *call) for call in calls)
     for outcome in outcomes:
         try:
             yield outcome
@@ -252,6 +253,13 @@ def _outcomes(tasks: list[_Task], how: _How, jobs: int | None) -> Generator[tupl
             with suppress(KeyboardInterrupt):  # ends the workers; merely closed, joblib would warn of it
                 outcomes.throw(KeyboardInterrupt())
             raise
+
+
+def _replicate_for(program: int, *call: Any) -> tuple[int, dict[str, float]]:
+    """In a worker process."""
+    if os.getppid() == program:  # on a Dask cluster it need not be
+        end_with(program)
+    return _replicate(*call)
 
 
 def _replicate(index: int, scenario: Scenario, seed: int, how: _How) -> tuple[int, dict[str, float]]:
