@@ -11,7 +11,7 @@ from syndarix_rt.delivery import Gap, Position, TypeFilter, judge
 from syndarix_rt.events import EventId
 from syndarix_rt.verification.history import Entry, History
 from syndarix_rt.verification.oracle import Declared, Ended, Opened, Oracle, Received, Told
-from syndarix_rt.verification.plan import FAULTS, LEVELS, OF_CLUSTER, OF_ONE, plan
+from syndarix_rt.verification.plan import FAULTS, LEVELS, OF_CLUSTER, plan
 
 TYPES = ("agent_started", "agent_completed", "commit_pushed")
 STEPS = st.lists(
@@ -237,12 +237,24 @@ def test_what_a_broker_lost_without_being_told_to_is_counted():
     assert history.lost == 3
 
 
+def test_what_a_recorder_kept_must_follow_one_another_in_the_log():
+    history = History()
+    history.stands(Position("epoch-000", 1, 0))
+    history.published("epoch-000", 1, [Entry(n, "agent_started", 0.0) for n in (7, 8, 7, 9)])
+    history.stands(Position("epoch-001", 1, 4, (EventId("epoch-000", 4),)))
+    history.published("epoch-001", 5, [Entry(10, "agent_started", 0.0)])
+    for run in ([], [7], [7, 9, 10], [7, 8, 7, 9, 10]):
+        assert history.has_run(run), run
+    for run in ([6], [7, 10], [8, 9], [9, 10, 11]):
+        assert not history.has_run(run), run
+
+
 def test_a_plan_follows_from_level_and_seed_and_quick_has_every_fault():
     for level in LEVELS.values():
         faults = plan(level, 7)
         assert faults == plan(level, 7) != plan(level, 8)
         assert {fault.kind for fault in faults} == set(FAULTS) - set(OF_CLUSTER)
-        assert {fault.kind for fault in plan(level, 7, cluster=True)} == set(FAULTS) - set(OF_ONE)
+        assert {fault.kind for fault in plan(level, 7, cluster=True)} == set(FAULTS)
         assert len(faults) == level.faults
         assert max(fault.at_s for fault in faults) < 0.95 * level.duration_s
     shuffled = [[fault.kind for fault in plan(LEVELS["quick"], seed)] for seed in range(5)]

@@ -4,6 +4,7 @@
 * :mod:`~syndarix_rt.verification.stack`: a Redis and server processes that can be killed, paused and restarted
 * :mod:`~syndarix_rt.verification.cluster`: the same of three masters with a replica each
 * :mod:`~syndarix_rt.verification.link`: the TCP proxy in front of each subscriber
+* :mod:`~syndarix_rt.verification.recorder`: a recording whose disk is full
 * :mod:`~syndarix_rt.verification.faults`: does what the plan says
 * :mod:`~syndarix_rt.verification.workload`: what is published
 * :mod:`~syndarix_rt.verification.history`: what the log held when

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from syndarix_rt.errors import SyndarixError
+from syndarix_rt.verification.link import Link
 from syndarix_rt.verification.stack import START_S, Redis, free_port
 
 __all__ = ["Cluster"]
@@ -16,20 +19,32 @@ MASTERS = 3
 NODE_TIMEOUT_MS = 5_000
 """Longer than any fault of a node: who takes over, and when, is decided by the plan."""
 
+OWNER_SHARE = 0.7
+"""Of the faults of links: those of other nodes are to change nothing."""
+
 _SETTINGS = """\
 cluster-enabled yes
 cluster-config-file nodes.conf
 cluster-port {bus}
+cluster-announce-port {announced}
 cluster-node-timeout {timeout_ms}
 cluster-require-full-coverage no
 repl-diskless-sync-delay 0
+repl-ping-replica-period 1
+repl-timeout 4
 """
 
 
 class _Node(Redis):
     def __init__(self, directory: Path) -> None:
         self.bus = free_port()
-        super().__init__(directory, _SETTINGS.format(bus=self.bus, timeout_ms=NODE_TIMEOUT_MS))
+        super().__init__(directory)
+        self.link = Link(lambda: [self.port], random.Random(0))  # noqa: S311 - there is nothing to choose
+
+    async def start(self) -> None:
+        """Start it; everybody, its replica too, is told to come through its link."""
+        self._settings = _SETTINGS.format(bus=self.bus, announced=self.link.port, timeout_ms=NODE_TIMEOUT_MS)
+        await super().start()
 
     async def itself(self) -> list[str]:
         """What it says of itself: id, address, flags, master, two times, configuration epoch, link, slots."""
@@ -54,16 +69,19 @@ class Cluster:
     def __init__(self, directory: Path, key: str) -> None:
         directory.mkdir()
         self.nodes = [_Node(directory / f"node-{number}") for number in range(2 * MASTERS)]
+        self._links = AsyncExitStack()
         self._key = key
         self._slot = -1
 
     @property
     def url(self) -> str:
         """As a person would give it: some of the nodes."""
-        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:2])
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.link.port}" for node in self.nodes[:2])
 
     async def start(self) -> None:
         """Start the nodes and make them one."""
+        for node in self.nodes:
+            await self._links.enter_async_context(node.link)
         await asyncio.gather(*(node.start() for node in self.nodes))
         masters, replicas = self.nodes[:MASTERS], self.nodes[MASTERS:]
         for number, node in enumerate(masters):
@@ -88,6 +106,14 @@ class Cluster:
         since = {node: await node.serves(self._slot) for node in self.nodes if node.runs}
         return max(since, key=lambda node: since[node])  # one that comes back may not know yet that it is none
 
+    async def link(self, draw: float) -> Link:
+        """What leads to a node: in most cases to the one that has the log."""
+        owner = await self.owner()
+        others = [node for node in self.nodes if node is not owner]
+        chosen = owner if draw < OWNER_SHARE else others[int(len(others) * (draw - OWNER_SHARE) / (1 - OWNER_SHARE))]
+        assert isinstance(chosen, _Node)
+        return chosen.link
+
     async def fail_over(self) -> None:
         """Kill the node that has the log, put its replica in its place, and start it again as a replica of that."""
         master = await self.owner()
@@ -103,6 +129,7 @@ class Cluster:
     async def kill(self) -> None:
         """End all of them."""
         await asyncio.gather(*(node.kill() for node in self.nodes))
+        await self._links.aclose()
 
 
 async def _says(node: Redis, fact: str) -> bool:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import tempfile
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
+from pathlib import Path
 
 import msgspec
 
@@ -15,7 +18,8 @@ from syndarix_rt.verification.cluster import Cluster
 from syndarix_rt.verification.history import History
 from syndarix_rt.verification.link import Link
 from syndarix_rt.verification.plan import OF_LINKS, Fault
-from syndarix_rt.verification.stack import Stack, Worker
+from syndarix_rt.verification.recorder import record_until_full
+from syndarix_rt.verification.stack import Stack, Worker, find_faketime
 from syndarix_rt.verification.workload import LOG_KEY, PROJECT, Workload
 
 __all__ = ["Breaker", "Done"]
@@ -24,7 +28,11 @@ VICTIMS_SHARE = 0.3
 """Of the subscribers, when a fault of links strikes: most of the others see at the same time that all is well."""
 
 ANSWER_S = 30.0
-"""For Redis to tell what it holds after a fault."""
+"""For Redis to tell what it holds after a fault, and for a server to tell the time."""
+
+
+CLOCK_S = 60.0
+"""A server's clock that is so near is where it was set to."""
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -50,7 +58,8 @@ class Breaker:
 
     Attributes:
         done: the faults so far.
-        hung: workers that did not end when they were asked to, or ended with an error.
+        failed: what processes did otherwise than they should, such as not to end when they were asked to.
+        left_out: kinds that this machine cannot do, and how often they would have come.
     """
 
     def __init__(
@@ -63,7 +72,8 @@ class Breaker:
         now: Callable[[], float],
     ) -> None:
         self.done: list[Done] = []
-        self.hung: list[str] = []
+        self.failed: list[str] = []
+        self.left_out: Counter[str] = Counter()
         self._stack = stack
         self._links = links
         self._workload = workload
@@ -71,9 +81,13 @@ class Breaker:
         self._broker = broker
         self._now = now
         self._process_turn = asyncio.Lock()
+        self._faketime = find_faketime()
 
     async def do(self, fault: Fault) -> None:
         """Do one, and mend it."""
+        if fault.kind == "worker_clock" and self._faketime is None:
+            self.left_out[fault.kind] += 1
+            return
         did: Callable[[Fault], Awaitable[str]] = getattr(self, f"_{fault.kind}")
         if fault.kind in OF_LINKS:
             await self._timed(fault, did)
@@ -156,21 +170,60 @@ class Breaker:
         worker = self._worker(fault)
         code = await worker.stop()
         if code != 0:
-            self.hung.append(f"{worker.what} ended with {code}" if code is not None else f"{worker.what} did not end")
+            self.failed.append(f"{worker.what} ended with {code}" if code is not None else f"{worker.what} did not end")
         await worker.start()
         return worker.what
 
+    async def _worker_clock(self, fault: Fault) -> str:
+        worker, hours = self._worker(fault), 48 * fault.draw - 24
+        await worker.kill()
+        await worker.start(self._faketime)
+        for wrong in (hours, 0):
+            worker.set_clock(wrong)
+            try:
+                async with asyncio.timeout(ANSWER_S):
+                    while abs(await worker.clock_error_s() - 3_600 * wrong) > CLOCK_S:  # noqa: ASYNC110 - of a process
+                        await asyncio.sleep(0.05)
+            except TimeoutError:
+                self.failed.append(f"{worker.what} does not tell the time that its clock was set to, {wrong:+.1f} h")
+            await asyncio.sleep(fault.for_s)
+        await worker.kill()
+        await worker.start()
+        return f"{worker.what}, {hours:+.1f} h"
+
     async def _cut_broker(self, fault: Fault) -> str:
-        worker = self._worker(fault)
-        assert worker.to_redis
-        worker.to_redis.cut()
-        return worker.what
+        link, what = await self._to_redis(fault)
+        link.cut()
+        return what
 
     async def _half_open_broker(self, fault: Fault) -> str:
+        link, what = await self._to_redis(fault)
+        link.half_open()
+        return what
+
+    async def _to_redis(self, fault: Fault) -> tuple[Link, str]:
+        if isinstance(self._stack.redis, Cluster):
+            link = await self._stack.redis.link(fault.draw)
+            return link, f"the node behind port {link.port}"
         worker = self._worker(fault)
         assert worker.to_redis
-        worker.to_redis.half_open()
-        return worker.what
+        return worker.to_redis, worker.what
+
+    async def _full_disk(self, fault: Fault) -> str:
+        worker = self._worker(fault)
+        with tempfile.TemporaryDirectory(prefix="syndarix-rt-") as directory:
+            recorded = await record_until_full(worker.port, Path(directory))
+        if recorded.code is None and self._workload.over:
+            return "nothing more came to record"
+        count = len(recorded.fingerprints)
+        if recorded.code != 1 or "cannot write" not in recorded.said:
+            self.failed.append(
+                f"a recorder whose disk was full ended with {recorded.code}: {recorded.said or 'silent'}"
+            )
+        async with self._workload.silence():
+            if not self._history.has_run(recorded.fingerprints):
+                self.failed.append(f"the {count} events that a recorder wrote are not some that follow one another")
+        return f"recorder at {worker.what}, {count} events"
 
     # ---- Redis ------------------------------------------------------------------------------------------------------
 

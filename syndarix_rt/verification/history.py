@@ -132,6 +132,18 @@ class History:
         known = self._epochs.get(epoch)
         return known is not None and any(offset in self._epochs[name].firsts for name in (epoch, *known.line))
 
+    def has_run(self, fingerprints: Sequence[int]) -> bool:
+        """Whether events with these stand one behind the other in the log that there is."""
+        if not fingerprints or self.top is None:
+            return not fingerprints
+        entries = (self.at(self._present, offset) for offset in range(1, self.top.offset + 1))
+        log = [entry.fingerprint if entry else None for entry in entries]
+        return any(
+            log[start : start + len(fingerprints)] == list(fingerprints)
+            for start, found in enumerate(log)
+            if found == fingerprints[0]
+        )
+
     def at(self, epoch: str, offset: int) -> Entry | None:
         """The event at a position; None if nothing was acknowledged there."""
         known = self._epochs.get(epoch)

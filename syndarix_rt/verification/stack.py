@@ -12,8 +12,10 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,7 +26,7 @@ from syndarix_rt.verification.link import Link
 if TYPE_CHECKING:
     from syndarix_rt.verification.cluster import Cluster
 
-__all__ = ["Redis", "Stack", "Worker", "free_port", "open_stack"]
+__all__ = ["Redis", "Stack", "Worker", "find_faketime", "free_port", "open_stack"]
 
 START_S = 30.0
 """For a process to answer: it takes one or two seconds, or many on a busy machine."""
@@ -62,14 +64,19 @@ class _Child:
         self._log = log
         self._process: Process | None = None
 
-    async def _start(self, *command: str, answers: Callable[[], Awaitable[bool]]) -> None:
+    async def _start(
+        self,
+        *command: str,
+        answers: Callable[[], Awaitable[bool]],
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=os.environ | {"SYNDARIX_RT_STATE_DIR": str(self._log.parent)},
+                env=os.environ | {"SYNDARIX_RT_STATE_DIR": str(self._log.parent)} | dict(environment or {}),
                 start_new_session=True,  # Ctrl-C is for this process, which ends them
             )
         try:
@@ -210,16 +217,40 @@ class Worker(_Child):
         self.to_redis = to_redis
         self._redis_url = redis_url
         self._keepalive_s = keepalive_s
+        self._clock = directory / f"clock-{number}"
         self._descriptors_at_start = 0
         self._tasks_at_start = 0
 
-    async def start(self) -> None:
-        """Start it, and wait until it serves."""
+    async def start(self, faketime: Path | None = None) -> None:
+        """Start it, and wait until it serves.
+
+        Args:
+            faketime: the library by which its clock can be set.
+        """
+        environment = {}
+        if faketime:
+            self.set_clock(0)
+            environment = {
+                "LD_PRELOAD": str(faketime),
+                "FAKETIME_TIMESTAMP_FILE": str(self._clock),
+                "FAKETIME_NO_CACHE": "1",  # else it looks into that file once a second
+                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            }
         command = [sys.executable, "-m", "syndarix_rt", "serve", "--token", "", "--port", str(self.port)]
         command += ["--redis-url", self._redis_url, "--keepalive", f"{self._keepalive_s:g}"]
-        await self._start(*command, answers=self._answers)
+        await self._start(*command, answers=self._answers, environment=environment)
         self._descriptors_at_start = self._descriptors()
         self._tasks_at_start = _sum_of("tasks", await self._get("/metrics"))
+
+    def set_clock(self, hours: float) -> None:
+        """Let its clock be wrong, if it was started with ``faketime``."""
+        self._clock.write_text(f"{3_600 * hours:+.0f}\n")
+
+    async def clock_error_s(self) -> float:
+        """How wrong its clock is, as its responses tell; 0 if it does not answer."""
+        found = re.search(rb"\r\ndate: ([^\r]+)", await self._get("/healthz"))
+        told = parsedate_to_datetime(found[1].decode()) if found else datetime.now(UTC)
+        return (told - datetime.now(UTC)).total_seconds()
 
     async def leftovers(self) -> str:
         """What it still holds although everybody has left; empty if nothing.
@@ -288,7 +319,7 @@ async def open_stack(
         running = []
         for number in range(1, workers + 1):
             url, link = redis.url, None
-            if isinstance(redis, Redis):  # the nodes of a cluster tell by themselves where the others are
+            if isinstance(redis, Redis):  # the nodes of a cluster tell where the others are: links of their own
                 port = redis.port
                 link = await stack.enter_async_context(Link(lambda port=port: [port], rng))  # type: ignore[misc]  # a default is no parameter to mypy
                 url = f"redis://127.0.0.1:{link.port}"
@@ -297,6 +328,11 @@ async def open_stack(
             running.append(worker)
         await asyncio.gather(*(worker.start() for worker in running))
         yield Stack(redis, running)
+
+
+def find_faketime() -> Path | None:
+    """The library that gives a process a clock of its own, if this machine has it (Debian: ``faketime``)."""
+    return next(iter(sorted(Path("/usr/lib").glob("**/faketime/libfaketime.so.1"))), None)
 
 
 def free_port() -> int:

@@ -154,10 +154,10 @@ async def _run(
     for worker in parts.workers:
         code = await worker.stop()
         if code != 0:
-            breaker.hung.append(
+            breaker.failed.append(
                 f"{worker.what} ended with {code}" if code is not None else f"{worker.what} did not end"
             )
-    violations += [Violation("", round(now(), 3), "process", text) for text in breaker.hung]
+    violations += [Violation("", round(now(), 3), "process", text) for text in breaker.failed]
     return Verdict(
         level=level.name,
         seed=seed,
@@ -167,6 +167,7 @@ async def _run(
         duration_s=round(now(), 1),
         published=history.acknowledged,
         deliveries=sum(each.oracle.ledger.events for each in subscribers),
+        left_out=dict(breaker.left_out),
         faults=sorted(breaker.done, key=lambda done: done.began_s),
         subscribers=[_served(each) for each in subscribers],
         violations=sorted(violations, key=lambda found: found.at_s),

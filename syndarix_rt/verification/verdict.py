@@ -57,6 +57,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     deliveries: int
     """Events that subscribers received, each counted once per subscriber."""
     faults: list[Done]
+    left_out: dict[str, int]
+    """Kinds of faults that were planned and that the machine cannot do, with their numbers."""
     subscribers: list[Served]
     violations: list[Violation]
     rates: list[int]
@@ -123,6 +125,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         for fault in self.faults:
             counted[fault.kind] = counted.get(fault.kind, 0) + 1
         lines += ["", f"{len(self.faults)} faults: " + ", ".join(f"{n} {kind}" for kind, n in sorted(counted.items()))]
+        lines += [f"{n} {kind} left out: libfaketime is not installed" for kind, n in self.left_out.items()]
         if self.violations:
             alike: dict[tuple[str, str], list[Violation]] = {}
             for violation in self.violations:

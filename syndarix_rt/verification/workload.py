@@ -42,6 +42,7 @@ class Workload:
 
     Attributes:
         clock_error: how wrong the publisher's clock is.
+        over: whether all is published.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Workload:
         now: Callable[[], float],
     ) -> None:
         self.clock_error = timedelta(0)
+        self.over = False
         self._history = history
         self._events: Iterator[Event] = iter(Simulation(Scenario.preset(scenario).for_project(PROJECT), seed))
         self._rng = random.Random(seed)  # noqa: S311 - repeatable
@@ -76,6 +78,7 @@ class Workload:
             await asyncio.sleep(max(0.0, due_s - self._now()))
         marker = Event.new(END_TYPE, {}, project=PROJECT, id="the-end", time=datetime.now(UTC))
         await self._publish([marker])
+        self.over = True
 
     @asynccontextmanager
     async def silence(self) -> AsyncIterator[None]:
