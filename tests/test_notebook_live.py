@@ -15,6 +15,7 @@ from nbclient import NotebookClient
 from system_tools import ROOT
 
 from syndarix_rt.notebook.panels.catalogue import CHARTS
+from syndarix_rt.verification import PLANTED
 
 LIVE, GUARANTEES = "03_live_dashboard", "07_what_delivery_guarantees_mean"
 
@@ -43,6 +44,13 @@ def execute(name, tmp_path):
 
 def printed(cell):
     return "".join(output.text for output in cell.outputs if output.output_type == "stream")
+
+
+def rows(cell):
+    """The cells of a frame, row by row."""
+    (html,) = [output.data["text/html"] for output in cell.outputs if "text/html" in output.get("data", {})]
+    body = ET.fromstring(html[html.index("<tbody>") : html.index("</tbody>") + len("</tbody>")])
+    return [[cell.text for cell in row] for row in body]
 
 
 def still(cell):
@@ -79,11 +87,16 @@ def test_losses_are_declared_drawn_and_add_up(tmp_path):
     assert "400 events, 0 gaps" in printed(cells["short"])
     assert "reason='trimmed'" in printed(cells["long"])
     assert "reason='epoch'" in printed(cells["reset"])
+    assert [row[:3] for row in rows(cells["losses"])] == [["0", "True", "trimmed"], ["1", "True", "epoch"]]
     (events,) = still(cells["picture"])
     gaps = [node for node in events.iter() if node.get("class") == "srt-gap"]
     assert len(gaps) == 2
     assert max(float(gap.get("width")) for gap in gaps) > 20, "three of thirty seconds"
     assert "2 gaps, 0 undeclared holes, 0 duplicates, 2 reconnects" in printed(cells["check"])
+    accused = {row[1] for row in rows(cells["planted"])}
+    assert [row[0] for row in rows(cells["planted"])] == list(PLANTED.values())
+    assert {row[0] for row in rows(cells["verify"]) if row[-1] != "0"} == accused
+    assert len(accused) == len(PLANTED) < len(rows(cells["verify"])) == 14
 
 
 # ---- notebook 03 in JupyterLab ------------------------------------------------------------------------------------

@@ -16,10 +16,10 @@
 * :mod:`~syndarix_rt.verification.report`: and as a page with a picture
 """
 
-from syndarix_rt.verification.plan import LEVELS, Level
+from syndarix_rt.verification.plan import FAULTS, LEVELS, Fault, Level
 from syndarix_rt.verification.planted import PLANTED
 from syndarix_rt.verification.report import html_report
 from syndarix_rt.verification.trial import verify
 from syndarix_rt.verification.verdict import Verdict
 
-__all__ = ["LEVELS", "PLANTED", "Level", "Verdict", "html_report", "verify"]
+__all__ = ["FAULTS", "LEVELS", "PLANTED", "Fault", "Level", "Verdict", "html_report", "verify"]

@@ -71,7 +71,7 @@ class Planted:
         elif self.done or self._events < AFTER_EVENTS or not (is_gap or is_event):
             yield block
         elif is_gap and self.kind in ("hide-gap", "gap-bounds"):
-            self.done = True
+            self.done = self._before_next = True
             if self.kind == "gap-bounds":
                 yield re.sub(rb'"first":(\d+)', lambda found: b'"first":%d' % (int(found[1]) + 1), block)
         elif is_event and self.kind in ("skip", "repeat", "swap", "epoch"):

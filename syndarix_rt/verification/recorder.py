@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
 from contextlib import suppress
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from syndarix_rt.verification.history import fingerprint
+from syndarix_rt.verification.stack import environment_of
 from syndarix_rt.verification.workload import PROJECT
 
 __all__ = ["Recorded", "record_until_full"]
@@ -42,7 +42,7 @@ async def record_until_full(port: int, directory: Path) -> Recorded:
         stdin=DEVNULL,
         stdout=DEVNULL,
         stderr=PIPE,
-        env=os.environ | {"SYNDARIX_RT_STATE_DIR": str(directory), "PYTHONDONTWRITEBYTECODE": "1"},
+        env=environment_of(directory) | {"PYTHONDONTWRITEBYTECODE": "1"},
         start_new_session=True,  # Ctrl-C is for this process, which ends it
     )
     code, said = None, b""

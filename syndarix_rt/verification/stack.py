@@ -26,7 +26,7 @@ from syndarix_rt.verification.link import Link
 if TYPE_CHECKING:
     from syndarix_rt.verification.cluster import Cluster
 
-__all__ = ["Redis", "Stack", "Worker", "find_faketime", "free_port", "open_stack"]
+__all__ = ["Redis", "Stack", "Worker", "environment_of", "find_faketime", "free_port", "open_stack"]
 
 START_S = 30.0
 """For a process to answer: it takes one or two seconds, or many on a busy machine."""
@@ -76,7 +76,7 @@ class _Child:
                 stdin=DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=os.environ | {"SYNDARIX_RT_STATE_DIR": str(self._log.parent)} | dict(environment or {}),
+                env=environment_of(self._log.parent) | dict(environment or {}),
                 start_new_session=True,  # Ctrl-C is for this process, which ends them
             )
         try:
@@ -328,6 +328,12 @@ async def open_stack(
             running.append(worker)
         await asyncio.gather(*(worker.start() for worker in running))
         yield Stack(redis, running)
+
+
+def environment_of(directory: Path) -> dict[str, str]:
+    """That of this process, without what it says about servers of its user: those here have all in this directory."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("SYNDARIX_RT_")}
+    return own | {"SYNDARIX_RT_STATE_DIR": str(directory)}
 
 
 def find_faketime() -> Path | None:
