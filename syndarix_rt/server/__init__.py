@@ -9,6 +9,7 @@
 * :mod:`~syndarix_rt.server.channel`: one tail and one log for all streams of a channel, which it writes to
 * :mod:`~syndarix_rt.server.wheel`: which stream must be looked at when
 * :mod:`~syndarix_rt.server.hub`: all channels, streams and sockets of this process
+* :mod:`~syndarix_rt.server.settling`: what has settled is no business of the garbage collector
 * :mod:`~syndarix_rt.server.ingress`: events from outside
 * :mod:`~syndarix_rt.server.access`: who may come in
 * :mod:`~syndarix_rt.server.proxies`: behind proxies, and below a prefix

@@ -26,6 +26,7 @@ from syndarix_rt.server import http2, logs
 from syndarix_rt.server.app import create_app
 from syndarix_rt.server.hub import Hub
 from syndarix_rt.server.settings import Settings
+from syndarix_rt.server.settling import Settling
 from syndarix_rt.server.socket import MAX_MESSAGE_BYTES
 
 __all__ = ["bind", "loop_factory", "serve"]
@@ -117,7 +118,8 @@ async def serve(
         broker: stays open; the caller closes it.
         settings: see there.
         sock: a listening socket from :func:`bind`; closed at the end.
-        shutdown: set it to end the server. Without it, signals are handled (main thread only).
+        shutdown: set it to end the server. Without it, the process is the server's: it handles signals (main thread
+            only) and tends the collector of garbage.
         ready: awaited once requests are answered.
     """
     app = create_app(broker, settings)
@@ -164,6 +166,7 @@ async def serve(
         drained.set()
 
     server = asyncio.create_task(hypercorn_serve(app, config, shutdown_trigger=trigger, mode="asgi"))
+    settling = asyncio.create_task(Settling(hub).run()) if shutdown is None else None
     try:
         await _first(asyncio.shield(server), drained.wait())
         await _first(asyncio.shield(server), hurry.wait(), asyncio.sleep(GRACE_S))
@@ -171,8 +174,10 @@ async def serve(
             structlog.get_logger("syndarix_rt.server").warning("connections did not end in time; cut", count=cut)
         await server
     finally:
-        server.cancel()
-        await asyncio.gather(server, return_exceptions=True)
+        tasks = [task for task in (server, settling) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         for number in handled:
             loop.remove_signal_handler(number)
 
