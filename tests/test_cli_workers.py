@@ -107,7 +107,7 @@ async def test_any_worker_tells_the_figures_of_all_and_none_falls_when_one_dies(
     broker = RedisBroker(own_redis.url)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(broker.aclose)
-        options = ("--workers", "2", "--port", "0", "--token", "", "--redis-url", own_redis.url)
+        options = ("--workers", "2", "--port", "0", "--token", "", "--redis-url", own_redis.url, "--fast-path", "off")
         command = stack.enter_context(Command("serve", *options))
         base = (await asyncio.to_thread(command.url)).rstrip("/")
         both = workers(command)
@@ -128,7 +128,7 @@ async def test_any_worker_tells_the_figures_of_all_and_none_falls_when_one_dies(
             async with aiohttp.ClientSession() as once, once.get(f"{base}/projects") as answer:
                 subscribers = [line["subscribers"] for line in (await answer.json())["projects"]]
             found = {(each.name, *each.labels.values()): each.value for each in samples}
-            names = ("streams_opened_total", "live"), ("events_sent_total",), ("streams", "apollo")
+            names = ("streams_opened_total", "live"), ("events_sent_total",), ("streams_direct",), ("streams", "apollo")
             return [*(found[f"syndarix_rt_{name}", *labels] for name, *labels in names), *subscribers]
 
         async def agreed(expected):
@@ -138,12 +138,12 @@ async def test_any_worker_tells_the_figures_of_all_and_none_falls_when_one_dies(
                 while times < 12:
                     times = times + 1 if await asked() == expected else 0
 
-        await agreed([STREAMS, 5 * STREAMS, STREAMS, STREAMS])
+        await agreed([STREAMS, 5 * STREAMS, 0, STREAMS, STREAMS])
         share = connections(both[0], urlsplit(base).port)
         assert 0 < share < STREAMS, "either has some"
         both[0].kill()
         await asyncio.to_thread(wait_until, lambda: len(workers(command)) == 2 and both[0] not in workers(command), "")
-        await agreed([STREAMS, 5 * STREAMS, STREAMS - share, STREAMS - share])
+        await agreed([STREAMS, 5 * STREAMS, 0, STREAMS - share, STREAMS - share])
         for stream in streams:
             stream.response.close()
         lines = command.err

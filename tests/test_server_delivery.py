@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from serving import TIMEOUT_S, Subscriber, offsets, running
+from structlog.testing import capture_logs
 
 from syndarix_rt.broker.memory import MemoryBroker
-from syndarix_rt.server import writer
+from syndarix_rt.server import below
 from syndarix_rt.server.channel import Joint
 from syndarix_rt.server.wheel import Wheel
 from syndarix_rt.server.writer import Writer
@@ -121,17 +122,16 @@ async def http_1_1(server, headers, query=""):
 
 
 @pytest.fixture(params=["direct", "stepped", "http/1.0", "http/2"])
-def connect(request, monkeypatch):
+def connect(request):
     """Each way from the hub to a client."""
-    if request.param == "stepped":
-        monkeypatch.setattr(writer, "below", lambda _: None)
     connect = {"http/1.0": http_1_0, "http/2": http_2}.get(request.param, http_1_1)
     connect.is_direct = request.param == "direct"
+    connect.settings = {"fast_path": request.param != "stepped"}
     return connect
 
 
 async def test_every_path_checks_the_key_counts_and_delivers_the_same(connect):
-    async with running(token="s3cret") as server:
+    async with running(**connect.settings, token="s3cret") as server:
         done = await server.publish(1, 3)
         async with connect(server, {"authorization": "Bearer wrong"}) as (status, _):
             assert status == 401
@@ -140,7 +140,7 @@ async def test_every_path_checks_the_key_counts_and_delivers_the_same(connect):
         async with connect(server, key, f"?last_event_id={done.epoch}.1") as (status, subscriber):
             assert status == 200
             await until(lambda: server.hub.streams)
-            assert server.hub.streams[0]._writer.is_direct is connect.is_direct
+            assert server.hub.streams[0].is_direct is connect.is_direct
             await server.publish(4, 2)
             assert offsets(await subscriber.events(4)) == [2, 3, 4, 5]
             await until(lambda: server.hub.streams[0].is_live)
@@ -151,6 +151,7 @@ async def test_every_path_checks_the_key_counts_and_delivers_the_same(connect):
             assert frames[-1].id == f"{done.epoch}.{large.last}"
             figures = (await server.get("/metrics", headers=key))[2]
             assert 'syndarix_rt_streams{project="apollo"} 1.0' in figures
+            assert f"syndarix_rt_streams_direct {float(connect.is_direct)}" in figures
             assert 'syndarix_rt_streams_opened_total{how="resumed"} 1.0' in figures
             server.hub.streams[0].end("drained")
             assert [frame.event for frame in await subscriber.end()] == ["server-draining"]
@@ -158,8 +159,27 @@ async def test_every_path_checks_the_key_counts_and_delivers_the_same(connect):
         assert server.hub.ended == {"drained": 1}
 
 
+@pytest.mark.parametrize("missing", ["protocol_send", "writer"])
+async def test_under_a_hypercorn_of_another_shape_it_says_so_and_goes_the_usual_way(missing, monkeypatch):
+    class Other(below.TCPServer):
+        def __init__(self, *args):
+            super().__init__(*args)
+            setattr(self, missing, None)
+
+    monkeypatch.setattr(below, "TCPServer", Other)
+    with capture_logs() as logs:
+        async with running() as server, http_1_1(server, {}) as (_, subscriber):
+            await subscriber.opened()
+            assert not server.hub.streams[0].is_direct
+            await server.publish(1, 3)
+            assert offsets(await subscriber.events(3)) == [1, 2, 3]
+    (line,) = [line for line in logs if "fast path" in line["event"]]
+    assert line["log_level"] == "warning"
+    assert line["reason"]
+
+
 async def test_a_client_that_leaves_is_noticed_on_every_path(connect):
-    async with running() as server:
+    async with running(**connect.settings) as server:
         async with connect(server, {}) as (_, subscriber):
             await subscriber.opened()
         await until(lambda: not server.hub.streams)
@@ -167,7 +187,7 @@ async def test_a_client_that_leaves_is_noticed_on_every_path(connect):
 
 
 async def test_a_page_in_which_nothing_passes_the_filter_is_no_end_of_the_stream(connect):
-    async with running() as server:
+    async with running(**connect.settings) as server:
         await server.publish(1, 900)
         await server.publish(901, 3, type="other_event")
         async with connect(server, {}, "?types=other_*&replay=all") as (_, subscriber):
@@ -178,7 +198,7 @@ async def test_a_page_in_which_nothing_passes_the_filter_is_no_end_of_the_stream
 
 
 async def test_clients_that_do_not_read_are_given_up_and_cost_the_others_nothing(connect):
-    async with running(stall_s=0.5, keepalive_s=0.2) as server, AsyncExitStack() as stack:
+    async with running(**connect.settings, stall_s=0.5, keepalive_s=0.2) as server, AsyncExitStack() as stack:
         stuck = [await stack.enter_async_context(raw(server, get(), receive_bytes=4_096)) for _ in range(3)]
         for _, streamer in stuck:
             streamer.transport.pause_reading()
@@ -198,7 +218,7 @@ async def test_clients_that_do_not_read_are_given_up_and_cost_the_others_nothing
 
 
 async def test_a_client_that_falls_out_of_memory_and_reads_again_gets_all_of_it_from_pages(connect):
-    async with running() as server, AsyncExitStack() as stack:
+    async with running(**connect.settings) as server, AsyncExitStack() as stack:
         _, slow = await stack.enter_async_context(connect(server, {}))
         await slow.opened()
         (stream,) = server.hub.streams

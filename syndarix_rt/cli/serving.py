@@ -126,6 +126,12 @@ def listening(command: Any) -> Any:
     help="The certificate's private key (PEM).",
 )
 @option(
+    "--fast-path",
+    type=click.Choice(["on", "off"]),
+    default="on",
+    help="Write streams over plain HTTP/1.1 straight to their connections.",
+)
+@option(
     "--github-secret",
     type=TOKEN,
     metavar="SECRET",
@@ -149,6 +155,7 @@ def serve_command(
     tls: str | None,
     tls_cert: Path | None,
     tls_key: Path | None,
+    fast_path: str,
     github_secret: str | None,
 ) -> None:
     """Serve event streams, publishing, history and the web page.
@@ -173,6 +180,7 @@ def serve_command(
         keepalive_s=keepalive,
         log_clients=True,
         alone=workers == 1,
+        fast_path=fast_path == "on",
         github_secret=github_secret or None,
         tls_cert=certificate(tls, host) or tls_cert,
         tls_key=tls_key,

@@ -14,11 +14,15 @@ from typing import Any
 import h2.errors
 import h2.exceptions
 import h11
+from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.asyncio.worker_context import WorkerContext
+from hypercorn.config import Config
 from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.typing import ConnectionState
 
-__all__ = ["Connection", "Multiplexed", "below"]
+__all__ = ["Connection", "Multiplexed", "below", "unlike"]
 
 
 class Connection:
@@ -108,6 +112,35 @@ def below(send: Any) -> Connection | Multiplexed | None:
         writer = getattr(getattr(protocol.send, "__self__", None), "writer", None)
         return Connection(protocol, writer) if isinstance(writer, asyncio.StreamWriter) else None
     return None
+
+
+class _Nowhere(asyncio.Transport):
+    """Where nothing is sent."""
+
+    def is_closing(self) -> bool:
+        return True
+
+
+def unlike() -> str:
+    """Try on a connection that leads nowhere whether `below` finds what it needs in the Hypercorn that is installed.
+
+    Returns:
+        What it did not find; empty if all is as it should be.
+    """
+    loop, config = asyncio.get_running_loop(), Config()
+    transport = _Nowhere()
+    reader = asyncio.StreamReader()
+    writer = asyncio.StreamWriter(transport, asyncio.StreamReaderProtocol(reader), reader, loop)
+    nothing: Any = None
+    try:
+        server = TCPServer(nothing, loop, config, WorkerContext(None), nothing, reader, writer)
+        about: dict[str, Any] = {"app": None, "config": config, "context": server.context, "task_group": None}
+        about |= {"ssl": False, "client": None, "server": None}
+        protocol = H11Protocol(**about, connection_state=ConnectionState({}), send=server.protocol_send)
+        found = below(HTTPStream(**about, send=protocol.stream_send, stream_id=1).app_send)
+    except (AttributeError, TypeError) as error:
+        return str(error)
+    return "" if isinstance(found, Connection) and found.transport is transport else "the way to the transport"
 
 
 _running: set[asyncio.Task[None]] = set()

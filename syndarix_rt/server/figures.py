@@ -50,10 +50,11 @@ def collected(hub: Hub, exports: Exports) -> list[Family]:
 
 def _collect(hub: Hub, exports: Exports) -> Iterator[Family]:
     tally, counts = hub.tally, Counter(hub.tally.counts)
-    streams, lag, behind, most = Counter[str](), Histogram(EVENTS), 0, 0
+    streams, lag, direct, behind, most = Counter[str](), Histogram(EVENTS), 0, 0, 0
     for channel in hub.channels:
         streams[project_of(channel.name) or ""] += len(channel.streams)
         for stream in channel.streams:
+            direct += stream.is_direct
             cursor = stream.cursor
             if cursor is None:
                 continue
@@ -65,6 +66,7 @@ def _collect(hub: Hub, exports: Exports) -> Iterator[Family]:
             behind += not stream.is_live
             most = max(most, missing)
     yield _labelled("streams", "gauge", "Open event streams.", "project", dict(sorted(streams.items())))
+    yield _plain("streams_direct", "gauge", "Event streams written straight to their connections.", direct)
     yield _plain("sockets", "gauge", "Open WebSockets.", hub.open_sockets)
     yield _plain("draining", "gauge", "Processes that are about to end.", int(hub.draining))
     yield _plain("streams_behind", "gauge", "Event streams that have not reached the head of their log.", behind)

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 import structlog
 
 from syndarix_rt.broker.protocol import Broker
+from syndarix_rt.server.below import unlike
 from syndarix_rt.server.channel import SLICE_S, Channel
 from syndarix_rt.server.settings import Settings
 from syndarix_rt.server.socket import UNAUTHORIZED, Socket
@@ -39,6 +40,8 @@ class Hub:
         self.broker = broker
         self.settings = settings
         self.page_reads = asyncio.Semaphore(PAGE_READS)
+        self.fast_path = settings.fast_path
+        """Whether streams may be written straight to their connection."""
         self.counts: Counter[str] = Counter()
         """What slow clients cost, since the start: ``blocked`` (writes that one did not take at once), ``pages`` (read
         from the broker for a cursor that had fallen out of memory)."""
@@ -59,6 +62,9 @@ class Hub:
 
     def start(self) -> None:
         """Begin to tick; called once the loop runs."""
+        if self.fast_path and (reason := unlike()):
+            self.fast_path = False
+            _log.warning("no fast path: Hypercorn is not what it was made for", reason=reason)
         self._ticker = asyncio.create_task(self._tick(), name="hub ticker")
 
     @property

@@ -119,6 +119,11 @@ class Stream:
         self._finishing = False
         self._opened_s: float | None = None
 
+    @property
+    def is_direct(self) -> bool:
+        """Whether it is written straight to its connection."""
+        return self._writer.is_direct
+
     # ---- its life -------------------------------------------------------------------------------------------------
 
     async def serve(self, receive: ASGIReceiveCallable, send: ASGISendCallable, *, chunked: bool) -> None:
@@ -139,7 +144,7 @@ class Stream:
                 self._expires_s = None  # its age ends it earlier
             self._until_s = min(self._until_s, now_s + left_s)
         self._written_s = now_s
-        self._writer = Writer(send, chunked=chunked)
+        self._writer = Writer(send, chunked=chunked, fast_path=self._hub.fast_path)
         self._parked = asyncio.current_task()
         with self._hub.holding_stream(self) as self._channel:
             self._hub.look(self, self._until_s)

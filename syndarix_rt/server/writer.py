@@ -35,18 +35,21 @@ class Writer:
 
     __slots__ = ("_below", "_rest", "_send", "_transport", "blocked_s")
 
-    def __init__(self, send: ASGISendCallable, *, chunked: bool) -> None:
+    def __init__(self, send: ASGISendCallable, *, chunked: bool, fast_path: bool = True) -> None:
         """Begin to write the body of a response whose headers are sent.
 
         Args:
             send: ASGI's.
             chunked: whether the body is sent in chunks (HTTP/1.1).
+            fast_path: whether it may write to the transport.
         """
         self.blocked_s: float | None = None
         self._send: Callable[[Any], Coroutine[Any, Any, None]] = send  # type: ignore[assignment]  # it is a coroutine
         self._rest: asyncio.Task[None] | None = None
         self._below = below(send)
-        self._transport = self._below.transport if chunked and isinstance(self._below, Connection) else None
+        self._transport: asyncio.WriteTransport | None = None
+        if fast_path and chunked and isinstance(self._below, Connection):
+            self._transport = self._below.transport
 
     @property
     def is_direct(self) -> bool:
