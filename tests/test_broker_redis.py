@@ -24,7 +24,9 @@ from redis_server import PASSWORD, RedisServer, free_port
 
 from syndarix_rt.broker import RedisBroker, Retention
 from syndarix_rt.broker.endpoint import CONNECTIONS
+from syndarix_rt.broker.reader import Announcement, Top
 from syndarix_rt.broker.scripts import PUBLISH
+from syndarix_rt.broker.subscriptions import Feed
 from syndarix_rt.delivery.resume import Position
 from syndarix_rt.errors import BrokerError, BrokerUnavailable
 
@@ -437,9 +439,9 @@ async def has_channels(client, count):
     return len(await client.pubsub_channels()) == count
 
 
-async def publish_unheard(client, broker, entries):
+async def publish_unheard(client, broker, entries, channel=CHANNEL):
     """As the script does, but announced where nobody listens: what a lost message looks like."""
-    keys = [f"srt:{kind}:{CHANNEL}" for kind in ("log", "meta", "seq", "approvals")]
+    keys = [f"srt:{kind}:{channel}" for kind in ("log", "meta", "seq", "approvals")]
     limits = [broker.retention.entries, broker.retention.bytes]
     await client.eval(
         PUBLISH.text, len(keys), *keys, "unused-epoch", 60_000, "elsewhere", *limits, b"\n".join(entries), "", 0, ""
@@ -522,6 +524,56 @@ async def test_what_was_lost_in_a_reconnect_is_read_at_once(open_broker, client,
             await client.client_kill_filter(_type="pubsub")
             await publish_unheard(client, broker, numbered(n, n))
             assert await tail.entries(n) == numbered(n, n)
+
+
+async def test_what_is_lost_of_any_of_many_channels_is_found_by_comparing_some_at_a_time(
+    open_broker, client, monkeypatch
+):
+    monkeypatch.setattr("syndarix_rt.broker.subscriptions.COMPARED_AT_ONCE", 2)
+    monkeypatch.setattr("syndarix_rt.broker.subscriptions.COMPARE_S", 0.1)
+    broker = open_broker()
+    asked = []
+    tops = broker._subscriptions._tops
+
+    async def counted(names):
+        asked.append(len(names))
+        return await tops(names)
+
+    monkeypatch.setattr(broker._subscriptions, "_tops", counted)
+    channels = [f"project:{{p{n}}}" for n in range(5)]
+    async with contextlib.AsyncExitStack() as stack:
+        tails = [await stack.enter_async_context(following(broker, channel)) for channel in channels]
+        for channel, tail in zip(channels, tails, strict=True):
+            await publish_unheard(client, broker, numbered(1, 3), channel)
+            assert await tail.entries(3) == numbered(1, 3)
+    assert max(asked) == 2
+
+
+def test_a_comparison_wakes_no_tail_that_has_been_told_so_far():
+    class Nobody:
+        def attach(self, name, feed): ...
+
+        detach = attach
+
+    feed = Feed(Nobody(), "apollo")
+
+    def woken():
+        woken = feed._wake.is_set()
+        feed._wake.clear()
+        return woken
+
+    feed.compared(Top("", 0))  # the log was deleted
+    assert woken()
+    feed.put(Announcement("epoch-01", 1, 3, [b"1", b"2", b"3"]), 3)
+    assert woken()
+    feed.compared(Top("epoch-01", 3))
+    assert not woken()
+    feed.compared(Top("epoch-01", 4))
+    assert woken()
+    feed.compared(Top("epoch-01", 4))
+    assert not woken()
+    feed.compared(Top("epoch-02", 4))
+    assert woken()
 
 
 async def test_what_a_tail_holds_is_bounded_while_nobody_takes_it(open_broker, monkeypatch):

@@ -156,8 +156,9 @@ class RedisBroker:
                     await feed.again(next(waits))
                     continue
                 if update is not None:
-                    away = False
-                    waits = pauses()
+                    if away:
+                        away = False
+                        waits = pauses()
                     yield update
 
     async def reset(self, channel: str) -> Position:

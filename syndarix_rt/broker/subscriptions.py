@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
@@ -32,6 +33,10 @@ SILENCE_S = 5.0
 
 COMPARE_S = 1.0
 """How often the tops of all logs are compared: the longest that a lost announcement can stay unnoticed."""
+
+COMPARED_AT_ONCE = 100
+"""Most channels that are compared in one round trip: a few milliseconds of this process. More are spread over the time
+between two comparisons."""
 
 FEED_MESSAGES = 1_024
 """Most announcements that wait for one tail."""
@@ -62,6 +67,7 @@ class Feed:
         self._messages: deque[tuple[Announcement, int]] = deque()
         self._bytes = 0
         self._top: Top | None = None
+        self._told: Top | None = None  # the last place that the tail has been told of, or will be by what waits
         self._lost = False
         self._live = False
         self._error: Exception | None = None
@@ -139,11 +145,15 @@ class Feed:
         else:
             self._messages.append((message, size))
             self._bytes += size
+            self._told = Top(message.epoch, message.last)
         self._wake.set()
 
     def compared(self, top: Top) -> None:
-        """Where the log ends."""
-        self._top = top
+        """Where the log ends. It wakes nobody who has been told so far already."""
+        told = self._told
+        if told and told.epoch == top.epoch and told.last >= top.last:
+            return
+        self._top = self._told = top
         self._wake.set()
 
     def acknowledged(self) -> None:
@@ -343,12 +353,14 @@ class Subscriptions:
         raise TimeoutError(f"silent for {SILENCE_S:g} s")
 
     async def _compare(self) -> None:
-        """Compare the tops of all logs, in one round trip, again and again."""
+        """Compare the tops of all logs, some in one round trip, again and again."""
+        names: list[str] = []
         while True:
-            await asyncio.sleep(COMPARE_S)
-            names = list(self._standing)
+            await asyncio.sleep(COMPARE_S / max(1, math.ceil(len(self._standing) / COMPARED_AT_ONCE)))
+            names = names or list(self._standing)
+            some, names = names[:COMPARED_AT_ONCE], names[COMPARED_AT_ONCE:]
             with contextlib.suppress(BrokerUnavailable):  # a dead server is noticed by its silence
-                for name, top in zip(names, await self._tops(names), strict=True):
+                for name, top in zip(some, await self._tops(some), strict=True):
                     for feed in self._feeds.get(name, ()):
                         if top is not None:
                             feed.compared(top)
