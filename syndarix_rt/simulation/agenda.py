@@ -7,14 +7,17 @@ hundred times as often as anything else. Both stand in one queue and are counted
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Generator
 from heapq import heappop, heappush
-from types import MethodType
+from types import GeneratorType
 
 import simpy
 from simpy.events import NORMAL
 
-__all__ = ["Agenda"]
+__all__ = ["Agenda", "Waits"]
+
+Waits = Generator[int, None, None]
+"""Yields how long to wait, in microseconds."""
 
 
 class Agenda(simpy.Environment):
@@ -23,18 +26,23 @@ class Agenda(simpy.Environment):
     def __init__(self) -> None:
         super().__init__(initial_time=0)
 
-    def call_later(self, delay_us: int, method: Callable[[], None]) -> None:
-        """Call a bound method when so much time has passed."""
-        # What SimPy does for a timeout, without the timeout.
-        heappush(self._queue, (self._now + delay_us, NORMAL, next(self._eid), method))  # type: ignore[misc] # no event
+    def begin(self, steps: Waits) -> None:
+        """Let something go on to its first wait now, from there when that is over, and so on.
+
+        Closing the generator ends it; what it was waiting for then passes unnoticed.
+        """
+        delay_us = next(steps, None)
+        if delay_us is not None:
+            # What SimPy does for a timeout, without the timeout.
+            heappush(self._queue, (self._now + delay_us, NORMAL, next(self._eid), steps))  # type: ignore[misc] # no event
 
     def advance(self) -> float:
         """The next occurrence; returns the time of the one after it, infinity if there is none."""
         queue = self._queue
-        method: object = queue[0][3]
-        if type(method) is MethodType:
+        steps: object = queue[0][3]
+        if type(steps) is GeneratorType:
             self._now = heappop(queue)[0]
-            method()
+            self.begin(steps)
         else:
             super().step()
         return queue[0][0] if queue else math.inf

@@ -6,13 +6,14 @@ All chance of a run is drawn at its start, from its own generator; what comes of
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import simpy
 
+from syndarix_rt.simulation.agenda import Waits
 from syndarix_rt.simulation.laws import repeated, repeats
 from syndarix_rt.simulation.settings import Changes, Runs
 
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from syndarix_rt.simulation.issue import IssueLife
 
 __all__ = ["ROLES", "AgentRun", "RunPlan"]
-
-_Waits = Generator[int, None, None]
-"""Yields how long to wait, in microseconds."""
 
 ROLES = {"planner": 0.25, "developer": 1.0, "tester": 0.5, "reviewer": 0.35}
 """How many LLM calls a run in this role makes, as a share of a developer's. [P]"""
@@ -147,9 +145,7 @@ class AgentRun:
         self._tool: dict[str, Any] = self._who | {"gen_ai.operation.name": "execute_tool"}
         self._answer: dict[str, Any] = self._chat | dict.fromkeys(_ANSWER) | {"status": "ok"}
         self._result: dict[str, Any] = self._tool | dict.fromkeys(_RESULT) | {"status": "ok"}
-        self._steps: Generator[int, None, str]
-        self._again: Callable[[], None] = self._go_on
-        self._call_later = life.world.env.call_later
+        self._steps: Waits
         self._started_us = life.world.env.now
         self._compacted = False
         """Whether the prompt of the current call begins a new context."""
@@ -164,7 +160,7 @@ class AgentRun:
         start["queued_s"] = self._queued_us / 1e6
         self.last = self._world.emit("agent_started", self._who | start, self.run_id, cause)
         self._steps = self._work(plan)
-        self._go_on()
+        self._world.env.begin(self._steps)
         return self.over
 
     def displace(self, cause: str) -> None:
@@ -174,21 +170,8 @@ class AgentRun:
         self.last = cause
         self._end("cancelled")
 
-    def _go_on(self) -> None:
-        """Work until the next wait; see `Agenda` for why this is no process of SimPy."""
-        if self.displaced:
-            return  # it was waiting when that happened
-        try:
-            delay_us = next(self._steps)
-        except StopIteration as end:
-            self.completed = end.value == "completed"
-            self._end(end.value)
-            self.over.succeed()
-        else:
-            self._call_later(delay_us, self._again)
-
-    def _work(self, plan: RunPlan) -> Generator[int, None, str]:
-        """The calls of the plan; yields how long to wait, and the result is the reason of the end."""
+    def _work(self, plan: RunPlan) -> Waits:
+        """The calls of the plan, and the end."""
         world, settings, develops = self._world, self._settings, self.role == "developer"
         provider = world.provider
         if develops:
@@ -208,7 +191,8 @@ class AgentRun:
                 tokens = context_tokens - cached_tokens + append_tokens + output_tokens
                 attempt, given_up = yield from self._refusals(plan, call, tokens, fatal=refused)
                 if given_up:
-                    return given_up
+                    self._finish(given_up)
+                    return
                 llm_us = round(llm_us * provider.latency_factor)  # noqa: PLW2901 - as long as it really takes
             yield llm_us
             self._answered(llm_us, context_tokens, append_tokens, cached_tokens, output_tokens, attempt)
@@ -224,7 +208,8 @@ class AgentRun:
                     asked = {**self._tool, "gen_ai.tool.name": name, "gen_ai.tool.call.id": call_id}
                     yield from self._tool_failures(asked, duration_us, failures)
                     if failures > settings.retries_max:
-                        return "tool_failure"
+                        self._finish("tool_failure")
+                        return
                 yield duration_us
                 data["duration_s"] = duration_us / 1e6
                 data["attempt"] = failures + 1
@@ -233,11 +218,9 @@ class AgentRun:
             tool += tool_count
             if develops and call in plan.commits_after:
                 self.life.push(self)
-        if plan.cut:
-            return "max_iters"
-        if develops:
+        if develops and not plan.cut:
             self.life.propose(self)
-        return "completed"
+        self._finish("max_iters" if plan.cut else "completed")
 
     def _refusals(self, plan: RunPlan, call: int, tokens: int, *, fatal: bool) -> Generator[int, None, tuple[int, str]]:
         """Tries of an LLM call that the provider refuses: by its limits, with its share of errors, or if ``fatal``.
@@ -265,14 +248,14 @@ class AgentRun:
             backoff_s *= 2
         return attempt, "rate_limited" if "retry_after_s" in refused else "llm_failure"
 
-    def _tool_failures(self, tool: dict[str, Any], duration_us: int, count: int) -> _Waits:
+    def _tool_failures(self, tool: dict[str, Any], duration_us: int, count: int) -> Waits:
         """Tries of a tool call that fail."""
         backoff_s = self._settings.backoff_s
         for attempt in range(1, count + 1):
             yield from self._failure({**tool, "error": "tool_failed"}, duration_us, attempt, backoff_s)
             backoff_s *= 2
 
-    def _failure(self, call: dict[str, Any], duration_us: int, attempt: int, backoff_s: float) -> _Waits:
+    def _failure(self, call: dict[str, Any], duration_us: int, attempt: int, backoff_s: float) -> Waits:
         """One try of a call fails; before another the agent waits."""
         yield duration_us
         if "gen_ai.tool.name" in call:
@@ -309,6 +292,12 @@ class AgentRun:
         self._input_tokens += put_in
         self._output_tokens += output
         self._cost_musd += cost_musd
+
+    def _finish(self, reason: str) -> None:
+        """It ends by itself."""
+        self.completed = reason == "completed"
+        self._end(reason)
+        self.over.succeed()
 
     def _end(self, reason: str) -> None:
         totals = {

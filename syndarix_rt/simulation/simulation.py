@@ -100,12 +100,13 @@ class Simulation(Iterator[Event]):
         while self._to_send and self._to_send[0].after == self._taken:
             sent = self._to_send.popleft()
             self._send(sent.command, sent.at_us)
-        while not self._events:
-            if self._worlds[0][0] > self._horizon_us:
+        events, worlds = self._events, self._worlds
+        while not events:
+            if worlds[0][0] > self._horizon_us:
                 raise StopIteration
             self._step()
         self._taken += 1
-        return self._events.popleft()
+        return events.popleft()
 
     def send(self, command: Command, time: datetime | None = None) -> None:
         """Do something in the simulated world, between the event that was taken last and the next one.
