@@ -30,9 +30,9 @@ class Knot:
         self.me = self
 
 
-def in_sight():
-    """The streams that a full collection would look at."""
-    return [each for each in gc.get_objects() if isinstance(each, Stream)]
+def in_sight(hub):
+    """Its streams that a full collection would look at; those of other tests may live on, too."""
+    return [each for each in gc.get_objects() if isinstance(each, Stream) and each._hub is hub]
 
 
 async def test_open_streams_are_out_of_sight_and_what_those_that_ended_have_left_is_collected(few):
@@ -41,14 +41,14 @@ async def test_open_streams_are_out_of_sight_and_what_those_that_ended_have_left
         for _ in range(3):
             await (await stack.enter_async_context(server.stream())).opened()
         settled.tend()
-        assert len(in_sight()) == 3
+        assert len(in_sight(server.hub)) == 3
         async with server.stream() as subscriber, server.stream() as other:
             await subscriber.opened()
             await other.opened()
             knot = Knot()
             found = weakref.ref(knot)
             settled.tend()
-            assert in_sight() == []
+            assert in_sight(server.hub) == []
             del knot
             gc.collect()
             assert found() is not None
@@ -64,7 +64,7 @@ async def test_open_streams_are_out_of_sight_and_what_those_that_ended_have_left
                 await asyncio.sleep(0.01)
         settled.tend()
         assert found() is None
-        assert in_sight() == []
+        assert in_sight(server.hub) == []
 
 
 PROGRAM = """

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -233,7 +234,8 @@ def our_server(redis_url: str, *options: str) -> Iterator[Candidate]:
             stdout=log, stderr=log,
         ) as process:  # fmt: skip
             try:
-                wait_until(lambda: _is_ready(port), process, "the server did not start")
+                scheme = "https" if "--tls" in options else "http"
+                wait_until(lambda: _is_ready(scheme, port), process, "the server did not start")
             except SyndarixError as error:
                 log.seek(0)
                 error.add_note(log.read()[-2000:])
@@ -241,9 +243,13 @@ def our_server(redis_url: str, *options: str) -> Iterator[Candidate]:
             yield Candidate("syndarix-rt", port, "/projects/p%d/events", process.pid, publisher, greetings=1)
 
 
-def _is_ready(port: int) -> bool:
-    url = f"http://127.0.0.1:{port}/readyz"
-    with contextlib.suppress(urllib.error.URLError, OSError), urllib.request.urlopen(url, timeout=2) as reply:
+def _is_ready(scheme: str, port: int) -> bool:
+    url, context = f"{scheme}://127.0.0.1:{port}/readyz", ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # a certificate that nobody has signed
+    with (
+        contextlib.suppress(urllib.error.URLError, OSError),
+        urllib.request.urlopen(url, timeout=2, context=context) as reply,  # noqa: S310 - one of two schemes
+    ):
         return bool(reply.status == HTTPStatus.OK)
     return False
 

@@ -24,7 +24,7 @@ import numpy as np
 from syndarix_rt.benchmark.candidate import Candidate, Usage, beside, child, pinned_beside, printed, wait_until
 from syndarix_rt.errors import SyndarixError
 
-__all__ = ["Figures", "Loader", "fan_out", "highest_rate", "idle", "publishing", "resume"]
+__all__ = ["Figures", "Loader", "fan_out", "highest_rate", "idle", "publish", "publishing", "resume"]
 
 Figures = dict[str, float]
 
@@ -84,7 +84,8 @@ class Loader:
         return figures
 
 
-def _publish(candidate: Candidate, rate: float, events: int, projects: int, size_bytes: int = 300) -> float:
+def publish(candidate: Candidate, rate: float, events: int, projects: int, size_bytes: int = 300) -> float:
+    """Publish events, to projects in turn; the time that it took, seconds."""
     options = {"--rate": rate, "--events": events, "--projects": projects, "--bytes": size_bytes}
     took = beside([*candidate.publisher, *(str(word) for pair in options.items() for word in pair)], 600)
     return float(took["took_s"])
@@ -117,7 +118,7 @@ def fan_out(
 
     def during() -> None:
         used.append(candidate.usage())
-        took_s.append(_publish(candidate, rate, events, projects, size_bytes))
+        took_s.append(publish(candidate, rate, events, projects, size_bytes))
 
     began_s = time.monotonic()
     each = events // projects
@@ -179,7 +180,7 @@ def idle(candidate: Candidate, load: Loader, connections: int) -> Figures:
 
     def during() -> None:
         held.append(candidate.usage())
-        _publish(candidate, 1, 1, 1)
+        publish(candidate, 1, 1, 1)
 
     found = load.run(candidate, connections=connections, seconds=30, during=during, expected=1 + candidate.greetings)
     return {
@@ -197,7 +198,7 @@ def resume(candidate: Candidate, *, clients: int, missed: int, size_bytes: int =
     Returns:
         ``p50_ms``, ``p99_ms`` (from the first byte of a request to the last of the events), ``lost``, ``doubled``.
     """
-    _publish(candidate, float("inf"), missed, 1, size_bytes)
+    publish(candidate, float("inf"), missed, 1, size_bytes)
     with pinned_beside(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_resume(candidate, clients, missed))
 
