@@ -107,6 +107,29 @@ class Notebook:
             cell,
         )
 
+    async def execute(self, source):
+        """Run code in its kernel, without a cell: Lab would scroll to it, and take away what is out of sight.
+
+        Returns:
+            What it printed.
+        """
+        return await self.page.evaluate(
+            f"""async (code) => {{
+              const {{kernel}} = {PANEL}.sessionContext.session;
+              const future = kernel.requestExecute({{code, store_history: false}});
+              const printed = [];
+              let failed = "";
+              future.onIOPub = ({{header, content}}) => {{
+                if (header.msg_type === "stream") printed.push(content.text);
+                if (header.msg_type === "error") failed = content.traceback.join("\\n");
+              }};
+              await future.done;
+              if (failed) throw new Error(failed);
+              return printed.join("");
+            }}""",
+            source,
+        )
+
     async def opened(self):
         """Wait until its kernel is there."""
         await self.page.wait_for_function(

@@ -9,9 +9,12 @@ import time
 from xml.etree import ElementTree as ET
 
 import nbformat
+import pandas as pd
 import pytest
+from charted import differences
 from lab import open_notebook
 from nbclient import NotebookClient
+from playwright.async_api import expect
 from system_tools import ROOT
 
 from syndarix_rt.notebook.panels.catalogue import CHARTS
@@ -102,81 +105,112 @@ def test_losses_are_declared_drawn_and_add_up(tmp_path):
 # ---- notebook 03 in JupyterLab ------------------------------------------------------------------------------------
 
 DEADLINE_S = 40
+DEADLINE_MS = DEADLINE_S * 1000
 
-# From the rows of the frame alone, by chart and series: [[second of publication, value], …].
-AGGREGATE = """
-import json
-f = bench.frame()
-f = f[f["epoch"] == f["epoch"].iloc[-1]]
-second = f["recordedtime"].dt.floor("1s").astype("int64") // 1_000_000
-def columns(*names):
-    return [f[name] if name in f else f["offset"] * 0.0 for name in names]
-def sums(values):
-    return [[int(at), float(value)] for at, value in values.groupby(second).sum().items() if value]
-def so_far(values):  # at each second in which it changes
-    return [[int(at), float(value)] for at, value in values.cumsum()[values != 0].groupby(second).last().items()]
-output, put_in, cached, cost = (
-    column.fillna(0.0).astype(float) for column in columns(
-        "data.gen_ai.usage.output_tokens", "data.gen_ai.usage.input_tokens", "data.cached_tokens", "data.cost_usd")
-)
-sprint, ended = f[f["type"].str.startswith("sprint_")].iloc[-1][["data.sprint_id", "type"]]
-ended = ended == "sprint_completed"
-kind = f["type"].where(f["category"].notna(), "custom types")
+# What cells of the test use; a run of the newest epoch, and what this notebook decided in it.
+HELPERS = """
+import asyncio, json
+import pandas as pd
+from syndarix_rt.client import DebugClient
+debug = await DebugClient(bench.url, PROJECT).__aenter__()
+def newest():
+    f = bench.frame()
+    return f[f["epoch"] == f["epoch"].iloc[-1]]
+def decisions():
+    f = newest()
+    return f.loc[f["data.by"] == "notebook", "data.decision"].tolist() if "data.by" in f else []
+async def until(condition):
+    async with asyncio.timeout(40):
+        while not condition():
+            await asyncio.sleep(0.05)
+"""
+NEWEST = "print(newest()[['epoch', 'simulation', 'offset']].iloc[0].to_json())"
+PENDING = """
+f = newest()
+asked, answered = f[f["type"] == "approval_required"], f[f["type"] == "approval_resolved"]
+waiting = asked if answered.empty else asked[~asked["data.approval_id"].isin(answered["data.approval_id"])]
+print(json.dumps(waiting["data.title"].tolist() if len(waiting) else []))
+"""
+STANDS = """
+state = await debug.attach()
+print(json.dumps([state.state, state.published, len(newest()) - len(decisions())]))
+"""
+FAULTS = """
+await until(lambda: (newest()["type"] == "fault_started").sum() == 3)
+print(json.dumps(sorted(newest().loc[newest()["type"] == "fault_started", "data.kind"])))
+"""
+# No event is published before its time: at ten times real time two seconds have some twenty, at 600 times 1,200.
+SLOW = """
+def slow():
+    f = newest()
+    late = f.loc[f["recordedtime"] > f["recordedtime"].max() - pd.Timedelta("2s"), "time"]
+    return len(late) > 3 and late.max() - late.min() < pd.Timedelta("60s")
+await until(slow)
+print((await debug.attach()).speed)
+"""
+LEDGER = """
+frame, ledger = bench.frame(), bench.ledger()
+frame.to_pickle("frame.pkl")
 print(json.dumps({
-    "events": {name: sums((kind == name).astype(int)) for name in kind.unique()},
-    "tokens": {"output": sums(output), "input": sums(put_in - cached), "input from cache": sums(cached)},
-    "cost": {
-        role: so_far(cost.where((f["type"] == "agent_activity") & (f["data.role"] == role), 0.0))
-        for role in ("developer", "planner")
-    },
-    "git": {
-        name: so_far((f["type"] == of).astype(int))
-        for name, of in (("commits", "commit_pushed"), ("branches", "branch_created"), ("merged", "pr_merged"))
-    },
-    "pipelines": {"just failed": sums((f["type"] == "pipeline_failed").astype(int))},
-    "agents": sorted(set(f["data.agent_id"].dropna())),
-    "issues": int((f["type"] == "issue_created").sum()),
-    "closed": None if ended else int(((f["type"] == "issue_closed") & (f["data.sprint_id"] == sprint)).sum()),
+    "events received": f"{ledger.events:,}", "reconnects": f"{ledger.connections - 1:,}",
+    "median delay": f"≤ {ledger.latency_ms(0.5):g} ms", "95 % within": f"{ledger.latency_ms(0.95):g} ms",
+    "gaps": f"{len(ledger.gaps):,}", "undeclared holes": f"{len(ledger.holes):,}",
+    "duplicates": f"{ledger.duplicates:,}", "kept here": f"{len(frame):,}",
+    "position": f"{frame['epoch'].iloc[-1]}.{frame['offset'].iloc[-1]:,}",
 }))
 """
-EXACT = ("events", "tokens", "pipelines")
-"""Where nothing but these points is drawn; levels are drawn on between their changes, too."""
+CONNECTION = """() => {
+  const panel = document.querySelector(".srt-connection");
+  const boxes = [...panel.querySelectorAll("dl > div")];
+  const figures = boxes.map((box) => [...box.children].map((part) => part.textContent));
+  return Object.fromEntries([...figures, ["position", panel.querySelector(".srt-note").textContent]]);
+}"""
 
 
-async def drawn(page):
-    """What each chart of the dashboard has drawn, by name."""
-    charts = await page.evaluate("[...document.querySelectorAll('.srt-chart')].map(({chart}) => chart.readout())")
-    return dict(zip(CHARTS, charts, strict=True))
+class Lab:
+    """The notebook with its dashboard, and the buttons on it."""
 
+    def __init__(self, opened):
+        self.page = opened.page
+        self.execute = opened.execute
+        self._control = self.page.locator(".srt-control")
 
-def differences(charts, whole):
-    """Where what is drawn differs from the aggregate, as far as the window reaches back."""
-    for name in ("events", "tokens", "cost", "git", "pipelines"):
-        chart = charts[name]
-        points = {line["name"]: dict(map(tuple, line["points"])) for line in chart["series"]}
-        for series, values in whole[name].items():
-            expected = {at: value for at, value in values if at >= chart["from"]}
-            shown = {at: value for at, value in points[series].items() if value and (at in expected or name in EXACT)}
-            if shown != pytest.approx(expected):
-                yield name, series, shown, expected
-    if sorted(lane["name"] for lane in charts["agents"]["lanes"]) != whole["agents"]:
-        yield "agents", charts["agents"]["lanes"], whole["agents"]
-    last = sum(line["points"][-1][1] for line in charts["issues"]["series"] if line["points"])
-    if last != whole["issues"]:
-        yield "issues", last, whole["issues"]
-    if whole["closed"] is not None:  # else the sprint is over
-        closed = next(line["points"][-1][1] for line in charts["sprint"]["series"] if line["name"] == "closed")
-        if closed != whole["closed"]:
-            yield "sprint", closed, whole["closed"]
+    async def read(self, source):
+        """What code in the kernel prints, as JSON."""
+        return json.loads(await self.execute(source))
 
+    async def rest(self):
+        """Wait until nothing is being done that was asked for; until then a click is none."""
+        await self.execute("await until(lambda: not dashboard['control']._doing)")
 
-async def press(page, name):
-    """Press a button as soon as it can be pressed."""
-    button = page.get_by_role("button", name=name, exact=True).first
-    async with asyncio.timeout(DEADLINE_S):
-        while not (await button.count() and await button.is_enabled()):
-            await asyncio.sleep(0.05)
-    await button.evaluate("(button) => button.click()")
+    async def press(self, name):
+        """Press a button of the run as soon as it can be pressed, and wait until that is done."""
+        button = self._control.get_by_role("button", name=name, exact=True)
+        await expect(button).to_be_enabled(timeout=DEADLINE_MS)
+        await self.rest()
+        await button.evaluate("(button) => button.click()")
+        await self.rest()
+
+    async def choose_speed(self, speed):
+        await self.rest()
+        await self._control.get_by_label("speed", exact=True).select_option(speed)
+        await self.rest()
+
+    async def shows_waiting(self, titles):
+        """Wait until these and no other questions wait in the inbox."""
+        inbox = self.page.locator(".srt-approvals")
+        await expect(inbox.locator("li strong")).to_have_text(titles, timeout=DEADLINE_MS)
+        count = f"{len(titles)} waiting" if titles else ""
+        await expect(inbox.locator(".srt-note")).to_have_text(count, timeout=DEADLINE_MS)
+
+    async def stands(self):
+        """How the run stands, what it says it has published, and how many events of it are there."""
+        return tuple(await self.read(STANDS))
+
+    async def drawn(self):
+        """What each chart of the dashboard has drawn, by name."""
+        readouts = "[...document.querySelectorAll('.srt-chart')].map(({chart}) => chart.readout())"
+        return dict(zip(CHARTS, await self.page.evaluate(readouts), strict=True))
 
 
 @pytest.mark.lab
@@ -191,55 +225,75 @@ async def test_in_jupyterlab_every_chart_draws_what_the_frame_has_and_every_butt
     copy = tmp_path / f"{LIVE}.ipynb"
     nbformat.write(notebook, copy)
     async with open_notebook(browser, copy) as opened:
-        page = opened.page
+        lab = Lab(opened)
         codes = [place for place, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
         for place in codes[:2]:
             await opened.run(place)
-        await page.wait_for_function(f"document.querySelectorAll('.srt-chart').length === {len(CHARTS)}")
+        await lab.page.wait_for_function(f"document.querySelectorAll('.srt-chart').length === {len(CHARTS)}")
         assert await opened.run(places["steer"]) == "25 events in a step of 25\n"
+        await lab.execute(HELPERS)
 
-        # The buttons: faults, a decision on what waits, pause, steps, speed, stop.
-        counting = await opened.append("print(len(bench.frame()))")
-        deciding = await opened.append(
-            "f = bench.frame()\nif 'data.by' not in f: f['data.by'] = None\n"
-            "print(f[(f['type'] == 'approval_resolved') & (f['data.by'] == 'notebook')]['data.decision'].tolist())"
-        )
+        # Play: a new epoch, of another simulation.
+        old = await lab.read(NEWEST)
+        await lab.choose_speed("600")
+        await lab.press("Play anew")
+        await lab.execute(f"await until(lambda: len(newest()) and newest()['epoch'].iloc[0] != {old['epoch']!r})")
+        new = await lab.read(NEWEST)
+        assert new["offset"] == 1
+        assert new["simulation"] != old["simulation"]
+
+        # Decisions, while the run stands at a question: else simulated people answer, too.
+        await lab.execute("await debug.set_breakpoints([{'type': 'approval_required'}])")
+        for decision, decided in (("Approve", ["approved"]), ("Reject", ["approved", "rejected"])):
+            await lab.execute("while (await debug.attach()).state != 'paused': await asyncio.sleep(0.05)")
+            waiting = await lab.read(PENDING)
+            await lab.shows_waiting(waiting)
+            assert waiting
+            await lab.page.locator(".srt-approvals li button", has_text=decision).first.evaluate("(it) => it.click()")
+            await lab.execute(f"await until(lambda: decisions() == {decided})")
+            if decision == "Approve":
+                await lab.press("Resume")
+
+        # Faults, and going on.
         for fault in ("CI outage", "provider brownout", "incident storm"):
-            await press(page, f"Inject {fault}")
-            await page.wait_for_function(
-                "document.querySelector('.srt-control .srt-live .srt-answer').textContent === ''"
-            )
-        waiting = page.locator(".srt-approvals button", has_text="Approve").first
-        while True:  # until one waits while the run is paused: the simulated people answer, too
-            await waiting.wait_for(timeout=DEADLINE_S * 1000)
-            await press(page, "Pause")
-            await page.get_by_role("button", name="Resume").wait_for()
-            if await waiting.count():
-                break
-            await press(page, "Resume")
-        await waiting.evaluate("(button) => button.click()")
-        async with asyncio.timeout(DEADLINE_S):
-            while (await opened.run(deciding)).strip() != "['approved']":
-                await asyncio.sleep(0.1)
-        before = int(await opened.run(counting))
-        await press(page, "Step 1")
-        await press(page, "Step 100")
-        async with asyncio.timeout(DEADLINE_S):
-            while int(await opened.run(counting)) < before + 101:
-                await asyncio.sleep(0.1)
-        assert int(await opened.run(counting)) == before + 101
-        await press(page, "Resume")
-        await page.get_by_role("button", name="Pause").wait_for()
-        await page.get_by_label("speed", exact=True).select_option("600")
-        await press(page, "Stop")
-        await page.get_by_role("button", name="Play", exact=True).wait_for()
+            await lab.press(f"Inject {fault}")
+        await lab.execute("await debug.set_breakpoints([])")
+        await lab.press("Resume")
+        assert await lab.read(FAULTS) == ["ci_outage", "incident_storm", "provider_brownout"]
 
-        # What each chart has drawn is what the frame says.
-        whole = json.loads(await opened.run(await opened.append(AGGREGATE)))
-        assert sum(n for values in whole["events"].values() for _, n in values) > before
+        # A pause, and steps: exact.
+        await lab.press("Pause")
+        state, published, here = await lab.stands()
+        assert (state, here) == ("paused", published)
+        await lab.press("Step 1")
+        assert await lab.stands() == ("paused", published + 1, published + 1)
+        await lab.press("Step 100")
+        assert await lab.stands() == ("paused", published + 101, published + 101)
+        await lab.press("Resume")
+        await lab.execute(f"await until(lambda: len(newest()) > {published + 101} + len(decisions()))")
+
+        # Another speed, and the end.
+        await lab.choose_speed("10")
+        assert await lab.read(SLOW) == 10
+        await lab.press("Stop")
+        await lab.page.get_by_role("button", name="Play", exact=True).wait_for()
+        await lab.execute("while await debug.runs(): await asyncio.sleep(0.05)")
+
+        # What each panel shows is what the frame and the ledger say.
+        figures = await lab.read(LEDGER)
+        frame = pd.read_pickle(tmp_path / "frame.pkl")
+        await lab.shows_waiting(await lab.read(PENDING))
+        seen = len(frame) + int(figures["gaps"])
+        await expect(lab.page.locator(".srt-log .srt-note")).to_have_text(f"{seen:,} seen", timeout=DEADLINE_MS)
         deadline = time.monotonic() + DEADLINE_S
-        while (found := list(differences(await drawn(page), whole))) and time.monotonic() < deadline:
+        while time.monotonic() < deadline:
+            found = list(differences(await lab.drawn(), frame))
+            told = await lab.page.evaluate(CONNECTION)
+            if not found and told == figures:
+                break
             await asyncio.sleep(0.2)
         assert found == []
+        assert told == figures
+        assert figures["undeclared holes"] == figures["duplicates"] == "0"
         assert opened.console == []
         assert opened.hosts == {"127.0.0.1"}

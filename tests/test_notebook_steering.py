@@ -16,6 +16,8 @@ from syndarix_rt.notebook import Workbench
 from syndarix_rt.simulation import Scenario
 from syndarix_rt.simulation.settings import CiOutage
 
+DEADLINE_S = 40
+
 
 @pytest.fixture
 async def bench(redis_url):
@@ -94,16 +96,19 @@ async def test_an_iterable_is_steered_and_takes_no_faults(bench):
         await run.resume()
 
 
-async def test_others_find_and_steer_what_a_notebook_plays_and_the_notebook_sees_it(bench):
-    run = bench.play(Scenario.preset("demo_small"), speed=60, seed=7)
+@pytest.mark.parametrize("kind", ["preset", "scenario"])
+async def test_others_find_and_steer_what_a_notebook_plays_and_the_notebook_sees_it(bench, kind):
+    run = bench.play("demo_small" if kind == "preset" else Scenario.preset("demo_small"), speed=60, seed=7)
     async with DebugClient(bench.url, "apollo") as debug:
         while not (runs := await debug.runs()):
             await asyncio.sleep(0.05)
         (found,) = runs
         assert found.name == "demo_small (seed 7)"
         state = await debug.pause(found.run)
-        assert run.state.state == "paused"
-        assert run.published == state.published
+        async with asyncio.timeout(DEADLINE_S):
+            while not run.stands:
+                await asyncio.sleep(0.01)
+        assert (run.state.state, run.state.published) == ("paused", state.published)
         assert (await bench.step(3)).published == state.published + 3
         assert (await debug.attach()).published == state.published + 3
     run.stop()

@@ -199,6 +199,7 @@ async def test_lanes_are_in_a_state_until_the_next_row_and_after_a_gap_in_none(o
           chart.lanes(["Ada", "Bob", "Cleo"]);
           chart.push(rows([[t - 100, 0, 1], [t + 10, 0, 0], [t + 5, 1, 0], [t + 9, 1, -1], [t + 12, 1, 1]]), t + 40);
           chart.gap(t + 20, t + 25, "gap: 3 missed");
+          chart.gap(t + 5, t + 5, "gap: unknown"); // a log that begins anew, at its first event: nothing is hidden
           chart.push(rows([[t + 30, 0, 1], [t + 5, 7, 1]]), t + 40);
         }""",
         [T0],
@@ -209,7 +210,7 @@ async def test_lanes_are_in_a_state_until_the_next_row_and_after_a_gap_in_none(o
         for lane in readout["lanes"]
     }
     assert spans == {
-        "Ada": [("b", -20, 10), ("a", 10, 20), (None, 20, 30), ("b", 30, 40)],
+        "Ada": [("b", -20, 5), (None, 5, 10), ("a", 10, 20), (None, 20, 30), ("b", 30, 40)],
         "Bob": [("a", 5, 9), (None, 9, 12), ("b", 12, 20), (None, 20, 40)],
         "Cleo": [],
     }
@@ -230,7 +231,7 @@ async def test_lanes_are_in_a_state_until_the_next_row_and_after_a_gap_in_none(o
 
     await page.get_by_role("button", name="b", exact=True).click()
     readout = await page.evaluate("chart.readout()")
-    assert [span["state"] for span in readout["lanes"][0]["spans"]] == ["a", None]
+    assert [span["state"] for span in readout["lanes"][0]["spans"]] == [None, "a", None]
     await page.evaluate("painted()")
     assert (await page.evaluate("colors()"))["blue"]["pixels"] == 0
 

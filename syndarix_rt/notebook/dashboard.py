@@ -161,7 +161,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
         if run is None:
             return ""
         time = self._timeline.event_time
-        plays = not run.done and time is not None and (run.state is None or run.state.time is None)
+        plays = time is not None and not run.done and not run.stands
         return f"{run.status} at {time:%Y-%m-%d %H:%M} of simulated time" if plays else run.status
 
     def __getitem__(self, name: str) -> ipywidgets.DOMWidget:

@@ -8,6 +8,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from typing import Any
 
 from syndarix_rt.client import DebugClient
@@ -107,12 +108,17 @@ class Run(Steering):
         raise SyndarixError(self.status)
 
     @property
+    def stands(self) -> bool:
+        """Whether it publishes nothing, or only what it is stepped."""
+        state = self.state
+        return state is not None and state.state in ("paused", "stepping")
+
+    @property
     def status(self) -> str:
         """One line for people."""
         if not self.done:
             state = self.state
-            stands = state is not None and state.state in ("paused", "stepping")
-            text = f"{self.name} {described(state) if state and stands else 'plays'}"
+            text = f"{self.name} {described(state) if state and self.stands else 'plays'}"
             return f"{text} ({self._trouble})" if self._trouble else text
         if self.error:
             return f"{self.name} failed: {self.error}"
@@ -141,6 +147,7 @@ class ProcessRun(Run):
         self._debug: DebugClient | None = None
         self._turn = asyncio.Lock()
         self._stopped = False
+        background.submit(self._follow())
 
     @property
     def done(self) -> bool:
@@ -161,8 +168,13 @@ class ProcessRun(Run):
 
     @property
     def state(self) -> RunState | None:
-        """How it stands, as it last told; None before it was first steered."""
+        """How it stands, as it last told, whoever steers it; None before it plays."""
         return self._debug.attached.get(self._id) if self._debug else None
+
+    async def _follow(self) -> None:
+        """Be told from its start what others do with it."""
+        with suppress(SyndarixError):  # `error` tells why it does not play
+            await self._ask("run.attach", {})
 
     async def _ask(self, method: str, params: dict[str, Any]) -> Any:
         async with self._turn:  # what is asked first arrives first

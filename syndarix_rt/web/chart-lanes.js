@@ -110,7 +110,8 @@ export class Lanes {
           known = Math.min(gap.to, end);
         }
       }
-      const lost = this.scene.gaps.reduce((t, gap) => (gap.from >= known && gap.from < t ? gap.from : t), end);
+      const isIn = ({ from, to }) => from >= known && to > known; // one without a length hides nothing that begins there
+      const lost = Math.min(end, ...this.scene.gaps.filter(isIn).map((gap) => gap.from));
       add(this.lines[rows.get(i, 1)] ? rows.get(i, 1) : null, known, lost);
       add(null, lost, end);
     }
