@@ -217,6 +217,17 @@ async def test_clients_that_do_not_read_are_given_up_and_cost_the_others_nothing
         assert 'syndarix_rt_streams_ended_total{reason="stalled"} 3.0' in figures
 
 
+async def test_a_client_that_does_not_read_is_given_little_that_the_kernel_must_keep():
+    async with running() as server, raw(server, get(), receive_bytes=65_536) as (_, streamer):
+        streamer.transport.pause_reading()
+        await until(lambda: [stream.is_live for stream in server.hub.streams] == [True])
+        (stream,) = server.hub.streams
+        for first in range(1, 401, 50):  # 12 MB
+            await server.publish(first, 50, data=PAD)
+        await until(lambda: stream._writer.blocked_s is not None)
+        assert stream.cursor.size_bytes < 1 << 20
+
+
 async def test_a_client_that_falls_out_of_memory_and_reads_again_gets_all_of_it_from_pages(connect):
     async with running(**connect.settings) as server, AsyncExitStack() as stack:
         _, slow = await stack.enter_async_context(connect(server, {}))

@@ -34,6 +34,10 @@ __all__ = ["bind", "loop_factory", "serve"]
 BACKLOG = 2048
 """Connections that may wait to be accepted: all clients of a restarted server come at once."""
 
+UNSENT_BYTES = 128 * 1024
+"""What the kernel takes for a client beyond what is under way to it: a piece of a stream. Without a limit it takes
+4 MiB for each that does not read, and a few hundred of those use up what there is for the connections of all."""
+
 GRACE_S = 1.0
 """After the drain, requests in flight may still end for so long; then all connections are cut."""
 
@@ -79,8 +83,9 @@ def bind(
                 ("TCP_KEEPINTVL", 5),
                 ("TCP_KEEPCNT", 3),
                 ("TCP_USER_TIMEOUT", int(stall_s * 1000)),
+                ("TCP_NOTSENT_LOWAT", UNSENT_BYTES),
             ):
-                if hasattr(socket, name):  # Linux has all four, others some
+                if hasattr(socket, name):  # Linux has them all, others some
                     sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
             sock.bind((address[0], candidate, *address[2:]))
             if listen:
