@@ -21,7 +21,7 @@ from syndarix_rt.broker.protocol import project_channel
 
 __all__ = ["keep_pace", "padded"]
 
-_TICK_S = 0.002
+_TICK_S = 0.005
 """Shortest time between two batches: at high rates a few events go together, as they do from any busy publisher."""
 
 _MOST = 1_000

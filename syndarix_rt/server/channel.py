@@ -37,6 +37,12 @@ PAUSE_COSTS = 4
 PAUSE_S = 0.020
 """… or until so much has passed; the events that come together then are written as one."""
 
+BUSY_PAUSE_COSTS = 2
+"""Where a flush takes long, so many times that passes in any case: half of the worker is left to everything else …"""
+
+BUSY_PAUSE_S = 0.050
+"""… or until so much has passed. Larger writes cost less an event, and nobody sees twentieths of a second."""
+
 PAGE_ENTRIES = 1_000
 """Entries read from the broker at once: one script, about a millisecond of Redis."""
 
@@ -79,7 +85,6 @@ class Channel:
         self._reading: dict[tuple[str, int], asyncio.Task[Paged]] = {}
         self._round: list[Stream] = []
         self._round_began_s = 0.0
-        self._round_cost_s = 0.0
         self._flush_at_s = 0.0
         self._flushing: asyncio.Handle | None = None
         self._has_news = False
@@ -140,7 +145,7 @@ class Channel:
         if not self._round:
             self._has_news = False
             self._round = list(self.streams)
-            self._round_began_s, self._round_cost_s = began_s, 0.0
+            self._round_began_s = began_s
         now_s = began_s
         while self._round and now_s - began_s < SLICE_S:
             stream = self._round.pop()
@@ -149,12 +154,16 @@ class Channel:
             else:
                 stream.wake()
             now_s = time.monotonic()
-        self._round_cost_s += now_s - began_s
-        if self._round:
-            self._flushing = asyncio.get_running_loop().call_soon(self._flush)
-            return
-        self._hub.tally.flush_s.observe(self._round_cost_s)
-        self._flush_at_s = self._round_began_s + min(PAUSE_S, PAUSE_COSTS * self._round_cost_s)
+        # A loop may hold writes back until its callbacks have run (uvloop does): they belong to what the round takes.
+        self._flushing = asyncio.get_running_loop().call_soon(self._flush if self._round else self._flushed)
+
+    def _flushed(self) -> None:
+        """The round is over; the next one comes after a pause."""
+        self._flushing = None
+        took_s = time.monotonic() - self._round_began_s
+        self._hub.tally.flush_s.observe(took_s)
+        pause_s = max(min(PAUSE_S, PAUSE_COSTS * took_s), min(BUSY_PAUSE_S, BUSY_PAUSE_COSTS * took_s))
+        self._flush_at_s = self._round_began_s + pause_s
         if self._has_news:
             self._schedule_later()
 
