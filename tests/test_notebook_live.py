@@ -40,6 +40,7 @@ def execute(name, tmp_path):
     notebook = stored(name)
     for cell in notebook.cells:
         cell.source = re.sub(r"asyncio\.sleep\([68]\)", "asyncio.sleep(1.5)", cell.source)
+        cell.source = cell.source.replace("window_s=30", "window_s=120")  # on a slow machine all is in it, too
     resources = {"metadata": {"path": str(tmp_path)}}
     client = NotebookClient(notebook, timeout=120, store_widget_state=False, resources=resources)
     return {cell.id: cell for cell in client.execute().cells}
@@ -94,7 +95,7 @@ def test_losses_are_declared_drawn_and_add_up(tmp_path):
     (events,) = still(cells["picture"])
     gaps = [node for node in events.iter() if node.get("class") == "srt-gap"]
     assert len(gaps) == 2
-    assert max(float(gap.get("width")) for gap in gaps) > 20, "three of thirty seconds"
+    assert max(float(gap.get("width")) for gap in gaps) > 8, "three of 120 seconds, at least"
     assert "2 gaps, 0 undeclared holes, 0 duplicates, 2 reconnects" in printed(cells["check"])
     accused = {row[1] for row in rows(cells["planted"])}
     assert [row[0] for row in rows(cells["planted"])] == list(PLANTED.values())

@@ -183,6 +183,13 @@ _second = _frame["recordedtime"].dt.floor("1s").astype("int64") // 1_000_000
 print(json.dumps([[kind, int(second), n] for (kind, second), n in _frame.groupby([_kind, _second]).size().items()]))
 """
 
+BLOCKING = """
+import pathlib, time
+pathlib.Path("blocked").touch()
+while not pathlib.Path("drawn").exists():
+    time.sleep(0.05)
+"""
+
 SUBSCRIBER = """
 import redis, sys
 with redis.Redis.from_url(sys.argv[1]) as client, client.pubsub() as pubsub:
@@ -239,10 +246,16 @@ async def test_in_jupyterlab_the_chart_draws_exactly_what_the_frame_has(browser,
         await notebook.run(WATCH)
         await notebook.page.locator(".srt-chart").first.wait_for()
 
-        # A cell that blocks does not freeze it.
-        blocking = await notebook.append("import time\nbefore = time.time()\ntime.sleep(2.5)\nprint(before)")
-        before = float(await notebook.run(blocking))
-        assert max(second for _, second in await chart.drawn()) >= before + 1
+        # A cell that blocks, until it is told that something was drawn meanwhile, does not freeze it.
+        blocking = asyncio.create_task(notebook.run(await notebook.append(BLOCKING)))
+        async with asyncio.timeout(DEADLINE_S):
+            while not (tmp_path / "blocked").exists():
+                await asyncio.sleep(0.05)
+            before = (tmp_path / "blocked").stat().st_mtime
+            while max(second for _, second in await chart.drawn()) < before + 1:
+                await asyncio.sleep(0.05)
+        (tmp_path / "drawn").touch()
+        await blocking
 
         # Dropped messages heal.
         drop = await notebook.append("bench._parts._dashboards['notebook']['events']._sequence += 5")

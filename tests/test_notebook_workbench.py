@@ -24,7 +24,7 @@ from syndarix_rt.errors import EventError, RecordingError, ScenarioError, Stream
 from syndarix_rt.events import Event
 from syndarix_rt.notebook import Dashboard, Workbench
 from syndarix_rt.notebook.feed import Feed
-from syndarix_rt.notebook.workbench import _redis_behind
+from syndarix_rt.notebook.server import redis_behind
 from syndarix_rt.playback import read_recording
 from syndarix_rt.simulation import Scenario
 from syndarix_rt.state import announce_server
@@ -417,8 +417,8 @@ async def test_a_redis_may_be_named_and_gets_a_server_if_it_has_none(redis_url):
 def test_the_namespace_of_a_server_is_known_by_the_url_of_a_page_too():
     redis_url = "redis://127.0.0.1:1"
     with announce_server("http://127.0.0.1:1/?key=k", memory=False, broker_url=redis_url, namespace="team:"):
-        assert _redis_behind("http://127.0.0.1:1/p/apollo?key=k", redis_url).namespace == "team:"
-        assert _redis_behind("http://127.0.0.1:2/?key=k", redis_url).namespace == ""
+        assert redis_behind("http://127.0.0.1:1/p/apollo?key=k", redis_url).namespace == "team:"
+        assert redis_behind("http://127.0.0.1:2/?key=k", redis_url).namespace == ""
 
 
 async def test_a_feed_that_ends_by_a_fault_of_ours_does_not_look_live():

@@ -1,6 +1,9 @@
 """Live in a notebook: simulate, publish, receive and watch, on ipywidgets.
 
 * :mod:`~syndarix_rt.notebook.workbench`: `Workbench`, the one object that a notebook needs
+* :mod:`~syndarix_rt.notebook.parts`: `Parts`, what a workbench holds: feeds, dashboards, and
+* :mod:`~syndarix_rt.notebook.playing`, ``talking``: its runs, and its chats and agents
+* :mod:`~syndarix_rt.notebook.server`: a server of its own
 * :mod:`~syndarix_rt.notebook.dashboard`: `Dashboard`, what is watched
 * :mod:`~syndarix_rt.notebook.panels`: what panels show, counted as events come
 * :mod:`~syndarix_rt.notebook.chart_widget`: `ChartWidget`, the charts of ``web/`` in a notebook

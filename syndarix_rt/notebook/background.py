@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-__all__ = ["Background"]
+__all__ = ["Background", "in_thread"]
 
 T = TypeVar("T")
 
@@ -63,3 +63,24 @@ class Background:
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         finally:
             self._loop.close()
+
+
+async def in_thread(work: Callable[[], Any]) -> Any:
+    """Run what blocks, beside the caller's loop. Not on its executor, which would hold up the kernel's exit."""
+    outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    loop = outcome.get_loop()
+
+    def settle(method: Callable[[Any], None], value: Any) -> None:
+        if not outcome.done():
+            method(value)
+
+    def run() -> None:
+        try:
+            result = work()
+        except BaseException as error:  # noqa: BLE001 - handed to who waits
+            loop.call_soon_threadsafe(settle, outcome.set_exception, error)
+        else:
+            loop.call_soon_threadsafe(settle, outcome.set_result, result)
+
+    threading.Thread(target=run, name="syndarix-rt wait", daemon=True).start()
+    return await outcome

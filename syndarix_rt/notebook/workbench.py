@@ -2,50 +2,42 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
-import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from datetime import UTC, datetime
-from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import quote
 
 import msgspec
 
-from syndarix_rt.client import ChatClient, DebugClient, parse_server_url
+from syndarix_rt.client import parse_server_url
 from syndarix_rt.client.agent import MAX_AT_ONCE, Answering
 from syndarix_rt.delivery import Ledger, Position, Published, RunState
-from syndarix_rt.errors import StreamError, SyndarixError
-from syndarix_rt.events import Event, is_project_name
+from syndarix_rt.errors import SyndarixError
+from syndarix_rt.events import Event
 from syndarix_rt.notebook.address import page_url
 from syndarix_rt.notebook.agent import NotebookAgent
-from syndarix_rt.notebook.background import Background
+from syndarix_rt.notebook.background import in_thread
 from syndarix_rt.notebook.chat_widget import ChatWidget
 from syndarix_rt.notebook.children import Child
-from syndarix_rt.notebook.control import Controls
 from syndarix_rt.notebook.dashboard import Dashboard
 from syndarix_rt.notebook.debugger import Debugger
-from syndarix_rt.notebook.feed import Feed
-from syndarix_rt.notebook.outlet import Outlet
+from syndarix_rt.notebook.parts import Parts, checked
 from syndarix_rt.notebook.recording import Recording
-from syndarix_rt.notebook.runs import PlayerRun, ProcessRun, Run
-from syndarix_rt.notebook.steering import Asked, RemoteRun, Steering
-from syndarix_rt.playback import Control, Player
+from syndarix_rt.notebook.runs import Run
+from syndarix_rt.notebook.server import redis_behind, serve, stopped_by_error
+from syndarix_rt.notebook.steering import Asked, Steering
 from syndarix_rt.simulation import Scenario, Simulation
-from syndarix_rt.state import ServerEndpoint, running_servers
+from syndarix_rt.state import running_servers
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Workbench"]
-
-_Talk = TypeVar("_Talk", ChatWidget, Debugger)
 
 START_S = 60.0
 """A server is up within two seconds; a machine that is starting other things, too, may take some more."""
@@ -85,7 +77,7 @@ class Workbench:
             notebook hub it leads through jupyter-server-proxy; ``SYNDARIX_RT_PUBLIC_URL`` names another way.
     """
 
-    def __init__(self, parts: _Parts, project: str) -> None:
+    def __init__(self, parts: Parts, project: str) -> None:
         self.project = project
         self._parts = parts
         self._close = weakref.finalize(self, parts.close)  # at the kernel's exit, too
@@ -101,16 +93,16 @@ class Workbench:
         Raises:
             SyndarixError: it did not start; the text says why.
         """
-        child = await _in_thread(lambda: _serve(redis_url))
-        with _stopped_by_error(child):
-            url = await _in_thread(lambda: child.wait_for_line("http", START_S))
+        child = await in_thread(lambda: serve(redis_url))
+        with stopped_by_error(child):
+            url = await in_thread(lambda: child.wait_for_line("http", START_S))
         return cls._over(child, url, project)
 
     @classmethod
     def start_sync(cls, *, redis_url: str | None = None, project: str = PROJECT) -> Self:
         """As `start`, for code that cannot await, such as a plain script."""
-        child = _serve(redis_url)
-        with _stopped_by_error(child):
+        child = serve(redis_url)
+        with stopped_by_error(child):
             url = child.wait_for_line("http", START_S)
         return cls._over(child, url, project)
 
@@ -120,7 +112,7 @@ class Workbench:
         if announced is None or announced.memory:
             # Once, in the cell that asked for it: what a person must know before losing events.
             print("No Redis here: the server keeps all events in its memory, and they end with this workbench.")  # noqa: T201 - see above
-        return cls(_Parts(url, announced, child), _checked(project))
+        return cls(Parts(url, announced, child), checked(project))
 
     @classmethod
     async def connect(cls, url: str | None = None, *, redis_url: str | None = None, project: str | None = None) -> Self:
@@ -158,7 +150,7 @@ class Workbench:
                 )
             url = servers[0].url
         project = project or parse_server_url(url).project or PROJECT
-        return cls(_Parts(url, _redis_behind(url, redis_url), None), _checked(project))
+        return cls(Parts(url, redis_behind(url, redis_url), None), checked(project))
 
     @property
     def url(self) -> str:
@@ -167,7 +159,7 @@ class Workbench:
         key = f"?key={quote(token, safe='')}" if token else ""
         return f"{page_url(self._parts.url, os.environ)}/p/{self.project}{key}"
 
-    # ---- publishing -----------------------------------------------------------------------------------------------
+    # ---- playing --------------------------------------------------------------------------------------------------
 
     def play(
         self,
@@ -194,20 +186,21 @@ class Workbench:
             ScenarioError: there is no such preset, or the scenario is wrong.
             StreamError: the server refuses the stream.
         """
-        project = _checked(project or self.project)
+        project = checked(project or self.project)
         if replace and append:
             raise ValueError("replace begins anew, append goes on: give one of them")
         self._parts.feed(project)
+        playing = self._parts.playing
         run: Run
         if isinstance(what, str):
             scenario = Scenario.load(what)  # so that a mistake shows here
-            run = self._parts.play_preset(what, scenario, project, speed, seed, replace=replace, append=append)
+            run = playing.preset(what, scenario, project, speed, seed, replace=replace, append=append)
         elif isinstance(what, Scenario):
             name = f"{what.name} (seed {seed})"
             simulated = Simulation(what.for_project(project), seed)
-            run = self._parts.play_events(name, simulated, project, speed or what.speed, replace=replace, append=append)
+            run = playing.events(name, simulated, project, speed or what.speed, replace=replace, append=append)
         else:
-            run = self._parts.play_events("events", what, project, speed or 1.0, replace=replace, append=append)
+            run = playing.events("events", what, project, speed or 1.0, replace=replace, append=append)
         return run
 
     # ---- steering -------------------------------------------------------------------------------------------------
@@ -216,25 +209,28 @@ class Workbench:
 
     def pause(self, project: str | None = None) -> Asked[RunState]:
         """Let the project's run publish nothing more; see `Run.pause`."""
-        return self._parts.steering(project or self.project).pause()
+        return self._steering(project).pause()
 
     def resume(self, project: str | None = None) -> Asked[RunState]:
         """Let it play on."""
-        return self._parts.steering(project or self.project).resume()
+        return self._steering(project).resume()
 
     def step(self, events: int = 1, *, project: str | None = None) -> Asked[RunState]:
         """Let it publish exactly so many events."""
-        return self._parts.steering(project or self.project).step(events)
+        return self._steering(project).step(events)
 
     def set_speed(self, speed: float, *, project: str | None = None) -> Asked[RunState]:
         """Let it play at another speed, simulated seconds per second."""
-        return self._parts.steering(project or self.project).set_speed(speed)
+        return self._steering(project).set_speed(speed)
 
     def inject(self, what: Any, *, project: str | None = None, **settings: Any) -> Asked[RunState]:
         """Begin a fault in it, or put an event into its stream; see `Run.inject`."""
-        return self._parts.steering(project or self.project).inject(what, **settings)
+        return self._steering(project).inject(what, **settings)
 
-    # ---- publishing ---------------------------------------------------------------------------------------------
+    def _steering(self, project: str | None) -> Steering:
+        return self._parts.playing.steering(checked(project or self.project))
+
+    # ---- publishing -----------------------------------------------------------------------------------------------
 
     async def publish(self, type: str, data: dict[str, Any] | msgspec.Struct, **attributes: Any) -> Published:  # noqa: A002 - the attribute's name in CloudEvents
         """Publish an event of your own; where it stands when it is stored.
@@ -262,7 +258,7 @@ class Workbench:
         Raises:
             BrokerUnavailable: Redis or the server stays away.
         """
-        return self._parts.background.run(self._parts.outlet.reset(_checked(project or self.project)))
+        return self._parts.background.run(self._parts.outlet.reset(checked(project or self.project)))
 
     def _event(self, event_type: str, data: dict[str, Any] | msgspec.Struct, attributes: dict[str, Any]) -> Event:
         given: dict[str, Any] = {
@@ -345,8 +341,8 @@ class Workbench:
             project: whose chat.
             name: under which to speak; None: the token's, or one from the server.
         """
-        project = _checked(project or self.project)
-        return self._parts.talk(
+        project = checked(project or self.project)
+        return self._parts.talking.show(
             "chat", project, lambda: ChatWidget(self._parts.url, project, self._parts.background, name=name)
         )
 
@@ -362,8 +358,10 @@ class Workbench:
         Raises:
             SyndarixError: from the answer: there was none, or it broke off.
         """
-        project = _checked(project or self.project)
-        return Asked(f"{to}: {text}", self._parts.background.submit(self._parts.ask(project, text, to, timeout_s)))
+        project = checked(project or self.project)
+        return Asked(
+            f"{to}: {text}", self._parts.background.submit(self._parts.talking.ask(project, text, to, timeout_s))
+        )
 
     def agent(
         self, name: str, *, project: str | None = None, at_once: int = MAX_AT_ONCE
@@ -389,22 +387,24 @@ class Workbench:
         Raises:
             StreamError: from the decorator: the server does not let it in.
         """
-        project = _checked(project or self.project)
-        return lambda answer: self._parts.bring(name, project, answer, at_once)
+        project = checked(project or self.project)
+        return lambda answer: self._parts.talking.bring(name, project, answer, at_once)
 
     def debugger(self, project: str | None = None) -> Debugger:
         """A panel to stop the run that plays into a project, at breakpoints too, and to look into it.
 
         The last one of that project is closed.
         """
-        project = _checked(project or self.project)
-        return self._parts.talk("debug", project, lambda: Debugger(self._parts.url, project, self._parts.background))
+        project = checked(project or self.project)
+        return self._parts.talking.show(
+            "debug", project, lambda: Debugger(self._parts.url, project, self._parts.background)
+        )
 
     # ---- life -----------------------------------------------------------------------------------------------------
 
     async def close(self) -> None:
         """End everything that this workbench started; what was received can still be asked for."""
-        await _in_thread(self._close)
+        await in_thread(self._close)
 
     def close_sync(self) -> None:
         """As `close`, for code that cannot await."""
@@ -429,237 +429,3 @@ class Workbench:
     def __repr__(self) -> str:
         state = "closed" if self._parts.closed else f"at {parse_server_url(self._parts.url).base_url}"
         return f"<Workbench {state}>"
-
-
-class _Parts:
-    """What a workbench holds and must end; it knows nothing of the workbench, which may thus be forgotten.
-
-    Args:
-        url: the server's, with its key.
-        redis: the server as it announced itself, to publish into its Redis; None: over HTTP.
-        server: its process, if it is ours.
-    """
-
-    def __init__(self, url: str, redis: ServerEndpoint | None, server: Child | None) -> None:
-        self.url = url
-        self.closed = False
-        self.background = Background("syndarix-rt workbench")
-        self.outlet = Outlet(url, redis)
-        self._server = server
-        self._feeds: dict[str, Feed] = {}
-        self._runs: list[Run] = []
-        self._debuggers: dict[str, DebugClient] = {}
-        self._dashboards: dict[str, Dashboard] = {}
-        self._talks: dict[tuple[str, str], ChatWidget | Debugger] = {}
-        self._agents: dict[tuple[str, str], NotebookAgent] = {}
-        self._talkers: dict[str, ChatClient] = {}
-        self._recordings: list[Recording] = []
-
-    def feed(self, project: str, replay: int | Literal["all"] = 0) -> Feed:
-        """The project's feed, opened if need be."""
-        feed = self._feeds.get(_checked(project))
-        if feed is None:
-            feed = Feed(self.url, project, replay=replay)
-            self.background.run(feed.start())
-            self._feeds[project] = feed
-        return feed
-
-    def record(self, path: str | os.PathLike[str], project: str, replay: int | Literal["all"]) -> Recording:
-        """A recording of what the feed receives; with what a new feed has received by then."""
-        since = self._feeds[project].store.received if project in self._feeds else 0
-        recording = Recording(self.feed(project, replay), path, self.background, since)
-        self._recordings.append(recording)
-        return recording
-
-    def bring(self, name: str, project: str, answer: Answering, at_once: int) -> NotebookAgent:
-        """An agent of this notebook, instead of the last one of that name and project."""
-        if (project, name) in self._agents:
-            self._agents.pop((project, name)).stop()
-        agent = self._agents[project, name] = NotebookAgent(self.url, project, name, answer, at_once=at_once)
-        return agent
-
-    async def ask(self, project: str, text: str, to: str, timeout_s: float) -> str:
-        """The answer of an agent; on the background's loop."""
-        chat = self._talkers.get(project)
-        if chat is None or chat.state == "closed":
-            chat = self._talkers[project] = ChatClient(self.url, project)
-            await chat.__aenter__()  # it lives as long as the workbench
-        try:
-            async with asyncio.timeout(timeout_s):
-                answer = await chat.reply(await chat.say(text, to=to))
-        except TimeoutError:
-            members = ", ".join(member.name for member in chat.members if member.name != chat.name)
-            raise SyndarixError(f"{to} gave no answer within {timeout_s:g} s; here are: {members or 'none'}") from None
-        if answer.error is not None:
-            raise SyndarixError(
-                f"{to} broke off: {answer.error}" + (f" (after {answer.text!r})" if answer.text else "")
-            )
-        return answer.text
-
-    async def debugger(self, project: str) -> DebugClient:
-        """The project's debug client, opened if need be; on the background's loop."""
-        client = self._debuggers.get(project)
-        if client is None or client.state == "closed":
-            client = self._debuggers[project] = DebugClient(self.url, project, on_notice=lambda _: None)
-            await client.__aenter__()  # it lives as long as the workbench
-        return client
-
-    def steering(self, project: str) -> Steering:
-        """The project's run."""
-        run = self.latest(_checked(project))
-        if run is not None and not run.done:
-            return run
-        return RemoteRun(self.background, partial(self.debugger, project))
-
-    def latest(self, project: str) -> Run | None:
-        """The run that was begun last in a project."""
-        return next((run for run in reversed(self._runs) if run.project == project), None)
-
-    def show(self, feed: Feed, **options: Any) -> Dashboard:
-        """A dashboard over the feed, instead of the last one."""
-        if feed.project in self._dashboards:
-            self._dashboards.pop(feed.project).close()
-        project = feed.project
-
-        def play(name: str, speed: float | None) -> Run:
-            return self.play_preset(name, Scenario.preset(name), project, speed, 1, replace=True, append=False)
-
-        dashboard = Dashboard(feed, self.background, Controls(play, partial(self.latest, project)), **options)
-        self._dashboards[project] = dashboard
-        return dashboard
-
-    def talk(self, what: str, project: str, make: Callable[[], _Talk]) -> _Talk:
-        """A panel of its own connection, instead of the last one of that kind and project."""
-        if (what, project) in self._talks:
-            self._talks.pop((what, project)).close()
-        panel = self._talks[what, project] = make()
-        return panel
-
-    def play_preset(
-        self,
-        name: str,
-        scenario: Scenario,
-        project: str,
-        speed: float | None,
-        seed: int,
-        *,
-        replace: bool,
-        append: bool,
-    ) -> Run:
-        arguments = ["play", name, "--project", project, "--seed", str(seed), *(["--replace"] if replace else [])]
-        arguments += [*(["--append"] if append else []), "--speed", _speed_word(speed or scenario.speed)]
-        # Over HTTP, to the very server that is watched; the URL, with its key, not on a command line.
-        environment = {"SYNDARIX_RT_URL": self.url, "SYNDARIX_RT_REDIS_URL": None, "SYNDARIX_RT_EVENTS": None}
-        run_id = f"notebook-{secrets.token_hex(6)}"
-        child = Child([*arguments, "--run", run_id], environment)
-        title = f"{scenario.name} (seed {seed})"
-        run = ProcessRun(title, project, child, run_id, self.background, partial(self.debugger, project))
-        self._runs.append(run)
-        return run
-
-    def play_events(
-        self, name: str, events: Iterable[Event], project: str, speed: float, *, replace: bool, append: bool
-    ) -> Run:
-        player = Player(_moved(events, project), self.outlet.publish, speed=speed)
-        run_id = f"notebook-{secrets.token_hex(6)}"
-        simulation = events if isinstance(events, Simulation) else None
-        control = Control(run_id, player, name=name, simulation=simulation, attended=True)
-
-        async def play() -> None:
-            claimed = self.outlet.claim(project, run_id, on_lost=player.stop, replace=replace, append=append)
-            async with claimed, control:
-                await control.join(await self.outlet.line(project, run_id))
-                await player.run()
-
-        run = PlayerRun(name, project, player, control, self.background, self.background.submit(play()))
-        self._runs.append(run)
-        return run
-
-    def close(self) -> None:
-        """End runs, dashboards, streams, the server and the thread, in this order. Never raises."""
-        if self.closed:
-            return
-        self.closed = True
-        shown = [*self._dashboards.values(), *self._talks.values()]
-        stops: list[Callable[[], object]] = [run.stop for run in self._runs]
-        stops += [part.stop for part in (*self._agents.values(), *self._recordings, *shown)]
-        for stop in stops:
-            with suppress(Exception):  # at the kernel's exit widgets may be gone already
-                stop()
-        with suppress(Exception):
-            self.background.run(self._close_connections())
-        self.background.close()
-        if self._server is not None:
-            self._server.stop()
-
-    async def _close_connections(self) -> None:
-        async with AsyncExitStack() as stack:  # each is closed, whatever the others do
-            stack.push_async_callback(self.outlet.aclose)
-            for debugger in self._debuggers.values():
-                stack.push_async_callback(debugger.aclose)
-            for talker in self._talkers.values():
-                stack.push_async_callback(talker.aclose)
-            for feed in self._feeds.values():
-                stack.push_async_callback(feed.aclose)
-
-
-def _serve(redis_url: str | None) -> Child:
-    """A server of our own, which may not be up yet."""
-    environment = {"SYNDARIX_RT_REDIS_URL": redis_url} if redis_url else {}  # no secret on a command line
-    return Child(["serve", "--port", "0"], environment)
-
-
-@contextmanager
-def _stopped_by_error(child: Child) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        child.stop()
-        raise
-
-
-def _redis_behind(url: str, redis_url: str | None) -> ServerEndpoint | None:
-    """Where to publish past a server that runs; None unless a Redis was named."""
-    if redis_url is None:
-        return None
-    base_url = parse_server_url(url).base_url  # a pasted URL is often that of a project's page
-    for server in running_servers():
-        if parse_server_url(server.url).base_url == base_url and server.broker_url == redis_url:
-            return server  # which knows the namespace, too
-    return ServerEndpoint(url=url, pid=0, started=datetime.now(UTC), memory=False, broker_url=redis_url)
-
-
-def _checked(project: str) -> str:
-    if not is_project_name(project):
-        raise StreamError(f"not a project name: {project!r} (1 to 64 of letters, digits, '_' and '-')")
-    return project
-
-
-def _moved(events: Iterable[Event], project: str) -> Iterator[Event]:
-    for event in events:
-        yield event if event.project == project else msgspec.structs.replace(event, project=project)
-
-
-def _speed_word(speed: float) -> str:
-    return "max" if speed == float("inf") else repr(speed)
-
-
-async def _in_thread(work: Callable[[], Any]) -> Any:
-    """Run what blocks, beside the caller's loop. Not on its executor, which would hold up the kernel's exit."""
-    outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    loop = outcome.get_loop()
-
-    def settle(method: Callable[[Any], None], value: Any) -> None:
-        if not outcome.done():
-            method(value)
-
-    def run() -> None:
-        try:
-            result = work()
-        except BaseException as error:  # noqa: BLE001 - handed to who waits
-            loop.call_soon_threadsafe(settle, outcome.set_exception, error)
-        else:
-            loop.call_soon_threadsafe(settle, outcome.set_result, result)
-
-    threading.Thread(target=run, name="syndarix-rt wait", daemon=True).start()
-    return await outcome
