@@ -31,7 +31,7 @@ LOAD_CLIENT = ROOT.parent / "shared" / "bench" / "sse_load.c"
 
 # What each is tried at, events a second to 1,000 subscribers; it stops at the first rate that it does not sustain.
 LADDERS = {
-    "syndarix-rt": [1_000, 2_000, 4_000, 5_000, 6_000, 7_000, 8_000, 9_000],
+    "syndarix-rt": [1_000, 2_000, 4_000, 5_000, 5_500, 6_000, 7_000, 8_000, 9_000],
     "sse-starlette": [5, 10, 15, 20, 30, 40, 50],
     "sse-starlette, own hub": [10, 20, 30, 40, 50, 75],
     "Nchan": [50, 75, 100, 125, 150, 200, 300],
@@ -61,7 +61,8 @@ def stalled(server, load):
     before = steady(server, load, subscribers=1_000, **how)
     alone = steady(server, load, subscribers=500, **how)
     beside = steady(server, load, subscribers=1_000, stall=500, **how)
-    return {"before_p99_ms": before["p99_ms"], "alone_p99_ms": alone["p99_ms"]} | beside
+    told = {"before_p99_ms": before["p99_ms"], "alone_p99_ms": alone["p99_ms"]}
+    return told | {"p99_over_before": beside["p99_ms"] / before["p99_ms"]} | beside
 
 
 # Measure by name: how, and who takes part.

@@ -37,8 +37,8 @@ PAUSE_COSTS = 4
 PAUSE_S = 0.020
 """… or until so much has passed; the events that come together then are written as one."""
 
-BUSY_PAUSE_COSTS = 2
-"""Where a flush takes long, so many times that passes in any case: half of the worker is left to everything else …"""
+BUSY_PAUSE_COSTS = 1.5
+"""Where a flush takes long, so many times that passes in any case: a third of the worker is left to all else …"""
 
 BUSY_PAUSE_S = 0.050
 """… or until so much has passed. Larger writes cost less an event, and nobody sees twentieths of a second."""
