@@ -1,6 +1,6 @@
 """The standard load for an hour: does anything grow that should not?
 
-python benchmarks/soak_load.py FILE [--minutes 60] [--subscribers 500] [--rate 200] [--seed 1]
+python benchmarks/soak_load.py [FILE] [--minutes 60] [--subscribers 500] [--rate 200] [--seed 1]
 
 Two servers on one Redis with the embedded server's settings, in processes of their own. Events come in bursts, as runs
 of agents cause them; every subscriber leaves at random moments, once a minute on average, and comes back to either
@@ -153,7 +153,7 @@ async def soak(options, directory, write):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=Path, help="where samples go, a line of JSON each")
+    parser.add_argument("file", type=Path, nargs="?", default=os.devnull, help="where samples go, a line of JSON each")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--subscribers", type=int, default=500)
     parser.add_argument("--rate", type=float, default=200.0, help="events a second")
