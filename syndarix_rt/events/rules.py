@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import re
 import string
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
+from operator import attrgetter
 from types import NoneType
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -23,7 +26,7 @@ from syndarix_rt.events.payloads import Id, Payload
 if TYPE_CHECKING:
     from syndarix_rt.events.event import Event
 
-__all__ = ["PROJECT_PATTERN", "check", "is_surely_right", "located"]
+__all__ = ["PROJECT_PATTERN", "check", "is_surely_right", "located", "values_check"]
 
 _MAX_PROJECT = 64
 _MAX_ID = 128
@@ -63,75 +66,91 @@ def located(error: msgspec.ValidationError, prefix: str = "$") -> EventError:
 _ID_CHARACTERS = (string.ascii_letters + string.digits + "_-").encode()
 
 
-def _usual(payload: type[Payload]) -> tuple[type[msgspec.Struct], tuple[str, ...], tuple[str, ...]]:
-    """The usual event with such a payload, made from a tuple of its attributes; the keys of its ids, a blank for each.
+def _loosely(kind: Any) -> Any:
+    """The type of a payload's value, of an id all but its characters.
 
-    Everything but the characters of ids: msgspec looks for a pattern by calling back into Python, for each id anew,
-    and that takes longer than all the rest.
+    Msgspec looks for a pattern by calling back into Python, for each id anew, and that takes longer than all the rest.
     """
-    fields, ids = [], []
+    return Annotated[str, Meta(min_length=1, max_length=64)] if kind in _ID_TYPES else kind
+
+
+def _are_id_characters(text: str) -> bool:
+    return not text.encode().translate(None, _ID_CHARACTERS)
+
+
+def _usual(payload: type[Payload]) -> tuple[type[msgspec.Struct], Callable[[Any], tuple[str, ...]]]:
+    """The usual event with such a payload, as a tuple of its attributes; and what takes all ids out of it."""
+    fields, ids = [], ["id", "project"]
     for field in msgspec.structs.fields(payload):
-        kind, default = field.type, field.default
-        if kind in (Id, Id | None):
-            kind = Annotated[str, Meta(min_length=1, max_length=64)]
+        default = field.default
+        if field.type in _ID_TYPES:
             default = default if field.required else ""  # joins with the others
-            ids.append(field.encode_name)
-        fields.append((field.name, kind, msgspec.field(default=default, name=field.encode_name)))
+            ids.append(f"data.{field.name}")
+        fields.append((field.name, _loosely(field.type), msgspec.field(default=default, name=field.encode_name)))
     event_id = Annotated[str, Meta(min_length=1, max_length=_MAX_ID)]
     attributes = {
         "specversion": Literal["1.0"],
         "id": event_id,
         "source": Annotated[str, Meta(min_length=1, max_length=_MAX_SOURCE)],
+        "type": str,
         "time": datetime,
         "project": Annotated[str, Meta(min_length=1, max_length=_MAX_PROJECT)],
         "data": msgspec.defstruct(payload.__name__, fields, kw_only=True, gc=False),
         "subject": Annotated[str, Meta(min_length=1)] | None,
-        "cause": event_id,
+        "cause": event_id | None,
         "simulation": str | None,
         "recordedtime": datetime | None,
+        "traceparent": None,
+        "datacontenttype": None,
+        "extensions": Annotated[dict[str, Any], Meta(max_length=0)],
     }
     usual = msgspec.defstruct("Usual", list(attributes.items()), array_like=True, gc=False)
-    return usual, tuple(ids), ("",) * len(ids)
+    return usual, attrgetter(*ids)
 
 
+_ID_TYPES = (Id, Id | None)
 _USUAL_WITH = {payload: _usual(payload) for payload in {line.payload for line in CATALOGUE.values()}}
 _USUAL = {line.name: _USUAL_WITH[line.payload] for line in CATALOGUE.values()}
 
 
 def is_surely_right(event: Event) -> bool:
     """Whether nothing is wrong or unusual; False says only that a closer look is needed."""
-    event_id, time, data = event.id, event.time, event.data
-    cause, recorded, extensions = event.cause, event.recordedtime, event.extensions
     try:
-        usual, keys, blanks = _USUAL[event.type]
-        project = event.project
-        if cause is None:
-            cause = event_id
-        attributes = (
-            event.specversion,
-            event_id,
-            event.source,
-            time,
-            project,
-            data,
-            event.subject,
-            cause,
-            event.simulation,
-            recorded,
-        )
-        msgspec.convert(attributes, usual)
-        ids = "".join((event_id, cause, project, *map(data.get, keys, blanks)))
+        usual, ids_of = _USUAL[event.type]
+        ids = "".join(ids_of(msgspec.convert(msgspec.structs.astuple(event), usual)))
+        recorded = event.recordedtime
         return (
-            not ids.encode().translate(None, _ID_CHARACTERS)
-            and time.tzinfo is UTC
+            _are_id_characters(ids if event.cause is None else ids + event.cause)
+            and event.time.tzinfo is UTC
             and (recorded is None or recorded.tzinfo is UTC)
-            and event.traceparent is None
-            and event.datacontenttype is None
-            and type(data) is type(extensions) is dict
-            and not extensions
+            and type(event.data) is type(event.extensions) is dict
         )
-    except (KeyError, TypeError, ValueError):  # of msgspec, too
+    except (AttributeError, KeyError, TypeError, ValueError):  # a time that is text; of msgspec, too
         return False
+
+
+@lru_cache(maxsize=64)
+def values_check(event_type: str, keys: tuple[str, ...]) -> Callable[[Sequence[tuple[Any, ...]]], bool]:
+    """The same look at some values of payloads, many at once: at rows of values in the order of these keys."""
+    types = {field.encode_name: field.type for field in msgspec.structs.fields(CATALOGUE[event_type].payload)}
+    row = msgspec.defstruct(
+        "Row",
+        [(f"value_{i}", _loosely(types.get(key, Any))) for i, key in enumerate(keys)],
+        array_like=True,
+        forbid_unknown_fields=True,
+        gc=False,
+    )
+    rows_type = list[row]  # type: ignore[valid-type] # mypy does not see what defstruct makes
+    ids = [place for place, key in enumerate(keys) if types.get(key) in _ID_TYPES]
+
+    def are_surely_right(rows: Sequence[tuple[Any, ...]]) -> bool:
+        try:
+            msgspec.convert(rows, rows_type)
+            return all(_are_id_characters("".join([each[place] for each in rows])) for place in ids)
+        except (TypeError, ValueError):
+            return False
+
+    return are_surely_right
 
 
 # ---- the rules, one by one ----------------------------------------------------------------------------------------

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import simpy
 
+from syndarix_rt.events.series import Series
 from syndarix_rt.simulation.agenda import Waits
 from syndarix_rt.simulation.laws import repeated, repeats
 from syndarix_rt.simulation.settings import Changes, Runs
@@ -36,12 +38,12 @@ _OUTPUT_USD_PER_MTOK = 10.0
 
 _FATAL_TOOL_SHARE = 0.5  # [P]; of fatal errors: a tool fails, not the provider
 
-# What an LLM call that went well says, and a tool call, beside who did it; in this order.
+# What one LLM call that went well says, and one tool call, beside what all of a run say; in this order.
 _ANSWER = (
     "gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens", "prefix_tokens", "append_tokens", "cached_tokens",
-    "duration_s", "cost_usd", "status", "attempt",
+    "duration_s", "cost_usd",
 )  # fmt: skip
-_RESULT = ("gen_ai.tool.name", "gen_ai.tool.call.id", "duration_s", "status", "attempt")
+_RESULT = ("gen_ai.tool.name", "gen_ai.tool.call.id", "duration_s")
 
 _LONGEST_US = 1e15
 """31 years; what is longer is as good as that."""
@@ -49,13 +51,18 @@ _LONGEST_US = 1e15
 _REFUSED_US = 500_000  # [P]: a provider refuses at once
 
 
+_Answer = tuple[int, int, int, int, int, float, float]
+"""The values of ``_ANSWER``."""
+
+
 class RunPlan(NamedTuple):
     """The luck of one run; lists have one element for each LLM call, or one for each tool call."""
 
     llm_us: list[int]
-    append_tokens: list[int]
-    output_tokens: list[int]
-    cache_hits: list[bool]
+    answers: list[_Answer]
+    costs_musd: list[int]
+    compactions: set[int]
+    """LLM calls whose prompt begins a new context, because it would not fit into the window."""
     tool_counts: list[int]
     tool_us: list[int]
     tool_names: list[str]
@@ -93,12 +100,17 @@ class RunPlan(NamedTuple):
             runs.append_tokens.draws(rng, calls),
             runs.output_tokens.draws(rng, calls),
         )
+        llm_us = whole[:calls]
+        cache_hits = (hit_luck < runs.cache_hit_share).tolist()
+        answers, costs_musd, compactions = _answers(
+            runs, llm_us, whole[calls + tools : -calls], whole[-calls:], cache_hits
+        )
         return cls(
-            llm_us=whole[:calls],
+            llm_us=llm_us,
+            answers=answers,
+            costs_musd=costs_musd,
+            compactions=compactions,
             tool_us=whole[calls : calls + tools],
-            append_tokens=whole[calls + tools : -calls],
-            output_tokens=whole[-calls:],
-            cache_hits=(hit_luck < runs.cache_hit_share).tolist(),
             tool_counts=tool_counts,
             tool_names=[_TOOLS[kind] for kind in _TOOL_MIX.searchsorted(kind_luck, side="right").tolist()],
             tool_failures=repeats(failure_luck, runs.tool_error_share, runs.retries_max + 1).tolist(),
@@ -133,22 +145,18 @@ class AgentRun:
         self._attempt = attempt
         self._queued_us = queued_us
         self._settings = life.world.project.runs
-        self._who = {"run_id": self.run_id, "agent_id": agent_id, "role": role, "issue_id": life.issue_id}
+        self._who: dict[str, Any] = {
+            "run_id": self.run_id,
+            "agent_id": agent_id,
+            "role": role,
+            "issue_id": life.issue_id,
+        }
         if role != "planner":
             self._who["branch"] = life.branch
-        # What the calls of this run have in common. A copy that has all keys already, in their order, and is filled in
-        # takes half the time of one that grows.
-        self._chat: dict[str, Any] = self._who | {
-            "gen_ai.operation.name": "chat",
-            "gen_ai.request.model": self._settings.model,
-        }
-        self._tool: dict[str, Any] = self._who | {"gen_ai.operation.name": "execute_tool"}
-        self._answer: dict[str, Any] = self._chat | dict.fromkeys(_ANSWER) | {"status": "ok"}
-        self._result: dict[str, Any] = self._tool | dict.fromkeys(_RESULT) | {"status": "ok"}
+        self._chat = self._who | {"gen_ai.operation.name": "chat", "gen_ai.request.model": self._settings.model}
+        self._tool = self._who | {"gen_ai.operation.name": "execute_tool"}
         self._steps: Waits
         self._started_us = life.world.env.now
-        self._compacted = False
-        """Whether the prompt of the current call begins a new context."""
         self._llm_calls = self._tool_calls = self._input_tokens = self._output_tokens = self._cost_musd = 0
 
     def start(self, plan: RunPlan, cause: str) -> simpy.Event:
@@ -156,11 +164,12 @@ class AgentRun:
 
         Everything that happens is caused by what came before it in this run.
         """
+        world = self._world
         start = {"gen_ai.request.model": self._settings.model, "attempt": self._attempt}
         start["queued_s"] = self._queued_us / 1e6
-        self.last = self._world.emit("agent_started", self._who | start, self.run_id, cause)
+        self.last = world.emit("agent_started", self._who | start, self.run_id, cause)
         self._steps = self._work(plan)
-        self._world.env.begin(self._steps)
+        world.env.begin(self._steps)
         return self.over
 
     def displace(self, cause: str) -> None:
@@ -173,61 +182,89 @@ class AgentRun:
     def _work(self, plan: RunPlan) -> Waits:
         """The calls of the plan, and the end."""
         world, settings, develops = self._world, self._settings, self.role == "developer"
-        provider = world.provider
+        provider, emit = world.provider, world.emit_of
+        # Nine of ten events are one of these, so they are checked in bulk; unusual ones are checked each by itself.
+        answers = self._series(self._chat, _ANSWER)
+        answers.check(plan.answers)
+        results = self._series(self._tool, _RESULT)
+        said = [
+            (name, f"{self.run_id}-{number}", duration_us / 1e6)
+            for number, (name, duration_us) in enumerate(zip(plan.tool_names, plan.tool_us, strict=True))
+        ]
+        results.check(said)
+        tools = zip(said, plan.tool_us, plan.tool_failures, strict=True)
         if develops:
             self.life.begin_work(self)
-        context_tokens = tool = 0
-        for call, (llm_us, tool_count) in enumerate(zip(plan.llm_us, plan.tool_counts, strict=True)):
+        calls = zip(plan.llm_us, plan.answers, plan.costs_musd, plan.tool_counts, strict=True)
+        for call, (llm_us, answer, cost_musd, tool_count) in enumerate(calls):
             fatal = call == plan.fatal_call
-            append_tokens, output_tokens = plan.append_tokens[call], plan.output_tokens[call]
-            self._compacted = context_tokens + append_tokens > settings.window_tokens
-            if context_tokens == 0 or self._compacted:
-                context_tokens, append_tokens = 0, settings.first_context_tokens
-            attempt = 1
+            unusual: dict[str, Any] = {}
             refused = fatal and not (plan.fatal_is_tool and tool_count)
-            cached_tokens = context_tokens if plan.cache_hits[call] else 0
             if refused or not provider.calm:
-                # What is read from the cache does not count towards a provider's limit on tokens.
-                tokens = context_tokens - cached_tokens + append_tokens + output_tokens
-                attempt, given_up = yield from self._refusals(plan, call, tokens, fatal=refused)
+                attempt, given_up = yield from self._refusals(plan, call, answer, fatal=refused)
                 if given_up:
                     self._finish(given_up)
                     return
                 llm_us = round(llm_us * provider.latency_factor)  # noqa: PLW2901 - as long as it really takes
+                unusual = {"duration_s": llm_us / 1e6, "attempt": attempt}
             yield llm_us
-            self._answered(llm_us, context_tokens, append_tokens, cached_tokens, output_tokens, attempt)
-            context_tokens += append_tokens + output_tokens
-            for index in range(tool, tool + tool_count):
-                duration_us, failures = plan.tool_us[index], plan.tool_failures[index]
-                if fatal:
-                    failures = settings.retries_max + 1
-                data = self._result.copy()
-                data["gen_ai.tool.name"] = name = plan.tool_names[index]
-                data["gen_ai.tool.call.id"] = call_id = f"{self.run_id}-{index}"
-                if failures:
-                    asked = {**self._tool, "gen_ai.tool.name": name, "gen_ai.tool.call.id": call_id}
-                    yield from self._tool_failures(asked, duration_us, failures)
-                    if failures > settings.retries_max:
+            data = answers.payload()
+            (
+                data["gen_ai.usage.input_tokens"],
+                data["gen_ai.usage.output_tokens"],
+                data["prefix_tokens"],
+                data["append_tokens"],
+                data["cached_tokens"],
+                data["duration_s"],
+                data["cost_usd"],
+            ) = answer
+            if call in plan.compactions:
+                unusual["compacted"] = True
+            if unusual:
+                self.last = world.emit("agent_activity", data | unusual, self.run_id, self.last)
+            else:
+                self.last = emit(answers, data, self.last)
+            self._llm_calls += 1
+            self._input_tokens += answer[0]
+            self._output_tokens += answer[1]
+            self._cost_musd += cost_musd
+            for result, duration_us, failures in islice(tools, tool_count):
+                data = results.payload()
+                data["gen_ai.tool.name"], data["gen_ai.tool.call.id"], data["duration_s"] = result
+                if fatal or failures:
+                    tries = settings.retries_max + 1 if fatal else failures
+                    yield from self._tool_failures(result, duration_us, tries)
+                    if tries > settings.retries_max:
                         self._finish("tool_failure")
                         return
-                yield duration_us
-                data["duration_s"] = duration_us / 1e6
-                data["attempt"] = failures + 1
-                self.last = world.emit("agent_activity", data, self.run_id, self.last)
+                    yield duration_us
+                    data["attempt"] = tries + 1
+                    self.last = world.emit("agent_activity", data, self.run_id, self.last)
+                else:
+                    yield duration_us
+                    self.last = emit(results, data, self.last)
                 self._tool_calls += 1
-            tool += tool_count
             if develops and call in plan.commits_after:
                 self.life.push(self)
         if develops and not plan.cut:
             self.life.propose(self)
         self._finish("max_iters" if plan.cut else "completed")
 
-    def _refusals(self, plan: RunPlan, call: int, tokens: int, *, fatal: bool) -> Generator[int, None, tuple[int, str]]:
+    def _series(self, call: dict[str, Any], keys: tuple[str, ...]) -> Series:
+        """Calls of this run that go well at once."""
+        data = call | dict.fromkeys(keys) | {"status": "ok", "attempt": 1}
+        return self._world.series("agent_activity", data, self.run_id, self.last, keys)
+
+    def _refusals(
+        self, plan: RunPlan, call: int, answer: _Answer, *, fatal: bool
+    ) -> Generator[int, None, tuple[int, str]]:
         """Tries of an LLM call that the provider refuses: by its limits, with its share of errors, or if ``fatal``.
 
         The result is the number of the last try and, if that was refused too, the reason of the run's end.
         """
         provider, retries_max = self._world.provider, self._settings.retries_max
+        put_in, output, _, _, cached, _, _ = answer
+        tokens = put_in - cached + output  # what is read from the cache does not count towards the limit
         # The same luck means more failures in a row at a larger share, so scenarios stay comparable call by call.
         overloads = repeated(plan.llm_luck[call], provider.error_share, retries_max + 1)
         backoff_s = self._settings.backoff_s
@@ -248,11 +285,13 @@ class AgentRun:
             backoff_s *= 2
         return attempt, "rate_limited" if "retry_after_s" in refused else "llm_failure"
 
-    def _tool_failures(self, tool: dict[str, Any], duration_us: int, count: int) -> Waits:
+    def _tool_failures(self, result: tuple[str, str, float], duration_us: int, count: int) -> Waits:
         """Tries of a tool call that fail."""
+        name, call_id, _ = result
+        tool = {**self._tool, "gen_ai.tool.name": name, "gen_ai.tool.call.id": call_id, "error": "tool_failed"}
         backoff_s = self._settings.backoff_s
         for attempt in range(1, count + 1):
-            yield from self._failure({**tool, "error": "tool_failed"}, duration_us, attempt, backoff_s)
+            yield from self._failure(tool, duration_us, attempt, backoff_s)
             backoff_s *= 2
 
     def _failure(self, call: dict[str, Any], duration_us: int, attempt: int, backoff_s: float) -> Waits:
@@ -269,29 +308,6 @@ class AgentRun:
         self.last = self._world.emit("agent_activity", data, self.run_id, self.last)
         if retried:
             yield round(min(backoff_s * 1e6, _LONGEST_US))
-
-    def _answered(self, llm_us: int, prefix: int, append: int, cached: int, output: int, attempt: int) -> None:
-        """An LLM call went well."""
-        put_in = prefix + append
-        cost_musd = round(
-            cached * _CACHED_USD_PER_MTOK + (put_in - cached) * _PROMPT_USD_PER_MTOK + output * _OUTPUT_USD_PER_MTOK
-        )
-        data = self._answer.copy()
-        data["gen_ai.usage.input_tokens"] = put_in
-        data["gen_ai.usage.output_tokens"] = output
-        data["prefix_tokens"] = prefix
-        data["append_tokens"] = append
-        data["cached_tokens"] = cached
-        data["duration_s"] = llm_us / 1e6
-        data["cost_usd"] = cost_musd / 1e6
-        data["attempt"] = attempt
-        if self._compacted:
-            data["compacted"] = True
-        self.last = self._world.emit("agent_activity", data, self.run_id, self.last)
-        self._llm_calls += 1
-        self._input_tokens += put_in
-        self._output_tokens += output
-        self._cost_musd += cost_musd
 
     def _finish(self, reason: str) -> None:
         """It ends by itself."""
@@ -321,3 +337,28 @@ def _whole(*parts: npt.NDArray[np.float64]) -> list[int]:
     np.minimum(values, _LONGEST_US, out=values)
     whole: list[int] = values.astype(np.int64).tolist()
     return whole
+
+
+def _answers(
+    runs: Runs, llm_us: list[int], append_tokens: list[int], output_tokens: list[int], cache_hits: list[bool]
+) -> tuple[list[_Answer], list[int], set[int]]:
+    """What the LLM calls of a run say, what each costs, and which begin a new context: a context that grows."""
+    answers, costs_musd, compactions = [], [], set()
+    prefix = 0
+    for call, (duration_us, append, output, hit) in enumerate(
+        zip(llm_us, append_tokens, output_tokens, cache_hits, strict=True)
+    ):
+        if prefix + append > runs.window_tokens:
+            compactions.add(call)
+            prefix = 0
+        if prefix == 0:
+            append = runs.first_context_tokens  # noqa: PLW2901 - what it says of itself has no say then
+        put_in = prefix + append
+        cached = prefix if hit else 0
+        cost_musd = round(
+            cached * _CACHED_USD_PER_MTOK + (put_in - cached) * _PROMPT_USD_PER_MTOK + output * _OUTPUT_USD_PER_MTOK
+        )
+        answers.append((put_in, output, prefix, append, cached, duration_us / 1e6, cost_musd / 1e6))
+        costs_musd.append(cost_musd)
+        prefix = put_in + output
+    return answers, costs_musd, compactions

@@ -17,6 +17,7 @@ import simpy
 
 from syndarix_rt.errors import CommandError, EventError
 from syndarix_rt.events import Event
+from syndarix_rt.events.series import Series
 from syndarix_rt.simulation.agenda import Agenda
 from syndarix_rt.simulation.arrivals import Arrivals
 from syndarix_rt.simulation.calendar import OfficeHours
@@ -105,21 +106,19 @@ class World:
     def emit(self, kind: str, data: dict[str, Any], subject: str | None, cause: str | None) -> str:
         """Something happens now; the event's id is the cause of what follows from it."""
         event_id = f"{self._digest}-{self._event_ordinal + 1}"
-        self._events.append(
-            Event(
-                specversion="1.0",
-                id=event_id,
-                source=SOURCE,
-                type=kind,
-                time=self._start + self.env.now * _MICROSECOND,
-                project=self.project.name,
-                data=data,
-                subject=subject,
-                cause=cause,
-                simulation=self._simulation,
-            )
-        )
+        self._events.append(self._event(event_id, kind, data, subject, cause))
         self._event_ordinal += 1
+        return event_id
+
+    def series(self, kind: str, data: dict[str, Any], subject: str, cause: str, keys: tuple[str, ...]) -> Series:
+        """What :meth:`emit_of` makes events of; ``data`` as that of `Series`."""
+        return Series(self._event(cause, kind, data, subject, cause), keys)
+
+    def emit_of(self, series: Series, payload: dict[str, Any], cause: str) -> str:
+        """The same as :meth:`emit`, for one event of a series."""
+        self._event_ordinal = ordinal = self._event_ordinal + 1
+        event_id = f"{self._digest}-{ordinal}"
+        self._events.append(series.event(event_id, self._start + self.env.now * _MICROSECOND, cause, payload))
         return event_id
 
     def new_id(self, kind: str) -> str:
@@ -220,6 +219,20 @@ class World:
         self._arriving.interrupt()
 
     # what happens by itself
+
+    def _event(self, event_id: str, kind: str, data: dict[str, Any], subject: str | None, cause: str | None) -> Event:
+        return Event(
+            specversion="1.0",
+            id=event_id,
+            source=SOURCE,
+            type=kind,
+            time=self._start + self.env.now * _MICROSECOND,
+            project=self.project.name,
+            data=data,
+            subject=subject,
+            cause=cause,
+            simulation=self._simulation,
+        )
 
     @property
     def _now_s(self) -> float:
