@@ -1,6 +1,7 @@
 """The words: what an event is, which types there are, and where an event stands in a log.
 
 * :mod:`~syndarix_rt.events.event`: `Event`, `EventId`, encoding and decoding
+* :mod:`~syndarix_rt.events.series`: many events that are alike, checked in bulk
 * :mod:`~syndarix_rt.events.rules`: what an event's attributes must be
 * :mod:`~syndarix_rt.events.catalogue`: the types and their categories
 * :mod:`~syndarix_rt.events.payloads`: what ``data`` holds, one struct a family

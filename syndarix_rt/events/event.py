@@ -159,7 +159,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=
         recorded = self.recordedtime
         try:
             if self.time.microsecond and (recorded is None or recorded.microsecond) and not self.extensions:
-                raw = _encoder.encode(self)
+                raw = _encode(self)
             else:  # msgspec leaves zero microseconds out; once in a million times, and at the start of a simulation
                 fields = msgspec.structs.asdict(self)
                 extensions = fields.pop("extensions")
@@ -167,7 +167,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=
                 fields["time"] = _rfc3339(self.time)
                 if recorded is not None:
                     fields["recordedtime"] = _rfc3339(recorded)
-                raw = _encoder.encode(fields | extensions)
+                raw = _encode(fields | extensions)
         except (TypeError, ValueError, OverflowError, RecursionError, msgspec.EncodeError) as error:
             raise EventError(f"cannot be written as JSON: {error}") from error
         if len(raw) > MAX_EVENT_BYTES or _LIST in raw or raw.rfind(b"{", 0, raw.rfind(b"{")) > 0:  # see there
@@ -241,7 +241,7 @@ def decode_batch(document: Any) -> list[Event]:
     return events
 
 
-_encoder = msgspec.json.Encoder()
+_encode = msgspec.json.Encoder().encode
 _decode_event = msgspec.json.Decoder(Event).decode
 _decode_json = msgspec.json.Decoder().decode
 _KNOWN = frozenset(Event.__struct_fields__) - {"extensions"}  # an attribute that is really called so is one of them

@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 from heapq import heappop, heappush
+from operator import attrgetter
 from types import GeneratorType
+from typing import TYPE_CHECKING
 
 import simpy
 from simpy.events import NORMAL
@@ -22,6 +24,9 @@ Waits = Generator[int, None, None]
 
 class Agenda(simpy.Environment):
     """Simulated time in whole microseconds, from 0, and what is to happen in it."""
+
+    if not TYPE_CHECKING:
+        now = property(attrgetter("_now"), doc="The current simulated time.")  # SimPy's calls back into Python
 
     def __init__(self) -> None:
         super().__init__(initial_time=0)
@@ -41,8 +46,10 @@ class Agenda(simpy.Environment):
         queue = self._queue
         steps: object = queue[0][3]
         if type(steps) is GeneratorType:
-            self._now = heappop(queue)[0]
-            self.begin(steps)
+            self._now = now_us = heappop(queue)[0]
+            delay_us = next(steps, None)  # as in begin; a call less
+            if delay_us is not None:
+                heappush(queue, (now_us + delay_us, NORMAL, next(self._eid), steps))  # type: ignore[misc] # see there
         else:
             super().step()
         return queue[0][0] if queue else math.inf

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import math
 import os
 import reprlib
@@ -10,6 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
+from heapq import heapify, heapreplace
 
 import msgspec
 
@@ -81,7 +81,6 @@ class Simulation(Iterator[Event]):
         # A heap of worlds by the time of their next occurrence; equal times go by the order of the scenario. No world
         # is ever ahead of the others, so between two events all of them stand at the same time.
         self._worlds = [(world.env.peek(), index, world) for index, world in enumerate(worlds)]
-        self._now_us = 0
         self._taken = 0
         self._sent: list[Sent] = []
         self._to_send = deque(commands)
@@ -102,9 +101,10 @@ class Simulation(Iterator[Event]):
             self._send(sent.command, sent.at_us)
         events, worlds = self._events, self._worlds
         while not events:
-            if worlds[0][0] > self._horizon_us:
+            time_us, index, world = worlds[0]
+            if time_us > self._horizon_us:
                 raise StopIteration
-            self._step()
+            heapreplace(worlds, (world.env.advance(), index, world))
         self._taken += 1
         return events.popleft()
 
@@ -136,20 +136,19 @@ class Simulation(Iterator[Event]):
         if at_us > self._horizon_us:
             raise CommandError("that is after the simulation's horizon")
         while not self._events and self._worlds[0][0] <= at_us:
-            self._step()
+            _, index, world = self._worlds[0]
+            heapreplace(self._worlds, (world.env.advance(), index, world))
         at_us = self._now_us if self._events else at_us
         place = next(i for i, (_, _, world) in enumerate(self._worlds) if command.project in (None, world.project.name))
         _, index, world = self._worlds[place]
         if world.env.now < at_us:
             world.env.run(until=at_us)  # Nothing happens until then, so that only moves its time.
-        self._now_us = at_us  # also if the world refuses: its time has passed
         world.obey(command)
         self._sent.append(Sent(after=self._taken, at_us=at_us, command=command))
         self._worlds[place] = (world.env.peek(), index, world)
-        heapq.heapify(self._worlds)
+        heapify(self._worlds)
 
-    def _step(self) -> None:
-        """The next occurrence, in whichever world it is."""
-        time_us, index, world = self._worlds[0]
-        self._now_us = int(time_us)
-        heapq.heapreplace(self._worlds, (world.env.advance(), index, world))
+    @property
+    def _now_us(self) -> int:
+        """That of the world that is furthest: no event is due before it."""
+        return max(world.now_us for _, _, world in self._worlds)

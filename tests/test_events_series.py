@@ -1,0 +1,81 @@
+"""`Series`: the same events as one by one, and nothing wrong among them."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from syndarix_rt import Event
+from syndarix_rt.errors import EventError
+from syndarix_rt.events.series import Series
+
+TIME = datetime(2026, 1, 5, 9, 0, 0, 1, tzinfo=UTC)
+WHO = {"run_id": "run-1", "agent_id": "developer-1", "role": "developer"}
+KEYS = ("gen_ai.tool.name", "gen_ai.tool.call.id", "duration_s", "mood")
+
+
+def event(**attributes):
+    common = {"project": "apollo", "time": TIME, "id": "a-1", "subject": "run-1", "simulation": "sim-1"}
+    return Event.new("agent_activity", **{**common, **attributes})
+
+
+def series():
+    return Series(event(data=WHO | dict.fromkeys(KEYS) | {"status": "ok"}), KEYS)
+
+
+def test_an_event_of_a_series_is_that_which_the_constructor_makes():
+    calls = series()
+    row = ("shell", "run-1-0", 1.5, {"of": "any kind"})
+    calls.check([row, ("edit", "run-1-1", 0, None)])
+    data = calls.payload()
+    data.update(zip(KEYS, row, strict=True))
+    made = calls.event("a-2", TIME.replace(microsecond=2), "a-1", data)
+    wanted = event(id="a-2", time=TIME.replace(microsecond=2), cause="a-1", data=data)
+    assert made == wanted
+    assert made.encode() == wanted.encode()
+    assert Event.decode(made.encode()) == made
+
+
+def test_events_of_a_series_share_nothing_that_changes():
+    calls = series()
+    one, other = calls.payload(), calls.payload()
+    one["gen_ai.tool.name"] = "shell"
+    assert other["gen_ai.tool.name"] is None
+    assert calls.event("a-2", TIME, "a-1", one).data is one
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        ("", "run-1-0", 1.5, 1),
+        (7, "run-1-0", 1.5, 1),
+        ("shell", "run 1", 1.5, 1),
+        ("shell", "run-1\n", 1.5, 1),
+        ("shell", "x" * 65, 1.5, 1),
+        ("shell", "run-1-0", -1.5, 1),
+        ("shell", "run-1-0", "1.5", 1),
+    ],
+)
+def test_a_wrong_value_among_many_is_found_as_the_constructor_finds_it(row):
+    good = ("shell", "run-1-0", 1.5, 1)
+    with pytest.raises(EventError) as one_by_one:
+        event(data=WHO | dict(zip(KEYS, row, strict=True)))
+    with pytest.raises(EventError) as in_bulk:
+        series().check([good, good, row, good])
+    assert str(in_bulk.value) == str(one_by_one.value)
+
+
+def test_rows_of_another_length_and_values_that_only_look_unusual():
+    with pytest.raises(ValueError, match="argument 2"):
+        series().check([("shell", "run-1-0", 1.5)])
+    series().check([("shell", None, None, 1)])  # absent
+    series().check([])
+
+
+def test_what_all_have_in_common_is_checked_too():
+    with pytest.raises(EventError, match="run_id"):
+        Series(event(data={"run_id": "", "agent_id": "a", "role": "b"} | dict.fromkeys(KEYS)), KEYS)
+
+
+def test_a_time_that_is_text_is_refused_in_python():
+    with pytest.raises(EventError, match=r"\$\.time"):
+        event(time="2026-01-05T09:00:00Z", data=WHO)
