@@ -28,13 +28,11 @@ PIECE_BYTES = 128 * 1024
 """A piece ends after the entry that passes this: enough to make a write cheap, small against a slow link's patience. It
 is what a client that does not read keeps of our memory, beside what its socket holds."""
 
-
 PIECES_BYTES = 16 * 1024 * 1024
 """Pieces that are kept for those who may ask for the same: as many bytes as the log itself has."""
 
 _PIECE_OVERHEAD_BYTES = 256
 """What a piece takes beside its data, about."""
-
 
 _AT_ONCE = 64
 """Frames that are counted in one step."""
@@ -134,16 +132,18 @@ def _cut_whole(span: Span, start: int, budget_bytes: int) -> Piece:
     return Piece(b"".join(frames[start:stop]), upto, upto if stop > start else 0, stop - start)
 
 
+_Place = tuple[int, TypeFilter | None]
+"""After which offset, with which filter."""
+
+
 class Pieces:
     """Pieces of one span, each cut once: all who stand at one place with one filter get the very same object."""
 
     __slots__ = ("_full", "_pieces", "size_bytes")
 
     def __init__(self) -> None:
-        self._pieces: dict[tuple[int, TypeFilter | None], Piece] = {}  # up to the span's end
-        self._full: dict[
-            tuple[int, TypeFilter | None], Piece
-        ] = {}  # they end before it, so more entries change nothing
+        self._pieces: dict[_Place, Piece] = {}  # up to the span's end
+        self._full: dict[_Place, Piece] = {}  # they end before it, so more entries change nothing
         self.size_bytes = 0
 
     def of(self, span: Span, after: int, types: TypeFilter | None) -> Piece:
