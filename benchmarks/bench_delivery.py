@@ -56,8 +56,8 @@ def resume(server, _):
 
 
 def stalled(server, load):
-    """Half of the subscribers read nothing, after all did, or are not there; 4 kB events, so no buffer hides it."""
-    how = {"rate": 500, "seconds": 5.0, "size_bytes": 4_000}
+    """Half of the subscribers read nothing, after all did, or are not there; 6 MB for each, so no buffer hides it."""
+    how = {"rate": 125, "seconds": 6.0, "size_bytes": 8_000}
     before = steady(server, load, subscribers=1_000, **how)
     alone = steady(server, load, subscribers=500, **how)
     beside = steady(server, load, subscribers=1_000, stall=500, **how)
@@ -89,7 +89,7 @@ def opened(name, redis_url):
     return peers.sse_starlette(redis_url, "hub_app" if "hub" in name else "app")
 
 
-def measure(found, names, load, redis_url, repeats):
+def measure(found, names, load, redis_url, repeats, keep):
     absent = peers.missing()
     for peer, reason in absent.items():
         print(f"{peer} is left out: {reason}", file=sys.stderr)
@@ -106,6 +106,7 @@ def measure(found, names, load, redis_url, repeats):
                     figures = {"failed": str(error)}
                 found["measures"][name][each].append(figures)
                 print(name, each, report.one_line(figures), flush=True)
+        keep()
 
 
 def curves(found, load, redis_url):
@@ -136,17 +137,22 @@ def main():
     if options.json and options.json.exists():
         found = json.loads(options.json.read_text())
     found["machine"] = machine.describe() | {"load client": "C" if source else "Python"}
+
+    def keep():
+        """After every measure: a long run may be interrupted."""
+        if options.json:
+            options.json.write_text(json.dumps(found, indent=1))
+
     with tempfile.TemporaryDirectory(prefix="syndarix-rt-") as directory, contextlib.ExitStack() as stack:
         redis_url = stack.enter_context(candidate.private_redis())
         load = measures.Loader(candidate.load_client(source, Path(directory)))
-        measure(found, [name for name in wanted if name in MEASURES], load, redis_url, options.repeats)
+        measure(found, [name for name in wanted if name in MEASURES], load, redis_url, options.repeats, keep)
         if "publishing" in wanted:
             tries = [measures.publishing(redis_url, events=300_000, batch=100) for _ in range(options.repeats)]
             found["publishing"] = statistics.median(each["events_per_s"] for each in tries)
         if "curves" in wanted:
             curves(found, load, redis_url)
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1))
+    keep()
     if options.write:
         report.write(found, ROOT / "docs")
     for line in report.lines(found):

@@ -47,7 +47,7 @@ SHOWN = {
         {"p50_ms": (".1f", "p50, ms"), "p99_ms": (".1f", "p99, ms"), "server_load": (".2f", "server, cores")},
     ),
     "stalled": (
-        "500 of 1,000 subscribers stop reading; 500 events/s of 4 kB",
+        "500 of 1,000 subscribers stop reading; 125 events/s of 8 kB",
         {"before_p99_ms": (".1f", "p99 while all read, ms"), "p99_ms": (".1f", "p99 of those who go on, ms"),
          "alone_p99_ms": (".1f", "p99 if only they were there, ms"),
          "arrived": (".2%", "arrived at them"), "memory_mib": (",.0f", "server, MiB")},
