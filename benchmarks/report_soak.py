@@ -110,7 +110,7 @@ def picture(minutes, panels):
                 f'<text x="{x(minute)}" y="{top + PANEL + 17}" text-anchor="middle">{minute:g}</text>'
                 for minute in np.arange(0, end + 1e-9, nice(end / 6))
             ]
-            parts.append(f'<text x="{WIDTH - RIGHT + 6}" y="{top + PANEL + 17}">minutes</text>')
+            parts.append(f'<text x="{WIDTH - RIGHT + 16}" y="{top + PANEL + 17}">minutes</text>')
     return "".join([*parts, "</svg>\n"])
 
 
