@@ -174,11 +174,16 @@ async def test_publishing_is_counted_and_what_is_refused_is_logged(capfd, struct
             assert (await server.post("/projects/apollo/events", body, **once))[0] == 202
         assert (await server.post("/projects/apollo/events", b'{"type": "my_event"}'))[0] == 400
         assert (await server.post("/projects/apollo/events", body, content_type="text/plain"))[0] == 415
+        for kind in ("application/x-protobuf", "application/json"):
+            sent = {"data": b"\xff", "headers": {"content-type": kind}}
+            async with server.http.post(f"{server.url}/v1/traces", **sent) as response:
+                assert response.status == 400
         found = await scraped(server)
     assert found[("syndarix_rt_events_published_total",)] == 2
-    assert [found["syndarix_rt_publishes_total", status] for status in ("202", "400", "415")] == [3, 1, 1]
+    assert [found["syndarix_rt_publishes_total", status] for status in ("202", "400", "415")] == [3, 3, 1]
     lines = [line for line in capfd.readouterr().err.splitlines() if "not published" in line]
-    assert len(lines) == 2
+    assert len(lines) == 4
+    assert all("the body is no ExportTraceServiceRequest" in line for line in lines[2:])
     assert "missing" in lines[0]
     assert "status=400" in lines[0]
     assert "status=415" in lines[1]

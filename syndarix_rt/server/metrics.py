@@ -12,7 +12,7 @@ import structlog
 from prometheus_client.core import Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
-from quart import Blueprint, Quart, Response, current_app, request
+from quart import Blueprint, Quart, Response, current_app, g, request
 
 from syndarix_rt.server.figures import collected, merged, others
 from syndarix_rt.server.hub import Hub
@@ -68,8 +68,10 @@ def count_publishing(app: Quart, hub: Hub) -> None:
 
 
 async def _reason(response: Response) -> str:
+    if "refused" in g:
+        return str(g.refused)[:500]
     try:
         document = msgspec.json.decode(await response.get_data(as_text=False))
-        return str(document.get("detail") or document.get("message"))[:500]
+        return str(document.get("detail") or "")[:500]
     except (msgspec.DecodeError, AttributeError):
         return ""

@@ -156,7 +156,7 @@ def _accepted(rejected: Counter[str]) -> Response:
 
 def _refused(status: int, text: str, headers: dict[str, str] | None = None) -> Response:
     """A ``google.rpc.Status`` with the reason, as OTLP wants it in the body of every error."""
-    text = text or HTTPStatus(status).phrase
+    g.refused = text = text or HTTPStatus(status).phrase  # for the log, which does not read protobuf
     body = msgspec.json.encode({"message": text}) if request.mimetype == JSON else _field(2, text.encode())
     response = _answer(status, body)
     response.headers.update(headers or {})

@@ -207,8 +207,8 @@ async def _history(channel: str, types: TypeFilter | None, limit: int, *, ndjson
         page = await broker.read(channel, after, min(1_000, HISTORY_SCAN - scanned))
         if page.position.epoch != position.epoch or (page.entries and page.first != after + 1) or not page.entries:
             break  # a reset or trimming overtook us: what we have is whole, and 'next' says where it ends
-        span = Span.types_of(page.entries)
-        for offset, (event_type, entry) in enumerate(zip(span, page.entries, strict=True), page.first):
+        of_types = Span.types_of(page.entries)
+        for offset, (event_type, entry) in enumerate(zip(of_types, page.entries, strict=True), page.first):
             after = offset
             scanned += 1
             if types is None or types.matches(event_type):
