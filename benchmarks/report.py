@@ -44,7 +44,8 @@ SHOWN = {
     ),
     "projects": (
         "1,000 projects x 5 subscribers, 1 event/s each",
-        {"p50_ms": (".1f", "p50, ms"), "p99_ms": (".1f", "p99, ms"), "server_load": (".2f", "server, cores")},
+        {"deliveries_per_s": (",.0f", "deliveries/s"), "p50_ms": (".1f", "p50, ms"), "p99_ms": (".1f", "p99, ms"),
+         "server_load": (".2f", "server, cores")},
     ),
     "stalled": (
         "500 of 1,000 subscribers stop reading; 125 events/s of 8 kB",

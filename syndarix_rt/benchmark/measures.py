@@ -34,7 +34,7 @@ SUSTAINED_SHARE = 0.99
 SUSTAINED_P99_MS = 250.0
 """… and the 99th percentile of latency stays below this: a quarter of a second still feels live."""
 
-CONNECTS_PER_S = 2_000
+CONNECTS_PER_S = 1_000
 """New connections a second, so that none has to wait for the listen backlog."""
 
 OPEN_S = 60.0
