@@ -17,12 +17,12 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 import pytest
 from serving import TIMEOUT_S, running
 
-from syndarix_rt.broker import Chat, RedisBroker
+from syndarix_rt.broker import Chat, MemoryBroker, RedisBroker
 from syndarix_rt.broker import chat as broker_chat
 from syndarix_rt.client import ChatClient
 from syndarix_rt.client import chat as client_chat
 from syndarix_rt.delivery.chat import Delta, Done, Finish, Missed, Presence, Said, Say, Stream
-from syndarix_rt.errors import ChatError, StreamError
+from syndarix_rt.errors import BrokerUnavailable, ChatError, StreamError
 from syndarix_rt.events import EventId
 from syndarix_rt.server import room as server_room
 
@@ -92,6 +92,36 @@ async def test_people_and_an_agent_talk(server):
         await eventually(lambda: texts(ana) == texts(ben) == texts(echo) == ["hello echo", "hello ana"])
     with pytest.raises(StreamError, match="closed"):
         await ana.say("too late")
+
+
+async def test_what_is_said_while_the_broker_is_away_is_said_again_and_stands_once(monkeypatch):
+    monkeypatch.setattr(client_chat, "AGAIN_S", 0.01)
+
+    class Away(MemoryBroker):
+        """Refuses the first message; stores the second time and loses the reply; then is well."""
+
+        told = 0
+
+        async def publish(self, channel, entries, **more):
+            if not channel.startswith("chat:") or b"hello" not in entries[0]:
+                return await super().publish(channel, entries, **more)
+            self.told += 1
+            done = await super().publish(channel, entries, **more) if self.told > 1 else None
+            if self.told < 3:
+                raise BrokerUnavailable("away")
+            return done
+
+    broker = Away()
+    async with running(broker) as server, client(server.url, "ana") as ana, client(server.url, "ben") as ben:
+        await ben.ready()
+        async with asyncio.timeout(TIMEOUT_S):
+            said = await ana.say("hello")
+            await ana.say("bye")
+        await eventually(lambda: texts(ben)[-1:] == ["bye"])
+        assert texts(ana) == texts(ben) == ["hello", "bye"]
+        assert said.position.endswith(".1")
+        assert broker.told >= 2
+    await broker.aclose()
 
 
 async def test_what_cannot_be_said_is_an_error_and_an_answer_that_fails_says_so(server):
