@@ -60,11 +60,19 @@ def test_a_lognormal_law_is_found_again(median, sigma, seed):
 
 @settings(max_examples=12)
 @given(scale=SCALES, seed=SEEDS)
-def test_an_exponential_law_is_found_again_and_chosen(scale, seed):
-    values = drawn(Exponential(scale=scale), seed)
-    fitted = candidates(values)
-    assert found(values, Exponential).law.scale == pytest.approx(scale, rel=5 / MANY**0.5)
-    assert choose(fitted, values).name == "exponential"
+def test_an_exponential_law_is_found_again(scale, seed):
+    fitted = found(drawn(Exponential(scale=scale), seed), Exponential)
+    assert fitted.law.scale == pytest.approx(scale, rel=5 / MANY**0.5)
+    assert fitted.ks < 0.03
+
+
+@settings(max_examples=3)
+@given(scale=SCALES, seed=SEEDS)
+def test_an_exponential_law_is_chosen_before_laws_with_more_parameters(scale, seed):
+    # Of 4,000 values, one sample in 80 is by chance nearer to a gamma or Weibull law by more than the 0.01 that pass
+    # for noise. Of ten times as many, 0.01 is more than three times what 400 samples in 400 stayed below.
+    values = drawn(Exponential(scale=scale), seed, 10 * MANY)
+    assert choose(candidates(values), values).name == "exponential"
 
 
 @settings(max_examples=12)

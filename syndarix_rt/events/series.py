@@ -24,7 +24,7 @@ class Series:
     """Events of a catalogue type that differ in id, time, cause and some values of their payload.
 
     Args:
-        like: an event with all keys of the payload, in their order; None stands for the values that differ.
+        like: an event with all keys of the payload, in their order; something valid stands for the values that differ.
         keys: which those are.
 
     Attributes:

@@ -107,7 +107,7 @@ class RecordingWriter:
         if not lines:
             return
         try:
-            self._file.write(b"\n".join(lines) + b"\n")
+            self._file.write(b"\n".join((*lines, b"")))
         except OSError as error:
             raise self._failed(error) from error
         self.events += len(lines)

@@ -184,13 +184,13 @@ class AgentRun:
         world, settings, develops = self._world, self._settings, self.role == "developer"
         provider, emit = world.provider, world.emit_of
         # Nine of ten events are one of these, so they are checked in bulk; unusual ones are checked each by itself.
-        answers = self._series(self._chat, _ANSWER)
+        answers = self._series(self._chat | dict.fromkeys(_ANSWER), _ANSWER)
         answers.check(plan.answers)
-        results = self._series(self._tool, _RESULT)
         said = [
             (name, f"{self.run_id}-{number}", duration_us / 1e6)
             for number, (name, duration_us) in enumerate(zip(plan.tool_names, plan.tool_us, strict=True))
         ]
+        results = self._series(self._tool | dict.fromkeys(_RESULT) | {"gen_ai.tool.call.id": self.run_id}, _RESULT)
         results.check(said)
         tools = zip(said, plan.tool_us, plan.tool_failures, strict=True)
         if develops:
@@ -252,8 +252,7 @@ class AgentRun:
 
     def _series(self, call: dict[str, Any], keys: tuple[str, ...]) -> Series:
         """Calls of this run that go well at once."""
-        data = call | dict.fromkeys(keys) | {"status": "ok", "attempt": 1}
-        return self._world.series("agent_activity", data, self.run_id, self.last, keys)
+        return self._world.series("agent_activity", call | {"status": "ok", "attempt": 1}, self.run_id, self.last, keys)
 
     def _refusals(
         self, plan: RunPlan, call: int, answer: _Answer, *, fatal: bool
