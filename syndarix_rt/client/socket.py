@@ -22,7 +22,7 @@ from typing import ClassVar, Literal, Self
 import aiohttp
 
 from syndarix_rt.client.closing import Closing
-from syndarix_rt.client.http import CONNECT_S, Unavailable, open_session, translated
+from syndarix_rt.client.http import CONNECT_S, Unavailable, open_session, retry_after_s, translated
 from syndarix_rt.client.url import parse_server_url
 from syndarix_rt.delivery import backoff
 from syndarix_rt.errors import StreamError
@@ -176,7 +176,8 @@ class SocketClient(Closing):
             except aiohttp.WSServerHandshakeError as error:
                 text = f"{self._url}: {error.status}: the server does not take this client"
                 if error.status == HTTPStatus.TOO_MANY_REQUESTS or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-                    raise Unavailable(text, error.status) from error
+                    wait_s = retry_after_s(error.headers.get("Retry-After", "") if error.headers else "")
+                    raise Unavailable(text, error.status, wait_s) from error
                 raise StreamError(text, error.status) from error
 
     async def _use(self, socket: aiohttp.ClientWebSocketResponse) -> None:

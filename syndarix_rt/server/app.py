@@ -9,10 +9,10 @@ from quart import Quart, Response
 
 from syndarix_rt.broker.protocol import MAX_BATCH_BYTES, Broker
 from syndarix_rt.errors import BrokerUnavailable
-from syndarix_rt.server import access, figures, problems, proxies
+from syndarix_rt.server import access, figures, problems, proxies, throttle
 from syndarix_rt.server.asyncapi import asyncapi
 from syndarix_rt.server.chat import chat
-from syndarix_rt.server.connection import Connection, SocketConnection
+from syndarix_rt.server.connection import BoundedRequest, Connection, SocketConnection
 from syndarix_rt.server.credentials import credentials
 from syndarix_rt.server.debug import debug
 from syndarix_rt.server.github import github
@@ -40,16 +40,21 @@ def create_app(broker: Broker, settings: Settings | None = None) -> Quart:
     app = Quart("syndarix_rt.server", static_folder=None)
     app.asgi_http_class = Connection
     app.asgi_websocket_class = SocketConnection
+    app.request_class = BoundedRequest
     app.config["MAX_CONTENT_LENGTH"] = MAX_BATCH_BYTES + 64 * 1024  # a full batch as a JSON array, with its commas
+    app.config["BODY_TIMEOUT"] = settings.body_timeout_s
     hub = app.extensions["syndarix_rt"] = Hub(broker, settings)
     app.extensions["syndarix_rt_rates"] = Rates()
     app.extensions["syndarix_rt_links"] = Links(broker)
+    known = throttle.KnownProjects(broker, hub.limits)
+    app.extensions["syndarix_rt_known"] = known
     app.extensions["syndarix_rt_exports"] = Exports(broker, is_alone=settings.alone)
     rooms = app.extensions["syndarix_rt_rooms"] = Rooms(broker)
     revocations = app.extensions["syndarix_rt_revocations"] = Revocations(broker, hub)
     problems.install(app)
     count_publishing(app, hub)  # first of all: it sees what the others have answered
     access.install(app, settings, broker, revocations)
+    throttle.install(app, hub, known)
     proxies.install(app, settings)
     app.register_blueprint(pages)
     app.register_blueprint(projects)
@@ -75,6 +80,7 @@ def create_app(broker: Broker, settings: Settings | None = None) -> Quart:
         if leaving is not None:
             leaving.cancel()
             await asyncio.gather(leaving, return_exceptions=True)
+        await known.aclose()
         await revocations.aclose()
         await rooms.aclose()
         await hub.aclose()

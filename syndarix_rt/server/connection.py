@@ -2,6 +2,9 @@
 
 Quart serves a request with two tasks. A route that returns a `StreamResponse` ends both: the response is begun, and
 the connection's own task goes on alone, waiting for the client to leave, while the hub writes.
+
+Here a request is counted, too, as long as it is under way, and so are the bytes of its body: what is too much is
+answered before anything else looks at it.
 """
 
 from __future__ import annotations
@@ -10,15 +13,75 @@ import asyncio
 from functools import lru_cache
 from typing import Any
 
-from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPResponseStartEvent, HTTPScope, WebsocketScope
+from hypercorn.typing import (
+    ASGIReceiveCallable,
+    ASGIReceiveEvent,
+    ASGISendCallable,
+    HTTPResponseStartEvent,
+    HTTPScope,
+    WebsocketScope,
+)
 from quart import Quart, Request, Response, Websocket
 from quart.asgi import ASGIHTTPConnection, ASGIWebsocketConnection
 from quart.typing import ResponseTypes
 from quart.utils import encode_headers
+from quart.wrappers.request import Body
 
+from syndarix_rt.server.access import OPEN_PATHS
+from syndarix_rt.server.limits import REQUEST_BYTES, Limits, client_of
+from syndarix_rt.server.problems import Problem
 from syndarix_rt.server.stream import Stream
+from syndarix_rt.server.throttle import PUBLISHER
 
-__all__ = ["Connection", "SocketConnection", "StreamResponse"]
+__all__ = ["BoundedRequest", "Connection", "SocketConnection", "StreamResponse", "hold_history"]
+
+UNCOUNTED = (*OPEN_PATHS, "/metrics")
+"""Paths that answer at any load: of those who look why there is so much."""
+
+HISTORY = "syndarix_rt.history"
+"""In a request's scope: it holds a page of history."""
+
+
+class _Body(Body):
+    """A request's body, which may turn out to be too much."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether nobody will read it."""
+        return self._must_raise is not None
+
+    def fail(self, error: Exception) -> None:
+        """Raise this where it is read, and forget what came."""
+        self._must_raise = error
+        self.clear()
+        self.set_complete()
+
+
+class BoundedRequest(Request):
+    """Quart's, for ``app.request_class``."""
+
+    body_class = _Body
+    body: _Body
+
+
+def hold_history(request: Request, limits: Limits) -> None:
+    """Count a page of history, until the response has gone out.
+
+    Raises:
+        Problem: there are too many.
+    """
+    scope: Any = request.scope  # a dict, in which ASGI leaves room for more
+    limits.histories.take(_client(scope))
+    scope[HISTORY] = True
+
+
+def _client(scope: Any) -> str:
+    return client_of((scope.get("client") or ("",))[0])
+
+
+def _limits(app: Quart) -> Limits:
+    limits: Limits = app.extensions["syndarix_rt"].limits
+    return limits
 
 
 class StreamResponse(Response):
@@ -42,13 +105,43 @@ class Connection(ASGIHTTPConnection):
         self._stream: Stream | None = None
         self._receiving: asyncio.Task[None] | None = None
         self._gone = False
+        self._body_bytes = 0
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        """Serve a request."""
-        await super().__call__(receive, send)
+        """Serve a request, unless there are too many."""
+        quota, client = _limits(self.app).requests, _client(self.scope)
+        is_counted = self.scope["path"] not in UNCOUNTED
+        try:
+            if is_counted:
+                quota.take(client)
+        except Problem as problem:
+            await _refuse(problem, "http", send)
+            return
+        try:
+            await self._serve(receive, send)
+        finally:
+            if is_counted:
+                quota.give(client)
+
+    async def _serve(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        try:
+            await super().__call__(receive, send)
+        finally:
+            self._give_back()
         if self._stream is not None and not self._gone:
             self.scope["headers"] = ()  # read by now, and kept by the server below as long as the stream
             await self._stream.serve(receive, send, chunked=self.scope["http_version"] == "1.1")
+
+    def _give_back(self) -> None:
+        """What it held but for itself; and what it has published counts."""
+        limits, client = _limits(self.app), _client(self.scope)
+        if self._body_bytes:
+            limits.bodies.give(client, self._body_bytes)
+        scope: Any = self.scope
+        if HISTORY in scope:
+            limits.histories.give(client)
+        if (publisher := scope.get(PUBLISHER)) is not None:
+            limits.publish.charge(publisher, max(REQUEST_BYTES, self._body_bytes))
 
     async def handle_request(self, request: Request, send: ASGISendCallable) -> None:
         """Answer it. Quart 0.23 would go on receiving until the client has left."""
@@ -59,9 +152,22 @@ class Connection(ASGIHTTPConnection):
     async def handle_messages(self, request: Request, receive: ASGIReceiveCallable, *request_task: Any) -> None:
         """Receive the request; it returns when the client has left, which is said once, or as a stream begins."""
         self._receiving = asyncio.current_task()
+        bodies, client = _limits(self.app).bodies, _client(self.scope)
+
+        async def counted() -> ASGIReceiveEvent:
+            message = await receive()
+            assert isinstance(request, BoundedRequest)
+            if message["type"] == "http.request" and (size := len(message["body"])) and not request.body.failed:
+                try:
+                    bodies.take(client, size)
+                    self._body_bytes += size
+                except Problem as problem:
+                    request.body.fail(problem)
+            return message
+
         try:
             if self._stream is None:
-                await super().handle_messages(request, receive, *request_task)
+                await super().handle_messages(request, counted, *request_task)
                 self._gone = True
         except asyncio.CancelledError:
             if self._stream is None:
@@ -83,6 +189,19 @@ class SocketConnection(ASGIWebsocketConnection):
         self._receiving: asyncio.Task[None] | None = None
         self._ended = False
 
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Serve a WebSocket, unless there are too many; then the upgrade is refused."""
+        quota, client = _limits(self.app).requests, _client(self.scope)
+        try:
+            quota.take(client)
+        except Problem as problem:
+            await _refuse(problem, "websocket.http", send)
+            return
+        try:
+            await super().__call__(receive, send)
+        finally:
+            quota.give(client)
+
     async def handle_websocket(self, websocket: Websocket, send: ASGISendCallable) -> None:
         """Run the route."""
         await super().handle_websocket(websocket, send)
@@ -99,6 +218,14 @@ class SocketConnection(ASGIWebsocketConnection):
         except asyncio.CancelledError:
             if not self._ended:
                 raise
+
+
+async def _refuse(problem: Problem, kind: str, send: Any) -> None:
+    """Answer with a problem in the place of the app."""
+    response = problem.response()
+    status, headers = response.status_code, encode_headers(response.headers)
+    await send({"type": f"{kind}.response.start", "status": status, "headers": headers})
+    await send({"type": f"{kind}.response.body", "body": await response.get_data(as_text=False), "more_body": False})
 
 
 @lru_cache(64)  # the server below keeps it as long as the stream, so one serves all that are alike

@@ -20,6 +20,7 @@ from prometheus_client.core import Metric
 
 from syndarix_rt.broker.protocol import project_of
 from syndarix_rt.server.hub import Hub
+from syndarix_rt.server.limits import DETAILS
 from syndarix_rt.server.otlp import Exports
 from syndarix_rt.server.stream import Reason
 from syndarix_rt.server.tally import EVENTS, Histogram
@@ -68,6 +69,12 @@ def _collect(hub: Hub, exports: Exports) -> Iterator[Family]:
     yield _labelled("streams", "gauge", "Open event streams.", "project", dict(sorted(streams.items())))
     yield _plain("streams_direct", "gauge", "Event streams written straight to their connections.", direct)
     yield _plain("sockets", "gauge", "Open WebSockets.", hub.open_sockets)
+    yield _plain("connections", "gauge", "Open TCP connections.", hub.limits.connections.held)
+    yield Family(
+        "refused", "counter", "Requests and connections refused over a limit.",
+        [("_total", {"limit": limit, "status": str(status)}, count)
+         for limit in DETAILS for status in (429, 503) for count in (hub.limits.refused[limit, status],)],
+    )  # fmt: skip
     yield _plain("draining", "gauge", "Processes that are about to end.", int(hub.draining))
     yield _plain("streams_behind", "gauge", "Event streams that have not reached the head of their log.", behind)
     yield _plain("stream_lag_max_events", "gauge", "Events that the slowest stream lacks.", most, merge="max")

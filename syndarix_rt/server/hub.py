@@ -18,6 +18,7 @@ import structlog
 from syndarix_rt.broker.protocol import Broker
 from syndarix_rt.server.below import unlike
 from syndarix_rt.server.channel import SLICE_S, Channel
+from syndarix_rt.server.limits import Limits
 from syndarix_rt.server.settings import Settings
 from syndarix_rt.server.socket import UNAUTHORIZED, Socket
 from syndarix_rt.server.stream import Stream
@@ -46,6 +47,7 @@ class Hub:
         """What slow clients cost, since the start: ``blocked`` (writes that one did not take at once), ``pages`` (read
         from the broker for a cursor that had fallen out of memory)."""
         self.tally = Tally()
+        self.limits = Limits(settings)
         self.draining = False
         self.opened: Counter[str] = Counter()
         """Event streams since the start, by how they began: ``live``, ``resumed``, ``gap``."""

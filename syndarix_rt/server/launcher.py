@@ -16,13 +16,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 from hypercorn.asyncio import serve as hypercorn_serve
-from hypercorn.config import Config
 from quart import Quart
 
 from syndarix_rt.broker.protocol import Broker
-from syndarix_rt.server import http2, logs
+from syndarix_rt.server import admission, http2, logs
 from syndarix_rt.server.app import create_app
 from syndarix_rt.server.hub import Hub
 from syndarix_rt.server.settings import Settings
@@ -40,6 +40,9 @@ UNSENT_BYTES = 128 * 1024
 
 GRACE_S = 1.0
 """After the drain, requests in flight may still end for so long; then all connections are cut."""
+
+SPARE_FILES = 100
+"""Descriptors that are for other things than connections: Redis, logs, and who is being turned away."""
 
 PORTS_TRIED = 100
 """More busy ports in a row than this are no coincidence."""
@@ -127,6 +130,7 @@ async def serve(
             only) and tends the collector of garbage.
         ready: awaited once requests are answered.
     """
+    settings = msgspec.structs.replace(settings, max_connections=_attainable(settings.max_connections))
     app = create_app(broker, settings)
     hub: Hub = app.extensions["syndarix_rt"]
     ending = shutdown or asyncio.Event()
@@ -146,7 +150,10 @@ async def serve(
                 signal.signal(number, lambda *_: loop.call_soon_threadsafe(on_signal))
 
     sock_port = sock.getsockname()[1]
-    config = Config()
+    admission.install()
+    config = admission.BoundedConfig()
+    config.limits = hub.limits
+    config.ssl_handshake_timeout = admission.HANDSHAKE_S
     config.bind = [f"fd://{sock.detach()}"]
     config.accesslog = None  # a stream's line would come at its end; connections are logged by us
     config.errorlog = _quiet_logger()
@@ -185,6 +192,16 @@ async def serve(
         await asyncio.gather(*tasks, return_exceptions=True)
         for number in handled:
             loop.remove_signal_handler(number)
+
+
+def _attainable(connections: int) -> int:
+    """As many of these as the process may have open: a server that runs out of descriptors takes nobody at all."""
+    try:
+        import resource  # noqa: PLC0415 - Windows has no such limits
+    except ImportError:
+        return connections
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return connections if soft == resource.RLIM_INFINITY else min(connections, max(1, soft - SPARE_FILES))
 
 
 def _cut_connections(port: int) -> int:

@@ -42,6 +42,18 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
             **members,
         }
 
+    def as_http(self) -> bytes:
+        """The same as the bytes of HTTP/1.1, for who has no more than a connection."""
+        body = msgspec.json.encode(self.document)
+        fields = self.headers | {
+            "content-type": "application/problem+json",
+            "content-length": str(len(body)),
+            "cache-control": "no-store",
+            "connection": "close",
+        }
+        head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        return f"HTTP/1.1 {self.document['status']} {self.document['title']}\r\n{head}\r\n".encode("ascii") + body
+
     def response(self) -> Response:
         """The response that carries it."""
         response = Response(

@@ -13,14 +13,14 @@ from urllib.parse import urlencode
 import msgspec
 from quart import Blueprint, Request, Response, current_app, g, request
 
-from syndarix_rt.broker.protocol import control_channel, is_run_name, project_channel
+from syndarix_rt.broker.protocol import MAX_BATCH_BYTES, control_channel, is_run_name, project_channel
 from syndarix_rt.delivery import Position, TypeFilter, judge
 from syndarix_rt.delivery.log import Span
 from syndarix_rt.delivery.steering import ANSWER, NOTICE
 from syndarix_rt.errors import EventError
 from syndarix_rt.events import EventId, is_project_name
 from syndarix_rt.server.bodies import asked, json_answer
-from syndarix_rt.server.connection import StreamResponse
+from syndarix_rt.server.connection import StreamResponse, hold_history
 from syndarix_rt.server.documents import (
     HISTORY_DEFAULT,
     HISTORY_LIMIT,
@@ -49,6 +49,9 @@ projects = Blueprint("projects", __name__, url_prefix="/projects")
 
 HISTORY_SCAN = 10_000
 """Entries looked at for one history page; a rare type is found over several requests."""
+
+HISTORY_BYTES = MAX_BATCH_BYTES
+"""A page ends after the entry that passes this, whatever its limit, so that memory stays bounded."""
 
 RATE_WINDOW_S = 10.0
 """A project's rate is taken over about so long."""
@@ -191,7 +194,9 @@ def _event_id(text: str) -> EventId:
 
 async def _history(channel: str, types: TypeFilter | None, limit: int, *, ndjson: bool) -> Response:
     """A page of the log (CONTRACT §5)."""
-    broker = _hub().broker
+    hub = _hub()
+    hold_history(request, hub.limits)
+    broker = hub.broker
     position = await broker.position(channel)
     after = position.first - 1
     if "after" in request.args:
@@ -202,9 +207,10 @@ async def _history(channel: str, types: TypeFilter | None, limit: int, *, ndjson
             detail = "History after this event id is gone; continue at 'first'."
             raise Problem(410, "gap", detail, epoch=position.epoch, **members)
     found: list[Entry] = []
-    scanned = 0
-    while len(found) < limit and scanned < HISTORY_SCAN:
-        page = await broker.read(channel, after, min(1_000, HISTORY_SCAN - scanned))
+    scanned = size_bytes = 0
+    while len(found) < limit and scanned < HISTORY_SCAN and size_bytes < HISTORY_BYTES:
+        async with hub.page_reads:
+            page = await broker.read(channel, after, min(1_000, HISTORY_SCAN - scanned))
         if page.position.epoch != position.epoch or (page.entries and page.first != after + 1) or not page.entries:
             break  # a reset or trimming overtook us: what we have is whole, and 'next' says where it ends
         of_types = Span.types_of(page.entries)
@@ -213,7 +219,8 @@ async def _history(channel: str, types: TypeFilter | None, limit: int, *, ndjson
             scanned += 1
             if types is None or types.matches(event_type):
                 found.append(Entry(f"{position.epoch}.{offset}", msgspec.Raw(entry)))
-                if len(found) == limit:
+                size_bytes += len(entry)
+                if len(found) == limit or size_bytes >= HISTORY_BYTES:
                     break
     following = f"{position.epoch}.{after}"
     if ndjson:

@@ -58,6 +58,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     to be dead, such as a peer behind a proxy, is gone after a day."""
     replay_limit: int = 100_000
     """``?replay=N`` is cut to this: the default retention, so that only a longer log feels it."""
+    max_connections: int = 20_000
+    """Connections open at a time, and requests, streams and sockets on them (HTTP/2 has many on one); more are answered
+    with 503. 20,000 streams are 0.6 GiB. The launcher takes less where the process may open fewer files."""
+    max_client_connections: int = 0
+    """… of one client, more with 429; 0: nine tenths of all. On one machine every stream comes from the same address,
+    and so do all behind a proxy that is not declared; but somebody else always gets in."""
+    body_timeout_s: float = 60.0
+    """A request's body is here within this, or it is answered with 408: 4 MiB over half a megabit a second."""
+    publish_bytes_per_s: float = 16 * 1024 * 1024
+    """What one client may publish over HTTP, lasting; ten times as much at once. About 25,000 events of a simulation,
+    which is what one worker can check: beyond it, one publisher has it all."""
+    new_projects_per_h: float = 2_000.0
+    """Projects without an event that one client may ask for or begin: so many at once, and again within an hour. Of
+    each the broker keeps some bytes. A thousand dashboards may be opened before the first event."""
     alone: bool = True
     """No other process serves on this port. Of a run that real agents report over several, none knows the totals."""
     linger_s: float = 1.0

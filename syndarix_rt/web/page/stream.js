@@ -160,7 +160,7 @@ export function openStream(base, { names, replay, onOpen, onEvent, onGap, onLost
     }
     if (isAsleep || isClosed) return;
     onState("waiting", reason);
-    timer = setTimeout(connect, Math.max(delay, atLeast));
+    timer = setTimeout(connect, atLeast + delay); // the same is asked of all who were refused: not all at once
   }
 
   // ---- hidden tabs -------------------------------------------------------------------------------------------------
