@@ -121,6 +121,7 @@ def test_the_module_runs_as_the_command_does():
         (["serve", "--retention", "5,6"], "'5,6' is no retention"),
         (["serve", "--cors-origin", "a.example"], "'a.example' is no origin"),
         (["serve", "--cors-origin", "https://a.example/"], "'https://a.example/' is no origin"),
+        (["serve", "--publish-rate", "lots"], "'lots' is no size"),
         (["serve", "--keepalive", "0"], "0.0 is not in the range"),
         (["serve", "--port", "70000"], "70000 is not in the range"),
         (["serve", "--tls-key", "key.pem"], "--tls-cert"),

@@ -28,6 +28,7 @@ __all__ = [
     "REPLAY",
     "RETENTION",
     "RUN",
+    "SIZE",
     "SPEED",
     "TOKEN",
     "TYPES",
@@ -102,6 +103,13 @@ def _retention(text: str) -> Retention:
     return Retention(**limits)
 
 
+def _size(text: str) -> float:
+    match = re.fullmatch(r"([1-9][0-9]{0,11})([KMG]iB)", text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is no size: give a number with KiB, MiB or GiB, such as 16MiB.")
+    return float(int(match[1]) * _SIZES[match[2]])
+
+
 def _project(text: str) -> str:
     if not is_project_name(text):
         raise ValueError(f"{text!r} is no project name: 1 to 64 of letters, digits, '_' and '-'.")
@@ -174,6 +182,7 @@ def _replay(text: str) -> int | str:
 
 SPEED = _Value("X|max", _speed)
 RETENTION = _Value("EVENTS,AGE,SIZE", _retention)
+SIZE = _Value("SIZE", _size)
 PROJECT = _Value("NAME", _project)
 RUN = _Value("NAME", _run)
 TOKEN = _Value("SECRET", _token)

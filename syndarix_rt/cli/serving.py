@@ -19,7 +19,7 @@ import click
 from syndarix_rt._version import __version__
 from syndarix_rt.cli.certificate import self_signed
 from syndarix_rt.cli.console import run, say
-from syndarix_rt.cli.options import COUNT, ORIGIN, PATH, PORTS, RETENTION, TOKEN, option, redis_url_option
+from syndarix_rt.cli.options import COUNT, ORIGIN, PATH, PORTS, RETENTION, SIZE, TOKEN, option, redis_url_option
 from syndarix_rt.cli.tools import new_token
 from syndarix_rt.errors import SyndarixError
 
@@ -132,6 +132,40 @@ def listening(command: Any) -> Any:
     help="Write streams over plain HTTP/1.1 straight to their connections.",
 )
 @option(
+    "--max-connections",
+    type=COUNT,
+    default=20_000,
+    metavar="N",
+    help="Connections open at a time, each worker's; more get 503. Less where fewer files may be open.",
+)
+@option(
+    "--max-client-connections",
+    type=COUNT,
+    metavar="N",
+    show_default="nine tenths of all",
+    help="… of one address; more get 429.",
+)
+@option(
+    "--publish-rate",
+    type=SIZE,
+    default="16MiB",
+    help="What one client may publish over HTTP in a second; ten times as much at once. More gets 429.",
+)
+@option(
+    "--new-projects",
+    type=COUNT,
+    default=2_000,
+    metavar="N",
+    help="Projects without an event that one client may ask for in an hour; more get 429.",
+)
+@option(
+    "--body-timeout",
+    type=click.FloatRange(0, 3600, min_open=True),
+    default=60,
+    metavar="SECONDS",
+    help="A request's body is here within this, or gets 408.",
+)
+@option(
     "--github-secret",
     type=TOKEN,
     metavar="SECRET",
@@ -155,6 +189,11 @@ def serve_command(
     tls: str | None,
     tls_cert: Path | None,
     tls_key: Path | None,
+    max_connections: int,
+    max_client_connections: int | None,
+    publish_rate: float,
+    new_projects: int,
+    body_timeout: float,
     fast_path: str,
     github_secret: str | None,
 ) -> None:
@@ -184,6 +223,11 @@ def serve_command(
         github_secret=github_secret or None,
         tls_cert=certificate(tls, host) or tls_cert,
         tls_key=tls_key,
+        max_connections=max_connections,
+        max_client_connections=max_client_connections or 0,
+        publish_bytes_per_s=publish_rate,
+        new_projects_per_h=new_projects,
+        body_timeout_s=body_timeout,
     )
 
     async def serve() -> None:

@@ -27,7 +27,7 @@ from quart.typing import ResponseTypes
 from quart.utils import encode_headers
 from quart.wrappers.request import Body
 
-from syndarix_rt.server.access import OPEN_PATHS
+from syndarix_rt.server.access import OPEN_PATHS, SAFE_METHODS
 from syndarix_rt.server.limits import REQUEST_BYTES, Limits, client_of
 from syndarix_rt.server.problems import Problem
 from syndarix_rt.server.stream import Stream
@@ -106,6 +106,7 @@ class Connection(ASGIHTTPConnection):
         self._receiving: asyncio.Task[None] | None = None
         self._gone = False
         self._body_bytes = 0
+        self._is_whole = scope["method"] in SAFE_METHODS
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Serve a request, unless there are too many."""
@@ -115,7 +116,7 @@ class Connection(ASGIHTTPConnection):
             if is_counted:
                 quota.take(client)
         except Problem as problem:
-            await _refuse(problem, "http", send)
+            await _refuse(problem, "http", send, closes=self.scope["http_version"] == "1.1")
             return
         try:
             await self._serve(receive, send)
@@ -157,6 +158,8 @@ class Connection(ASGIHTTPConnection):
         async def counted() -> ASGIReceiveEvent:
             message = await receive()
             assert isinstance(request, BoundedRequest)
+            if message["type"] == "http.request" and not message["more_body"]:
+                self._is_whole = True
             if message["type"] == "http.request" and (size := len(message["body"])) and not request.body.failed:
                 try:
                     bodies.take(client, size)
@@ -178,6 +181,8 @@ class Connection(ASGIHTTPConnection):
             await send(_start(response.status_code, tuple(encode_headers(response.headers))))
             self._stream = response.stream
         else:  # HEAD asks for the headers, and waits for the end
+            if not self._is_whole and self.scope["http_version"] == "1.1" and isinstance(response, Response):
+                response.headers["connection"] = "close"  # what is left of the request is not read: it is not kept
             await super()._send_response(send, response)
 
 
@@ -195,7 +200,7 @@ class SocketConnection(ASGIWebsocketConnection):
         try:
             quota.take(client)
         except Problem as problem:
-            await _refuse(problem, "websocket.http", send)
+            await _refuse(problem, "websocket.http", send, closes=self.scope["http_version"] == "1.1")
             return
         try:
             await super().__call__(receive, send)
@@ -220,9 +225,11 @@ class SocketConnection(ASGIWebsocketConnection):
                 raise
 
 
-async def _refuse(problem: Problem, kind: str, send: Any) -> None:
+async def _refuse(problem: Problem, kind: str, send: Any, *, closes: bool = False) -> None:
     """Answer with a problem in the place of the app."""
     response = problem.response()
+    if closes:
+        response.headers["connection"] = "close"
     status, headers = response.status_code, encode_headers(response.headers)
     await send({"type": f"{kind}.response.start", "status": status, "headers": headers})
     await send({"type": f"{kind}.response.body", "body": await response.get_data(as_text=False), "more_body": False})

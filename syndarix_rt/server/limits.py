@@ -167,15 +167,15 @@ class Allowance:
         self._clock = clock
         self._used: OrderedDict[str, tuple[float, float]] = OrderedDict()  # how much, and when that was so
 
-    def check(self, client: str) -> None:
-        """Whether anything is left.
+    def check(self, client: str, amount: float = 0.0) -> None:
+        """Whether so much is left; of work whose size is not known yet, whether there is no debt.
 
         Raises:
             Problem: 429, or 503 if it is that of all.
         """
-        over = self._now(client) - self._at_once
-        if over >= 0:
-            raise self._refusals.problem(self._limit, client, (over + 1) / self._per_s, of_all=self._of_all)
+        over = self._now(client) + amount - self._at_once
+        if over > 0:
+            raise self._refusals.problem(self._limit, client, over / self._per_s, of_all=self._of_all)
 
     def charge(self, client: str, amount: float) -> None:
         """So much of it has been used."""

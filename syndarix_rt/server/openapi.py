@@ -307,6 +307,7 @@ def _operation(app: Quart, rule: Rule) -> dict[str, Any]:
         operation["security"] = []
     else:
         errors.setdefault(401, "No key, or a wrong one.")
+        errors.setdefault(429, "This client has had too much: come back after `Retry-After`.")
         errors.setdefault(403, "The credential has no right to it, or the page, host or origin is not one of ours.")
         needs = access.NEEDS.get(endpoint)
         operation["x-rights"] = list(needs) if needs is not None else ["owner"]

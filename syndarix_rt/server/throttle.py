@@ -19,6 +19,7 @@ from syndarix_rt.errors import BrokerError
 from syndarix_rt.events import is_project_name
 from syndarix_rt.server.access import SAFE_METHODS, SIGNED
 from syndarix_rt.server.limits import Limits, client_of
+from syndarix_rt.server.problems import Problem
 
 if TYPE_CHECKING:
     from syndarix_rt.server.hub import Hub
@@ -64,7 +65,7 @@ class KnownProjects:
         if project not in self._asked:
             self._look()
             for allowance, whose in ((self._limits.projects, client), (self._limits.all_projects, "")):
-                allowance.check(whose)
+                allowance.check(whose, 1)
             self._limits.projects.charge(client, 1)
             self._limits.all_projects.charge("", 1)
             self._asked[project] = None
@@ -105,8 +106,14 @@ def install(app: Quart, hub: Hub, known: KnownProjects) -> None:
 
     @app.before_websocket
     async def _check_socket() -> None:
-        if g.grant is not None and g.lacking is None:  # else it is told so by a close code
+        if g.grant is None or g.lacking is not None:  # it is told so by a close code
+            return
+        try:
             _check_project(websocket)
+        except Problem as problem:
+            if websocket.http_version == "1.1":
+                problem.headers["connection"] = "close"  # Hypercorn does not keep it after an upgrade
+            raise
 
     def _check_project(asked: Request | Websocket) -> None:
         project = (asked.view_args or {}).get("project")
