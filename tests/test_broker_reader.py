@@ -86,6 +86,7 @@ class Tail:
     def catch_up(self, limit=1000):
         while self.reader.behind:
             self.give(self.reader.page(self.log.read(self.reader.last, limit)))
+        assert self.reader.lag == 0
 
 
 channel_faults = st.lists(

@@ -61,10 +61,20 @@ def test_types_are_shipped():
     assert (ROOT / "syndarix_rt" / "py.typed").is_file()
 
 
-def test_the_environment_file_asks_for_an_extra_that_exists():
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert "notebook" in extras
-    assert "-e .[notebook,analysis]" in (ROOT / "environment.yml").read_text()
+def test_the_environment_file_asks_for_what_the_package_says():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    lines = (ROOT / "environment.yml").read_text().splitlines()
+    wanted = [line.partition(" #")[0].strip().removeprefix("- ") for line in lines[lines.index("dependencies:") + 1 :]]
+    jupyterlab = next(package for package in extras["test"] if package.startswith("jupyterlab>="))
+    assert wanted == [
+        f"python {project['requires-python']}",
+        "pip",
+        jupyterlab.replace(">=", " >="),
+        "pip:",
+        "-e .[notebook,analysis]",
+    ]
+    assert {"notebook", "analysis"} <= {*extras}
 
 
 def test_no_test_skips_itself_or_is_expected_to_fail():

@@ -3,15 +3,18 @@
 import asyncio
 import io
 import json
+import secrets
 import signal
 import subprocess
 import sys
+from contextlib import AsyncExitStack
 
 import pytest
 import structlog
+from prometheus_client.parser import text_string_to_metric_families
 from redis import asyncio as redis
 from redis_server import PASSWORD, RedisServer
-from serving import is_data, offsets, running
+from serving import TIMEOUT_S, is_data, offsets, running
 
 from syndarix_rt.broker import RedisBroker
 from syndarix_rt.broker.protocol import Retention
@@ -210,3 +213,41 @@ async def test_the_log_says_why_a_channel_cannot_be_followed_and_never_the_passw
     assert ("refuses these credentials" if "changed" in fault else "KeyError") in said.getvalue()
     assert PASSWORD not in said.getvalue()
     assert "an-old-password" not in said.getvalue()
+
+
+async def test_the_figures_tell_what_the_reader_lacks_of_the_log(redis_url, monkeypatch):
+    async with AsyncExitStack() as stack:
+        broker = RedisBroker(redis_url, namespace=f"lag-{secrets.token_hex(4)}:")
+        stack.push_async_callback(broker.aclose)
+        go, read = asyncio.Event(), broker.read
+
+        async def held(channel, after, limit):
+            if limit:
+                await go.wait()
+            return await read(channel, after, limit)
+
+        monkeypatch.setattr(broker, "read", held)
+        server = await stack.enter_async_context(running(broker))
+        stream = await stack.enter_async_context(server.stream())
+        await stream.opened()
+
+        async def lag():
+            _, _, text = await server.get("/metrics")
+            return {
+                sample.name: sample.value
+                for family in text_string_to_metric_families(text)
+                for sample in family.samples
+                if "reader_lag" in sample.name
+            }
+
+        async def shows(expected):
+            names = ("syndarix_rt_reader_lag_events", "syndarix_rt_reader_lag_max_events")
+            async with asyncio.timeout(TIMEOUT_S):
+                while await lag() != dict.fromkeys(names, expected):
+                    await asyncio.sleep(0.02)
+
+        await server.publish(1, 7, data={"text": "x" * 50_000})  # more than Pub/Sub carries: it is read from the log
+        await shows(7)
+        go.set()
+        await stream.events(7)
+        await shows(0)

@@ -252,6 +252,10 @@ class MemoryBroker:
         finally:
             log.tails.discard(wake)
 
+    def lag(self, channel: str) -> int:  # noqa: ARG002 - what is published is in every tail's reach at once
+        """See `Broker.lag`."""
+        return 0
+
     async def reset(self, channel: str) -> Position:
         """See `Broker.reset`."""
         log = self._channel(channel)

@@ -218,6 +218,13 @@ class Broker(Protocol):
         """
         ...
 
+    def lag(self, channel: str) -> int:
+        """How many entries a tail of the channel here lacks of what the log was last seen to have.
+
+        It is compared about once a second; 0 where there is no tail, or the broker is away.
+        """
+        ...
+
     async def reset(self, channel: str) -> Position:
         """Delete the channel's log and begin a new epoch at offset 1. Tails learn of it within about a second."""
         ...

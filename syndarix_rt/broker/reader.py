@@ -56,33 +56,39 @@ class Reader:
         epoch: the epoch it follows.
         last: the last offset it has given out, or that its position stood for.
         behind: whether the log must be read before anything else is of use.
+        lag: how many entries the log was last seen to have beyond ``last``.
     """
 
-    __slots__ = ("behind", "epoch", "last")
+    __slots__ = ("behind", "epoch", "lag", "last")
 
     def __init__(self, position: Position) -> None:
         self.epoch = position.epoch
         self.last = position.last
         self.behind = False
+        self.lag = 0
 
     def announced(self, message: Announcement) -> Batch | None:
         """Take an announcement; what is new of it, if it follows on."""
         if message.epoch != self.epoch or message.first > self.last + 1:
             self.behind = True
+            self._see(message.epoch, message.last)
             return None
         if message.last <= self.last:
             return None
         if message.entries is None:
             self.behind = True
+            self._see(message.epoch, message.last)
             return None
         batch = Batch(self.epoch, self.last + 1, message.entries[self.last + 1 - message.first :])
         self.last = message.last
+        self._see(message.epoch, message.last)
         return batch
 
     def compared(self, top: Top) -> None:
         """Take a comparison with the log's top. An older one than what has been heard since says nothing."""
         if top.epoch != self.epoch or top.last > self.last:
             self.behind = True
+        self._see(top.epoch, top.last)
 
     def page(self, page: Page) -> Batch | Position | None:
         """Take a page that was read after :attr:`last`; what to give out. Stays behind while there is more to read."""
@@ -93,9 +99,15 @@ class Reader:
             batch = Batch(self.epoch, page.first, page.entries)
             self.last = batch.last
             self.behind = self.last < position.last
+            self._see(position.epoch, position.last)
             return batch
         self.behind = False
+        self.lag = 0
         if level:
             return None
         self.epoch, self.last = position.epoch, position.last
         return position
+
+    def _see(self, epoch: str, last: int) -> None:
+        """The log was seen to end there; of another epoch nobody can say yet what is missing."""
+        self.lag = max(0, last - self.last) if epoch == self.epoch else 0

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -89,6 +90,7 @@ class RedisBroker:
             self._endpoint = one = Endpoint(url, resolve)
             self._subscriptions = Subscriptions(one, self._tops)
         self._named: dict[str, float] = {}
+        self._lags: dict[str, int] = {}
 
     async def publish(
         self,
@@ -127,7 +129,7 @@ class RedisBroker:
         reader: Reader | None = None
         away = False
         waits = pauses()
-        with self._subscriptions.feed(self._namespace + channel) as feed:
+        with self._subscriptions.feed(self._namespace + channel) as feed, self._lagging(channel):
             while not feed.closed:
                 update: TailUpdate = None
                 try:
@@ -155,11 +157,16 @@ class RedisBroker:
                         yield None
                     await feed.again(next(waits))
                     continue
+                self._lags[channel] = reader.lag if reader is not None else 0
                 if update is not None:
                     if away:
                         away = False
                         waits = pauses()
                     yield update
+
+    def lag(self, channel: str) -> int:
+        """See `Broker.lag`."""
+        return self._lags.get(channel, 0)
 
     async def reset(self, channel: str) -> Position:
         """See `Broker.reset`."""
@@ -232,6 +239,14 @@ class RedisBroker:
         await self._endpoint.aclose()
         if self._sentinels is not None:
             await self._sentinels.aclose()
+
+    @contextmanager
+    def _lagging(self, channel: str) -> Iterator[None]:
+        """Know the lag of the channel's tail while there is one."""
+        try:
+            yield
+        finally:
+            self._lags.pop(channel, None)
 
     def _key(self, kind: str, channel: str = "") -> str:
         return f"{self._namespace}srt:{kind}:{channel}" if channel else f"{self._namespace}srt:{kind}"

@@ -79,6 +79,11 @@ def _collect(hub: Hub, exports: Exports) -> Iterator[Family]:
     yield _plain("streams_behind", "gauge", "Event streams that have not reached the head of their log.", behind)
     yield _plain("stream_lag_max_events", "gauge", "Events that the slowest stream lacks.", most, merge="max")
     yield _histogram("stream_lag_events", "Events that open streams lack, at the moment of asking.", lag, now=True)
+    lags = [hub.broker.lag(channel.name) for channel in hub.channels]
+    yield _plain("reader_lag_events", "gauge", "Events in the broker's logs that this server has not read.", sum(lags))
+    yield _plain(
+        "reader_lag_max_events", "gauge", "… of the channel that lacks most.", max(lags, default=0), merge="max"
+    )
     yield _plain("tasks", "gauge", "Tasks of the event loops.", len(asyncio.all_tasks()))
     yield _plain("log_bytes", "gauge", "Memory of the logs.", sum(each.log.size_bytes for each in hub.channels))
     yield _labelled(
