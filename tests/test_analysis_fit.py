@@ -70,7 +70,7 @@ def test_an_exponential_law_is_found_again(scale, seed):
 @given(scale=SCALES, seed=SEEDS)
 def test_an_exponential_law_is_chosen_before_laws_with_more_parameters(scale, seed):
     # Of 4,000 values, one sample in 80 is by chance nearer to a gamma or Weibull law by more than the 0.01 that pass
-    # for noise. Of ten times as many, 0.01 is more than three times what 400 samples in 400 stayed below.
+    # for noise. Of ten times as many, 0.01 is more than twice the most that 400 samples showed.
     values = drawn(Exponential(scale=scale), seed, 10 * MANY)
     assert choose(candidates(values), values).name == "exponential"
 
