@@ -159,7 +159,7 @@ class Broken:
 async def measure(options: argparse.Namespace, url: str, nodes: list[int], broken: Broken | None) -> dict[str, Any]:
     names = [f"p{number}" for number in range(options.projects)]
     each = max(1, round(options.rate * options.seconds / options.projects / BATCH)) * BATCH
-    loop, everybody = asyncio.get_running_loop(), []
+    loop, everybody, process = asyncio.get_running_loop(), [], None
     with candidate.our_server(url) as server:
         try:
             for name in names * options.subscribers:
@@ -185,6 +185,8 @@ async def measure(options: argparse.Namespace, url: str, nodes: list[int], broke
                 await until(lambda: all(one.last >= each or one.lost for one in everybody))
             late_s, after = time.monotonic() - began_s, server.usage()
         finally:
+            if process is not None and process.returncode is None:
+                process.kill()
             for one in everybody:
                 one.transport.abort()
         total = Counter[str]()
