@@ -141,7 +141,7 @@ def need(case: Case, measured: Measured = MEASURED, host: Host = HOST) -> Need:
     spare = (1 - host.busy_share) * max(1, hosts - 1) * host.cores * m.resumes_per_s
     return Need(
         workers, hosts, hosts_by, deliveries, gbit, project_load * math.ceil(case.projects / shards), shards,
-        min(streams, math.ceil(case.subscribers / workers)) * m.write_us / 1e3, case.subscribers / hosts / spare,
+        math.ceil(streams / workers) * m.write_us / 1e3, case.subscribers / hosts / spare,
     )  # fmt: skip
 
 

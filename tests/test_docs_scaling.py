@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from system_tools import ROOT
 
@@ -40,6 +40,7 @@ def test_more_of_anything_never_needs_less(case):
 
 
 @given(CASES)
+@example(Case("two projects that share two workers", 2, 39_065, 1.0))
 def test_no_worker_and_no_shard_of_several_has_more_than_it_may(case):
     found = need(case)
     writes = min(case.rate, MEASURED.flushes_per_s)
