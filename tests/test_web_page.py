@@ -283,7 +283,7 @@ async def test_on_a_phone_the_data_stand_below_their_event_and_nothing_is_wider_
 
 async def test_the_list_of_projects_leads_to_their_pages(open_page):
     async with running(token="s3cret") as server, open_page(f"{server.url}/?key=s3cret") as page:
-        assert await page.page.locator("#empty").is_visible()
+        await page.page.locator("#empty").wait_for()
         await publish(server, 1, ["agent_activity"] * 3)
         await page.page.get_by_role("link", name="apollo").click()
         await page.until("received", "3")
