@@ -27,7 +27,7 @@ from pathlib import Path
 import aiohttp
 import psutil
 import uvloop
-from soak_faults import LATE_S, Subscriber, until
+from soak_faults import LATE_S, Subscriber, told, until
 
 from syndarix_rt.benchmark.offer import event
 from syndarix_rt.broker import RedisBroker
@@ -134,21 +134,9 @@ async def soak(options, directory, write):
             await child.kill()
     if not sampling.cancelled() and sampling.done() and sampling.exception():
         raise sampling.exception()
-    missing = sum(one.undeclared + total - one.last for one in everybody)
-    declared = sum(one.declared for one in everybody)
-    duplicates = sum(one.duplicates for one in everybody)
-    return {
-        "passed": missing == declared and duplicates == 0 and codes == [0, 0],
-        "events": total,
-        "subscribers": options.subscribers,
-        "seconds": round(time.monotonic() - began_s, 1),
-        "connections": sum(one.connections for one in everybody),
-        "deliveries": sum(one.last for one in everybody),
-        "declared": declared,
-        "undeclared": missing - declared,
-        "duplicates": duplicates,
-        "exit_codes": codes,
-    }
+    found = told(everybody, total)
+    passed = found["undeclared"] == found["duplicates"] == 0 and codes == [0, 0]
+    return {"passed": passed} | found | {"seconds": round(time.monotonic() - began_s, 1), "exit_codes": codes}
 
 
 def main():

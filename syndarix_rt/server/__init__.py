@@ -12,6 +12,8 @@
 * :mod:`~syndarix_rt.server.settling`: what has settled is no business of the garbage collector
 * :mod:`~syndarix_rt.server.ingress`: events from outside
 * :mod:`~syndarix_rt.server.access`: who may come in
+* :mod:`~syndarix_rt.server.limits`: what one client, and all of them, may take; where connections
+  (:mod:`~syndarix_rt.server.admission`) and use over time (:mod:`~syndarix_rt.server.throttle`) meet them
 * :mod:`~syndarix_rt.server.proxies`: behind proxies, and below a prefix
 * :mod:`~syndarix_rt.server.pages`: the web page
 * :mod:`~syndarix_rt.server.documents`: what the routes take and answer

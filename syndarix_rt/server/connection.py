@@ -119,19 +119,16 @@ class Connection(ASGIHTTPConnection):
             await _refuse(problem, "http", send, closes=self.scope["http_version"] == "1.1")
             return
         try:
-            await self._serve(receive, send)
+            try:
+                await super().__call__(receive, send)
+            finally:
+                self._give_back()
+            if self._stream is not None and not self._gone:
+                self.scope["headers"] = ()  # read by now, and kept by the server below as long as the stream
+                await self._stream.serve(receive, send, chunked=self.scope["http_version"] == "1.1")
         finally:
             if is_counted:
                 quota.give(client)
-
-    async def _serve(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        try:
-            await super().__call__(receive, send)
-        finally:
-            self._give_back()
-        if self._stream is not None and not self._gone:
-            self.scope["headers"] = ()  # read by now, and kept by the server below as long as the stream
-            await self._stream.serve(receive, send, chunked=self.scope["http_version"] == "1.1")
 
     def _give_back(self) -> None:
         """What it held but for itself; and what it has published counts."""

@@ -72,8 +72,8 @@ def _collect(hub: Hub, exports: Exports) -> Iterator[Family]:
     yield _plain("connections", "gauge", "Open TCP connections.", hub.limits.connections.held)
     yield Family(
         "refused", "counter", "Requests and connections refused over a limit.",
-        [("_total", {"limit": limit, "status": str(status)}, count)
-         for limit in DETAILS for status in (429, 503) for count in (hub.limits.refused[limit, status],)],
+        [("_total", {"limit": limit, "status": str(status)}, hub.limits.refused[limit, status])
+         for limit in DETAILS for status in (429, 503)],
     )  # fmt: skip
     yield _plain("draining", "gauge", "Processes that are about to end.", int(hub.draining))
     yield _plain("streams_behind", "gauge", "Event streams that have not reached the head of their log.", behind)

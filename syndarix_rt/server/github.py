@@ -17,9 +17,8 @@ from syndarix_rt.delivery.batch import batches, encode_all
 from syndarix_rt.errors import EventError
 from syndarix_rt.events import is_project_name
 from syndarix_rt.server.hub import Hub
-from syndarix_rt.server.limits import client_of
 from syndarix_rt.server.problems import Problem, bad_request
-from syndarix_rt.server.throttle import KnownProjects
+from syndarix_rt.server.throttle import check_project
 
 __all__ = ["github"]
 
@@ -44,8 +43,7 @@ async def deliver(project: str) -> Response:
         raise Problem(401, "wrong-signature", "X-Hub-Signature-256 is not that of this body and the server's secret.")
     if not is_project_name(project):
         raise bad_request(f"Not a project name: {project[:100]!r}.", kind="invalid-project")
-    known: KnownProjects = current_app.extensions["syndarix_rt_known"]
-    known.check(project, client_of(request.remote_addr or ""))
+    check_project(project)
     if request.mimetype != "application/json":
         raise Problem(415, "unsupported-media-type", "Set the webhook's content type to application/json.")
     kind, delivery = request.headers.get("x-github-event", ""), request.headers.get("x-github-delivery", "")

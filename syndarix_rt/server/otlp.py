@@ -25,9 +25,8 @@ from syndarix_rt.delivery.batch import batches, encode_all
 from syndarix_rt.errors import BrokerUnavailable, MissingExtra
 from syndarix_rt.events import as_id, is_project_name
 from syndarix_rt.server.access import PROJECT_HEADER
-from syndarix_rt.server.limits import client_of
 from syndarix_rt.server.problems import RETRY_AFTER_S, Problem
-from syndarix_rt.server.throttle import KnownProjects
+from syndarix_rt.server.throttle import check_project
 
 __all__ = ["Exports", "otlp"]
 
@@ -126,9 +125,8 @@ async def traces() -> Response:
         body: bytes = await request.get_data()  # type: ignore[assignment]  # str only if asked for
         asked = (body, encoding == "gzip", request.mimetype == JSON)
         found, digest = await asyncio.to_thread(_read, *asked) if len(body) > THREAD_BYTES else _read(*asked)
-        known: KnownProjects = current_app.extensions["syndarix_rt_known"]
         for name in {project or _project_of(span.resource) for span in found.spans}:
-            known.check(name, client_of(request.remote_addr or ""))
+            check_project(name)
         await exports.take(found, project, hashlib.sha256(f"{g.principal}\n{digest}".encode()).hexdigest()[:32])
     except BadRequest as error:
         return _refused(400, str(error))

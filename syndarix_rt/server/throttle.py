@@ -12,7 +12,7 @@ from collections import OrderedDict
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from quart import Quart, Request, Websocket, g, request, websocket
+from quart import Quart, Request, Websocket, current_app, g, request, websocket
 
 from syndarix_rt.broker.protocol import Broker
 from syndarix_rt.errors import BrokerError
@@ -24,7 +24,7 @@ from syndarix_rt.server.problems import Problem
 if TYPE_CHECKING:
     from syndarix_rt.server.hub import Hub
 
-__all__ = ["PUBLISHER", "KnownProjects", "install"]
+__all__ = ["PUBLISHER", "KnownProjects", "check_project", "install"]
 
 PUBLISHER = "syndarix_rt.publisher"
 """In a request's scope: against whose publish rate it counts."""
@@ -101,7 +101,7 @@ def install(app: Quart, hub: Hub, known: KnownProjects) -> None:
             hub.limits.publish.check(publisher)
             scope: Any = request.scope  # a dict, in which ASGI leaves room for more
             scope[PUBLISHER] = publisher
-        if request.endpoint not in SIGNED:
+        if request.endpoint not in SIGNED:  # of those nobody knows yet who asks
             _check_project(request)
 
     @app.before_websocket
@@ -119,6 +119,16 @@ def install(app: Quart, hub: Hub, known: KnownProjects) -> None:
         project = (asked.view_args or {}).get("project")
         if project is not None:
             known.check(project, client_of(asked.remote_addr or ""))
+
+
+def check_project(project: str) -> None:
+    """Let the present request ask for a project that its path does not name, or that was not to be believed before.
+
+    Raises:
+        Problem: as of `KnownProjects.check`.
+    """
+    known: KnownProjects = current_app.extensions["syndarix_rt_known"]
+    known.check(project, client_of(request.remote_addr or ""))
 
 
 def _publisher(request: Request) -> str:

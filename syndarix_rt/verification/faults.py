@@ -30,7 +30,6 @@ VICTIMS_SHARE = 0.3
 ANSWER_S = 30.0
 """For Redis to tell what it holds after a fault, and for a server to tell the time."""
 
-
 CLOCK_S = 60.0
 """A server's clock that is so near is where it was set to."""
 
@@ -82,6 +81,12 @@ class Breaker:
         self._now = now
         self._process_turn = asyncio.Lock()
         self._faketime = find_faketime()
+
+    async def end(self, worker: Worker) -> None:
+        """Ask a server process to end; it has failed if it does not, or with an error."""
+        code = await worker.stop()
+        if code != 0:
+            self.failed.append(f"{worker.what} ended with {code}" if code is not None else f"{worker.what} did not end")
 
     async def do(self, fault: Fault) -> None:
         """Do one, and mend it."""
@@ -168,9 +173,7 @@ class Breaker:
 
     async def _restart_worker(self, fault: Fault) -> str:
         worker = self._worker(fault)
-        code = await worker.stop()
-        if code != 0:
-            self.failed.append(f"{worker.what} ended with {code}" if code is not None else f"{worker.what} did not end")
+        await self.end(worker)
         await worker.start()
         return worker.what
 

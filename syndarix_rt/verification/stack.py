@@ -337,8 +337,10 @@ def environment_of(directory: Path) -> dict[str, str]:
 
 
 def find_faketime() -> Path | None:
-    """The library that gives a process a clock of its own, if this machine has it (Debian: ``faketime``)."""
-    return next(iter(sorted(Path("/usr/lib").glob("**/faketime/libfaketime.so.1"))), None)
+    """The library that gives a process a clock of its own, if this machine has it (package ``faketime``)."""
+    usual = ("lib/*/faketime", "lib/faketime", "lib64/faketime")  # Debian, Alpine, Fedora
+    found = (path for place in usual for path in Path("/usr").glob(f"{place}/libfaketime.so.1"))
+    return next(found, None)
 
 
 def free_port() -> int:

@@ -152,11 +152,7 @@ async def _run(
         link.cut()  # what is half open, too
     violations += [Violation("", round(now(), 3), "leak", text) for text in await _leaks(parts)]
     for worker in parts.workers:
-        code = await worker.stop()
-        if code != 0:
-            breaker.failed.append(
-                f"{worker.what} ended with {code}" if code is not None else f"{worker.what} did not end"
-            )
+        await breaker.end(worker)
     violations += [Violation("", round(now(), 3), "process", text) for text in breaker.failed]
     return Verdict(
         level=level.name,
