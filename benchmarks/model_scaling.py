@@ -35,13 +35,13 @@ class Measured:
     """Streams that come back, each 1,000 events behind (bench_delivery, `resume`: 200 within 0.2 s)."""
     wire_bytes: float = 370.0
     """Of an event on its way to a subscriber: its own 300, id, name and framing."""
-    store_us: float = 6.0
+    store_us: float = 5.4
     """Redis, an event that is published in a batch of 100 (bench_broker, as the three below)."""
-    copy_us: float = 0.24
+    copy_us: float = 0.10
     """Redis, such an event's copy for one worker."""
-    store_alone_us: float = 110.0
+    store_alone_us: float = 48.0
     """Redis, an event that is published by itself."""
-    copy_alone_us: float = 2.4
+    copy_alone_us: float = 3.6
     """Redis, its copy for one worker."""
 
 
