@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush, heapreplace
 from operator import attrgetter
 from types import GeneratorType
 from typing import TYPE_CHECKING
@@ -44,12 +44,22 @@ class Agenda(simpy.Environment):
     def advance(self) -> float:
         """The next occurrence; returns the time of the one after it, infinity if there is none."""
         queue = self._queue
-        steps: object = queue[0][3]
+        entry = queue[0]
+        steps: object = entry[3]
         if type(steps) is GeneratorType:
-            self._now = now_us = heappop(queue)[0]
+            self._now = now_us = entry[0]
             delay_us = next(steps, None)  # as in begin; a call less
-            if delay_us is not None:
-                heappush(queue, (now_us + delay_us, NORMAL, next(self._eid), steps))  # type: ignore[misc] # see there
+            if delay_us is not None and queue[0] is entry:
+                # One sift instead of two, for going out and coming in.
+                heapreplace(queue, (now_us + delay_us, NORMAL, next(self._eid), steps))  # type: ignore[misc] # see there
+            else:
+                if queue[0] is entry:
+                    heappop(queue)
+                else:  # what it did was to interrupt somebody, which comes before all else of this instant
+                    queue.remove(entry)
+                    heapify(queue)
+                if delay_us is not None:
+                    heappush(queue, (now_us + delay_us, NORMAL, next(self._eid), steps))  # type: ignore[misc]
         else:
             super().step()
         return queue[0][0] if queue else math.inf
