@@ -56,7 +56,7 @@ def _values(kind: inspect.Type) -> st.SearchStrategy:
         case inspect.StrType():
             return st.text(min_size=kind.min_length or 0, max_size=min(kind.max_length or 40, 40))
         case inspect.IntType():
-            return st.integers(kind.ge, 2**53)
+            return st.integers(kind.ge, kind.le)
         case inspect.FloatType():
             return st.floats(kind.ge, 1e12)
         case inspect.LiteralType():

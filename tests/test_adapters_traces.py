@@ -178,6 +178,13 @@ def test_totals_are_left_out_where_others_may_know_more():
     assert "llm_calls" not in fed(RUN[1:], traces=traces)[-1].data
 
 
+def test_a_total_that_is_no_count_any_more_is_left_out():
+    many = CHAT | {"gen_ai.usage.input_tokens": 2**53 - 1}
+    *_, ended = fed([*(span(number, 1, 3, many) for number in range(2, 1_028)), ROOT])
+    assert ended.data["llm_calls"] == 1_026
+    assert "input_tokens" not in ended.data
+
+
 def test_services_that_work_on_one_run_keep_their_names():
     """A collector sends spans of several processes together, those of the caller first."""
     helper = {"service.name": "helper"}

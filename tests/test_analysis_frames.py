@@ -85,6 +85,12 @@ def test_whatever_events_say_is_somewhere_in_the_frame(events):
     assert frame["time"].tolist() == [event.time for event in events]
 
 
+def test_a_number_that_no_float_is_keeps_a_column_of_its_own():
+    frame = events_frame(told((0, "my_event", {"cost_usd": 10**400})))
+    assert pd.isna(frame["cost_usd"][0])
+    assert frame["data.cost_usd"][0] == 10**400
+
+
 @pytest.mark.parametrize("value", ["x", True, 1.5, 2**70, ["x"], {"x": 1}])
 def test_a_value_that_does_not_fit_its_column_keeps_its_own(value):
     frame = events_frame(told((0, "my_event", {"attempt": value})))
@@ -139,6 +145,15 @@ def test_a_run_whose_start_was_missed_started_its_duration_before_its_end():
     (run,) = runs_frame(told((0, "agent_completed", end))).to_dict("records")
     assert run["start"] == START - timedelta(seconds=90)
     assert (run["duration_s"], run["llm_calls"], run["truncated"]) == (90.0, 5, False)
+
+
+def test_a_run_that_would_have_started_before_all_calendars_has_no_start():
+    end = WHO | {"end_reason": "completed", "duration_s": 1e12, "input_tokens": 2**63 - 1, "cached_tokens": "many"}
+    call = WHO | {"gen_ai.usage.input_tokens": 2**63 - 1}
+    (run,) = runs_frame(told((0, "agent_completed", end), (1, "agent_activity", call))).to_dict("records")
+    assert pd.isna(run["start"])
+    assert pd.isna(run["cached_tokens"])
+    assert run["input_tokens"] == 2**63 - 1
 
 
 def test_runs_of_the_same_name_in_two_projects_are_two():
@@ -197,6 +212,16 @@ def test_theory_keeps_silent_of_pools_without_a_whole_number_of_servers():
     assert not frame.loc["agents.developer", "servers"].is_integer()
     assert math.isnan(frame.loc["agents.developer", "mmc_wait_mean_s"])
     assert not math.isnan(frame.loc["agents.developer", "utilisation"])
+
+
+def test_theory_keeps_silent_where_there_is_no_time_or_it_goes_back():
+    stands_still = queues_frame(stream()[:200], Scenario.preset("demo_small"), warmup_h=1_000).set_index("queue")
+    assert stands_still["mmc_wait_mean_s"].isna().all()
+    one, other = {"pipeline_id": "p", "runner": "r"}, {"pipeline_id": "q", "runner": "r"}
+    back = told((9, "pipeline_started", one), (3, "pipeline_completed", one), (20, "pipeline_started", other))
+    (row,) = queues_frame(back).to_dict("records")
+    assert row["service_mean_s"] == -6
+    assert math.isnan(row["ggc_wait_mean_s"])
 
 
 def test_a_stream_without_queues_has_an_empty_frame():

@@ -9,7 +9,7 @@ from itertools import islice
 import pytest
 
 from syndarix_rt.events import Event
-from syndarix_rt.simulation import Scenario, Simulation, compare, fit, validate
+from syndarix_rt.simulation import Scenario, Simulation, compare, events_frame, fit, validate
 
 TRUTH = Scenario.preset("steady_sprint").replace(
     {
@@ -53,6 +53,11 @@ def test_the_team_is_found_again(reported):
     assert project.runs.llm_s.median == pytest.approx(3, rel=0.05)
     assert project.runs.append_tokens.median == pytest.approx(875, rel=0.05)  # what a prompt has beyond the one before
     assert Scenario.from_toml(scenario.to_toml()).projects == scenario.projects  # it can be kept in a file
+
+
+def test_a_frame_tells_as_much_of_the_team(reported):
+    some = reported[:3_000]
+    assert fit(events_frame(some)).scenario == fit(some).scenario
 
 
 def test_what_it_simulates_is_like_what_was_reported(reported):

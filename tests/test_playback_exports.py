@@ -86,17 +86,17 @@ def test_parquet_columns_hold_what_the_catalogue_knows_and_data_holds_the_rest(t
         [
             Event.new("issue_created", {"issue_id": "i1", "title": "Fix", "number": "a word"}, id="a", **about),
             Event.new("test_custom", {"issue_id": 5, "title": ["x"], "duration_s": "long"}, id="b", **about),
-            Event.new("agent_completed", done(input_tokens=2**70, duration_s=2**60 + 1), id="c", **about),
+            Event.new("agent_completed", done(input_tokens=2**63 - 1, duration_s=2**60 + 1), id="c", **about),
         ],
     )
     rows = pq.read_table(path).to_pylist()
     assert [row["issue_id"] for row in rows] == ["i1", None, None]
     assert [row["number"] for row in rows] == [None] * 3
-    assert [row["input_tokens"] for row in rows] == [None] * 3
+    assert [row["input_tokens"] for row in rows] == [None, None, 2**63 - 1]
     assert rows[2]["duration_s"] == 2.0**60
     assert [event.data for event in read_parquet(path)][1:] == [
         {"issue_id": 5, "title": ["x"], "duration_s": "long"},
-        done(input_tokens=2**70, duration_s=2**60 + 1),
+        done(input_tokens=2**63 - 1, duration_s=2**60 + 1),
     ]
 
 

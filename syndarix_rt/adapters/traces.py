@@ -19,6 +19,7 @@ from typing import Any
 from syndarix_rt.adapters.genai import Reading, agent_of, read_span
 from syndarix_rt.adapters.otlp import Span
 from syndarix_rt.events import Event, as_id, as_text, as_time
+from syndarix_rt.events.payloads import MAX_COUNT
 
 __all__ = ["Found", "Traces", "by_trace"]
 
@@ -135,7 +136,7 @@ class Traces:
         reason = (as_text(span.attributes.get("error.type") or "error", longest=100)) if failed else "completed"
         data = run.who | {"end_reason": reason}
         if run.is_whole and self._is_alone:
-            data |= run.sums
+            data |= {name: total for name, total in run.sums.items() if total <= MAX_COUNT}
         data["duration_s"] = (span.end_ns - min(span.start_ns, run.start_ns)) / 1e9
         if failed and span.error:
             data["error"] = as_text(span.error)

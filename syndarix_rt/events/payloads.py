@@ -18,6 +18,7 @@ from msgspec import Meta, field
 
 __all__ = [
     "LLM_OPERATIONS",
+    "MAX_COUNT",
     "AgentActivity",
     "AgentEnd",
     "AgentStarted",
@@ -41,7 +42,11 @@ Text = Annotated[str, Meta(min_length=1, max_length=4096)]
 GitName = Annotated[str, Meta(min_length=1, max_length=255)]
 """A git branch name or commit hash."""
 
-Count = Annotated[int, Meta(ge=0)]
+MAX_COUNT = 2**63 - 1
+"""What a column of whole numbers holds, in frames and files alike; a greater count is a slip."""
+
+Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
+Ordinal = Annotated[int, Meta(ge=1, le=MAX_COUNT)]
 Seconds = Annotated[float, Meta(ge=0)]
 Dollars = Annotated[float, Meta(ge=0)]
 
@@ -70,9 +75,9 @@ class AgentStarted(_Agent, kw_only=True):
     """``agent_started``: a run begins."""
 
     model: Text | None = field(default=None, name="gen_ai.request.model")
-    attempt: Annotated[int, Meta(ge=1)] | None = None
+    attempt: Ordinal | None = None
     """How often this issue has been worked on in this role, this run included."""
-    concurrency: Annotated[int, Meta(ge=1)] | None = None
+    concurrency: Ordinal | None = None
     """How many runs this agent may have open at once; absent: 1."""
     queued_s: Seconds | None = None
     """How long the work waited for an agent of this role before the run began."""
@@ -102,7 +107,7 @@ class AgentActivity(_Agent, kw_only=True):
     status: Literal["ok", "error"] = "ok"
     error: Text | None = None
     """Why it failed, such as ``rate_limited``, ``overloaded``, ``server_error`` or ``timeout``."""
-    attempt: Annotated[int, Meta(ge=1)] | None = None
+    attempt: Ordinal | None = None
     """1 for the first try of a call, then counting its retries."""
     backoff_s: Seconds | None = None
     """How long the agent waits before it tries again."""
@@ -232,7 +237,7 @@ class Sprint(Payload, kw_only=True):
     """``sprint_started``, ``sprint_completed``: a time box of a project."""
 
     sprint_id: Id
-    number: Annotated[int, Meta(ge=1)] | None = None
+    number: Ordinal | None = None
     goal: Text | None = None
     duration_s: Seconds | None = None
     """Planned length."""

@@ -84,7 +84,9 @@ class RunJudge(Judge):
         """A run that began before a partial stream; None if it cannot have."""
         if not self._partial or run_id in self._ended_runs:
             return None
-        agent_id = data.get("agent_id") or ""
+        agent_id = data.get("agent_id")
+        if not isinstance(agent_id, str):  # an approval need not say it, and nothing checks what it says
+            agent_id = ""
         open_runs = self._agents.setdefault(agent_id, set()) if agent_id else set()
         newest = max((run for run in map(self._runs.__getitem__, open_runs) if run.started), key=_start, default=None)
         if newest is not None and len(open_runs) >= newest.concurrency:

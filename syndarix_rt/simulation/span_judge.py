@@ -57,7 +57,9 @@ class SpanJudge:
             if said_s > passed_s + tolerance_s or (is_exact and said_s < passed_s - tolerance_s):
                 self._violated(invariant, event, f"{key} of {what} is {said_s:.10g}, by the times {passed_s:.10g} s")
                 return
+        if key != "waited_s":
+            return
         parts_s = (event.data.get("queued_s") or 0) + (event.data.get("busy_s") or 0)
-        if key == "waited_s" and parts_s > said_s + tolerance_s:
+        if parts_s > said_s + tolerance_s:
             reason = f"queued_s + busy_s of {what} are {parts_s:.10g} s, more than its waited_s of {said_s:.10g}"
             self._violated(invariant, event, reason)

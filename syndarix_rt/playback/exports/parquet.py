@@ -41,8 +41,6 @@ _WORDS = frozenset({
 })  # fmt: skip
 """Columns of few different words; pandas reads them as categories."""
 
-_INT64_MAX = 2**63 - 1
-
 
 def write_parquet(path: str | os.PathLike[str], events: Iterable[Event]) -> int:
     """Write events into a Parquet file, compressed with Zstandard; returns their number.
@@ -154,9 +152,7 @@ def _row(event: Event) -> dict[str, Any]:
     }
     line = CATALOGUE.get(event.type)
     if line is not None:
-        known = msgspec.structs.asdict(msgspec.convert(event.data, line.payload))
-        # What no column can hold stands in "data" alone.
-        row |= {k: v for k, v in known.items() if not (isinstance(v, int) and v > _INT64_MAX)}
+        row |= msgspec.structs.asdict(msgspec.convert(event.data, line.payload))
     return row
 
 

@@ -17,6 +17,8 @@ __all__ = ["write_aidev"]
 
 _AGENT = "Simulated"
 
+_OF_PULLS = ("approval_required", "approval_resolved", "pr_merged", "pr_closed")
+
 _RUN_ROWS = {
     "agent_started": "copilot_work_started",
     "agent_completed": "copilot_work_finished",
@@ -71,7 +73,7 @@ def write_aidev(events: Iterable[Event], directory: str | os.PathLike[str]) -> i
     repos: dict[str, int] = {}
     for event in events:
         project, data = event.project, event.data
-        pull = pulls.get((project, data.get("pr_id", "")))
+        pull = pulls.get((project, data.get("pr_id", ""))) if event.type in _OF_PULLS else None
         match event.type:
             case "commit_pushed":
                 commits[project, data["branch"]] += 1

@@ -16,6 +16,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def write_azure(events: Iterable[Event], path: str | os.PathLike[str]) -> int:
     """Write the LLM calls among the events in the format of the trace.
 
     A row's time is that of the request: an event's ``time`` less its ``duration_s``. Calls that say nothing of their
-    tokens, such as failed ones, have no row.
+    tokens, such as failed ones, have no row, nor have those that would have begun before the year 1.
 
     Args:
         events: of any number of runs and projects, in any order.
@@ -69,16 +70,14 @@ def write_azure(events: Iterable[Event], path: str | os.PathLike[str]) -> int:
     Returns:
         The number of rows.
     """
-    rows = sorted(
-        (
-            event.time - timedelta(seconds=event.data.get("duration_s") or 0),
-            event.data["gen_ai.usage.input_tokens"],
-            event.data["gen_ai.usage.output_tokens"],
-        )
-        for event in events
-        if event.type == "agent_activity"
-        and {"gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"} <= event.data.keys()
-    )
+    rows = []
+    for event in events:
+        data = event.data
+        tokens = data.get("gen_ai.usage.input_tokens"), data.get("gen_ai.usage.output_tokens")
+        if event.type == "agent_activity" and None not in tokens:
+            with suppress(OverflowError):
+                rows.append((event.time - timedelta(seconds=data.get("duration_s") or 0), *tokens))
+    rows.sort()
     with Path(path).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(AZURE_COLUMNS)

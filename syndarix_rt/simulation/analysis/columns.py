@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,12 @@ import numpy as np
 
 from syndarix_rt.errors import MissingExtra
 from syndarix_rt.events import Event, category_of
+from syndarix_rt.events.payloads import MAX_COUNT
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["event_columns", "flatten", "pandas", "time_column", "typed_column"]
+__all__ = ["event_columns", "fits", "flatten", "pandas", "time_column", "typed_column"]
 
 
 _COLUMNS = {
@@ -103,7 +105,7 @@ def event_columns(rows: Sequence[Event]) -> dict[str, Any]:
         plain = _OF_ENDS if row.type in _ENDS else _PLAIN
         for key, value in row.data.items():
             name = plain.get(key)
-            if name is not None and _fits(value, _COLUMNS[name]):
+            if name is not None and fits(value, _COLUMNS[name]):
                 payload[name][line] = value
             elif value is not None:
                 flatten(f"data.{key}", value, line, len(rows), others)
@@ -133,7 +135,7 @@ def pandas(feature: str) -> Any:
     return pd
 
 
-def _fits(value: Any, dtype: str) -> bool:
+def fits(value: Any, dtype: str) -> bool:
     """Whether a column can hold a value; the catalogue checks what its types say, but they may say more."""
     if dtype in ("string", "category"):
         return isinstance(value, str)
@@ -141,7 +143,9 @@ def _fits(value: Any, dtype: str) -> bool:
         return isinstance(value, bool)
     if isinstance(value, bool):
         return False
-    return isinstance(value, int) and abs(value) < 2**63 if dtype == "Int64" else isinstance(value, int | float)
+    if dtype == "Int64":
+        return isinstance(value, int) and abs(value) <= MAX_COUNT
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) <= sys.float_info.max)
 
 
 def typed_column(values: list[Any], dtype: str) -> Any:

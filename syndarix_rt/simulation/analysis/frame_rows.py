@@ -30,6 +30,7 @@ class FrameRow(NamedTuple):
 
 _KEYS = {
     "operation": "gen_ai.operation.name",
+    "model": "gen_ai.request.model",
     "input_tokens": "gen_ai.usage.input_tokens",
     "output_tokens": "gen_ai.usage.output_tokens",
     "run_cost_usd": "cost_usd",

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from syndarix_rt.events import Event, category_of
-from syndarix_rt.events.payloads import LLM_OPERATIONS
-from syndarix_rt.simulation.analysis.columns import event_columns, pandas, typed_column
+from syndarix_rt.events.payloads import LLM_OPERATIONS, MAX_COUNT
+from syndarix_rt.simulation.analysis.columns import event_columns, fits, pandas, typed_column
 from syndarix_rt.simulation.analysis.queues import Measured, Queues, pool_sizes
 from syndarix_rt.simulation.analysis.theory import Expected, allen_cunneen, mmc
 from syndarix_rt.simulation.reading import read_events
@@ -77,6 +78,8 @@ def runs_frame(events: Iterable[Event | bytes]) -> pd.DataFrame:
             _add_call(run, data)
         else:
             _end_run(run, event)
+    for run in runs.values():
+        run |= {name: min(run[name], MAX_COUNT) for name in _COUNTS if run[name] is not None}
     frame: pd.DataFrame = new_frame(
         {name: typed_column([run[name] for run in runs.values()], dtype) for name, dtype in _RUN.items()}
     )
@@ -149,6 +152,7 @@ _RUN = {
     "cached_tokens": "Int64",
     "cost_usd": "float64",
 }
+_COUNTS = [name for name, dtype in _RUN.items() if dtype == "Int64"]
 _SUMS = {
     "input_tokens": "gen_ai.usage.input_tokens",
     "output_tokens": "gen_ai.usage.output_tokens",
@@ -171,11 +175,12 @@ def _end_run(run: dict[str, Any], event: Event) -> None:
     data = event.data
     run |= {"end": event.time, "end_reason": data["end_reason"], "truncated": False}
     if run["start"] is None and data.get("duration_s") is not None:
-        run["start"] = event.time - timedelta(seconds=data["duration_s"])
+        with suppress(OverflowError):  # before all calendars
+            run["start"] = event.time - timedelta(seconds=data["duration_s"])
     if run["start"] is not None:
         run["duration_s"] = (event.time - run["start"]).total_seconds()
     for name in ("llm_calls", "tool_calls", *_SUMS):
-        if data.get(name) is not None:
+        if fits(data.get(name), _RUN[name]):
             run[name] = data[name]
 
 
@@ -187,11 +192,15 @@ _EXPECTED = (
 
 
 def _expected(measured: Measured) -> list[float]:
-    """L and Lq by Little, then M/M/c and G/G/c; NaN where the number of servers is not a whole one."""
-    arrivals_per_s, servers = measured.arrivals_per_h / 3600, int(measured.servers)
-    if servers != measured.servers or servers < 1 or math.isnan(arrivals_per_s * measured.service_mean_s):
+    """L and Lq by Little, then M/M/c and G/G/c.
+
+    Of theory NaN, where the number of servers is not a whole one, or ends stand before their starts: reporters may have
+    no common clock.
+    """
+    arrivals_per_s, servers = measured.arrivals_per_h / 3600, measured.servers
+    if not (servers >= 1 and servers.is_integer() and arrivals_per_s * measured.service_mean_s >= 0):
         theory = [math.nan] * 2 * len(Expected._fields)
     else:
-        arguments = arrivals_per_s, measured.service_mean_s, servers
+        arguments = arrivals_per_s, measured.service_mean_s, int(servers)
         theory = [*mmc(*arguments), *allen_cunneen(*arguments, measured.arrival_cv2, measured.service_cv2)]
     return [arrivals_per_s * measured.sojourn_mean_s, arrivals_per_s * measured.wait_mean_s, *theory]

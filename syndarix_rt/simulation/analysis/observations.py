@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from syndarix_rt.events import Event
-from syndarix_rt.events.payloads import LLM_OPERATIONS
+from syndarix_rt.events.payloads import LLM_OPERATIONS, MAX_COUNT
 from syndarix_rt.simulation.analysis.frame_rows import FrameRow
 
 __all__ = ["HUMAN_WAITS", "Observations"]
@@ -227,7 +227,7 @@ class Observations:
     def _run_started(self, group: _Group, seen: _Seen) -> None:
         data = seen.data
         implied = bool(data.get("implied"))
-        thread = data.get("pr_id") or data.get("branch") or data.get("issue_id")
+        thread = _word(data, "pr_id") or data.get("branch") or data.get("issue_id")
         run = group.runs[data["run_id"]] = _Run(data["role"], seen.now_s, thread, implied=implied)
         if not implied:
             group.open_by_role[run.role] += 1
@@ -353,15 +353,14 @@ class Observations:
 
     def _pr_created(self, group: _Group, seen: _Seen) -> None:
         data = seen.data
-        commits = data.get("snapshot", {}).get("commits")
-        group.pulls[data["pr_id"]] = _Pull(seen.now_s, data.get("branch"), commits, gated=data.get("gated"))
+        group.pulls[data["pr_id"]] = _Pull(seen.now_s, data.get("branch"), _commits(data), gated=data.get("gated"))
         if data.get("gated") is not None:
             self._count("approvals.gated_share", data["gated"], 1)
             group.gated[data.get("issue_id") or ""] = data["gated"]
         group.arrivals[f"prs {data.get('repo', '')}"].append(seen.now_s)
 
     def _pr_reviewed(self, group: _Group, seen: _Seen) -> None:
-        pull = group.pulls.get(seen.data.get("pr_id") or "")
+        pull = group.pulls.get(_word(seen.data, "pr_id"))
         if pull is not None and not pull.reviewed:
             pull.reviewed = True
             self.samples["trace.prs.first_review_h"].append((seen.now_s - pull.created_s) / 3600)
@@ -400,7 +399,7 @@ class Observations:
 
     def _last_pipeline(self, group: _Group, seen: _Seen) -> tuple[float, bool]:
         """When it ended, and whether it failed."""
-        names = (seen.data.get(key) for key in _CHANGE_KEYS)
+        names = (_word(seen.data, key) for key in _CHANGE_KEYS)
         return max((group.pipeline_ends[name] for name in names if name in group.pipeline_ends), default=(0.0, False))
 
     # pipelines
@@ -416,7 +415,7 @@ class Observations:
             return
         failed = seen.event.type == "pipeline_failed"
         if seen.event.simulation is None:
-            names = (seen.data.get(key) for key in _CHANGE_KEYS)
+            names = (_word(seen.data, key) for key in _CHANGE_KEYS)
             group.pipeline_ends |= dict.fromkeys(filter(None, names), (seen.now_s, failed))
         group.verdicts.append((start_s, failed))
         self._wait(group, seen, _GAP if failed else _GREEN)
@@ -512,6 +511,19 @@ class Observations:
 
 
 _ENOUGH_GAPS = 30
+
+
+def _word(data: dict[str, Any], key: str) -> str:
+    """What stands there if it is a text; the catalogue does not check every key that a payload may have."""
+    value = data.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _commits(data: dict[str, Any]) -> int | None:
+    """How many commits an imported pull request had in the end, if that is known."""
+    snapshot = data.get("snapshot")
+    commits = snapshot.get("commits") if isinstance(snapshot, dict) else None
+    return commits if isinstance(commits, int) and 0 < commits <= MAX_COUNT else None
 
 
 class _Seen(NamedTuple):
