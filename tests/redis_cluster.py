@@ -57,19 +57,27 @@ class Node(RedisServer):
 
 
 class RedisCluster:
-    """Three masters that share the slots, and a replica of each."""
+    """Three masters that share the slots, and a replica of each if it is to have any.
 
-    def __init__(self, directory, *, name="valkey"):
+    ``options`` are those of `RedisServer`.
+    """
+
+    def __init__(self, directory, *, replicas=True, **options):
         self.nodes = []
-        for number in range(2 * MASTERS):
+        self.replicas = MASTERS if replicas else 0
+        for number in range(MASTERS + self.replicas):
             folder = directory / f"node-{number}"
             folder.mkdir()
-            self.nodes.append(Node(folder, name=name, appendfsync="everysec"))
+            self.nodes.append(Node(folder, appendfsync="everysec", **options))
+
+    @property
+    def places(self):
+        """As a person would give them: two of the nodes."""
+        return ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:2])
 
     @property
     def url(self):
-        """As a person would give it: two of the nodes."""
-        return f"redis+cluster://:{PASSWORD}@" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:2])
+        return f"redis+cluster://:{PASSWORD}@{self.places}"
 
     def __enter__(self):
         for node in self.nodes:
@@ -91,7 +99,7 @@ class RedisCluster:
         for node in self.nodes[1:]:
             node.raw("CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port, self.nodes[0].bus)
         self.until(lambda: all(node.has(f"cluster_known_nodes:{len(self.nodes)}") for node in self.nodes))
-        for master, replica in zip(masters, replicas, strict=True):
+        for master, replica in zip(masters, replicas, strict=False):
             self.until(lambda: _done(replica, "CLUSTER", "REPLICATE", master.id))  # noqa: B023 - called at once
         self.until(self.whole)
 
@@ -107,11 +115,11 @@ class RedisCluster:
         self.until(lambda: int(replica.fact("slave_repl_offset")) >= int(reached))
 
     def whole(self):
-        """Whether all slots are served, and every master has a replica that follows it."""
+        """Whether all slots are served, and every master has the replica that follows it, if it is to have one."""
         followed = [node for node in self.nodes if node.has("role:master") and node.has("connected_slaves:1")]
         linked = [node for node in self.nodes if node.has("role:slave") and node.has("master_link_status:up")]
         served = all(node.has("cluster_state:ok") for node in self.nodes)
-        return served and len(followed) == len(linked) == MASTERS
+        return served and len(followed) == len(linked) == self.replicas
 
     def until(self, done):
         deadline = time.monotonic() + READY_S

@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from pathlib import Path
@@ -26,19 +27,24 @@ class RedisServer:
     """A server on a free loopback port, with a password and an append-only file in ``directory``.
 
     ``appendfsync always``: what was acknowledged is on disk, so a kill loses nothing unless a test wants it to.
+    With ``tls``, an `Authority`, it speaks nothing but TLS (the system's server; the wheel's cannot). ``users`` are
+    further ones, each as ``ACL SETUSER`` takes it.
     """
 
-    def __init__(self, directory, *, name="valkey", maxmemory=0, appendfsync="always"):
+    def __init__(self, directory, *, name="valkey", maxmemory=0, appendfsync="always", tls=None, users=()):
         self.directory = Path(directory)
         self.name = name
         self.maxmemory = maxmemory
         self.appendfsync = appendfsync
+        self.tls = tls
+        self.certificate = tls and tls.signed(self.directory.name)
+        self.users = users
         self.port = 0
         self.process = None
 
     @property
     def url(self):
-        return f"redis://:{PASSWORD}@127.0.0.1:{self.port}"
+        return url_of("redis", f":{PASSWORD}@127.0.0.1:{self.port}", self.tls)
 
     def __enter__(self):
         self.start()
@@ -57,8 +63,9 @@ class RedisServer:
             port = self.port or free_port()
             config = self.directory / "redis.conf"
             config.write_text(
-                f"port {port}\nbind 127.0.0.1\nrequirepass {PASSWORD}\ndir {self.directory}\n"
+                f"{self._listen(port)}\nbind 127.0.0.1\nrequirepass {PASSWORD}\ndir {self.directory}\n"
                 f"logfile {self.directory / 'log'}\n{self.settings()}\n{options}\n"
+                + "".join(f"user {user}\n" for user in self.users)
             )
             self.process = subprocess.Popen(
                 [binary(self.name), str(config), *self.arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -75,6 +82,14 @@ class RedisServer:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"the server ended: {self.log()}")
             time.sleep(0.05)  # someone else took the port, or the last server still has it
+
+    def _listen(self, port):
+        if self.tls is None:
+            return f"port {port}"
+        return (
+            f"port 0\ntls-port {port}\ntls-cert-file {self.certificate}\ntls-key-file {self.certificate}\n"
+            f"tls-ca-cert-file {self.tls.certificate}\ntls-auth-clients optional\ntls-replication yes\ntls-cluster yes"
+        )
 
     @property
     def alive(self):
@@ -132,9 +147,8 @@ class RedisServer:
         path = self.directory / "log"
         return path.read_text()[-2000:] if path.exists() else "no log"
 
-    @staticmethod
-    def _answers(port):
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+    def _answers(self, port):
+        with contextlib.suppress(OSError), self._connected(port) as connection:
             connection.sendall(f"AUTH {PASSWORD}\r\nPING\r\n".encode())
             reply = b""
             while not reply.endswith(b"+PONG\r\n"):
@@ -145,24 +159,27 @@ class RedisServer:
             return True
         return False
 
+    def _connected(self, port):
+        plain = socket.create_connection(("127.0.0.1", port), timeout=1)
+        if self.tls is None:
+            return plain
+        context = ssl.create_default_context(cafile=self.tls.certificate)
+        context.load_cert_chain(self.certificate)
+        try:
+            return context.wrap_socket(plain, server_hostname="127.0.0.1")
+        except OSError:
+            plain.close()
+            raise
+
+
+def url_of(scheme, place, tls=None):
+    """A broker's URL, with the authority to be trusted if there is one."""
+    if tls is None:
+        return f"{scheme}://{place}"
+    return f"{scheme.replace('redis', 'rediss')}://{place}?ssl_ca_certs={tls.certificate}"
+
 
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-class Sentinel(RedisServer):
-    """A Sentinel that looks after a master by the name of ``ours``, and decides alone."""
-
-    arguments = ("--sentinel",)
-
-    def __init__(self, directory, master):
-        super().__init__(directory)
-        self.master = master
-
-    def settings(self):
-        return (
-            f"sentinel monitor ours 127.0.0.1 {self.master.port} 1\nsentinel auth-pass ours {PASSWORD}\n"
-            "sentinel down-after-milliseconds ours 300\nsentinel failover-timeout ours 2000"
-        )

@@ -37,6 +37,7 @@ TOOLS = {
         "apt-get install chromium  |  brew install --cask google-chrome",
     ),
     "nginx": Tool(("nginx",), "apt-get install nginx  |  brew install nginx"),
+    "openssl": Tool(("openssl",), "apt-get install openssl  |  brew install openssl@3"),
     "redis-server": Tool(("redis-server", "valkey-server"), "apt-get install redis-server  |  brew install redis"),
 }
 TRACES = "the real traces"

@@ -3,75 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import re
-import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 import pytest
-import redis
 from broker_contract import CHANNEL, Consumer, eventually, numbered, once_it_is_back
-from redis_server import PASSWORD, RedisServer, Sentinel
+from redis_sentinel import Watched
 
 from syndarix_rt.broker import RedisBroker
 from syndarix_rt.broker.factory import open_broker
 from syndarix_rt.errors import BrokerError, BrokerUnavailable
-
-READY_S = 20
-REPLICATION = f"masterauth {PASSWORD}\nrepl-diskless-sync-delay 0\n"
-
-
-class Watched:
-    """A master, its replica and a Sentinel."""
-
-    def __init__(self, directory):
-        self.master, self.replica = (RedisServer(_folder(directory, name)) for name in ("master", "replica"))
-        self.sentinel = Sentinel(_folder(directory, "sentinel"), self.master)
-
-    def start(self, stack):
-        self.master.start(REPLICATION)
-        stack.callback(self.master.stop)
-        self.replica.start(f"{REPLICATION}replicaof 127.0.0.1 {self.master.port}")
-        stack.callback(self.replica.stop)
-        self.until(self.master, "INFO", "replication", has=b"state=online")
-        self.sentinel.start()
-        stack.callback(self.sentinel.stop)
-        self.ask(self.sentinel, "SENTINEL", "DEBUG", "info-period", "100", "ask-period", "100")  # ms, of 10 s and 1 s
-        self.until(self.sentinel, "INFO", "sentinel", has=b"status=ok,address=127.0.0.1:%d,slaves=1" % self.master.port)
-
-    def until(self, server, *command, has):
-        deadline = time.monotonic() + READY_S
-        while has not in self.ask(server, *command):
-            assert time.monotonic() < deadline, self.ask(server, *command)
-            time.sleep(0.02)
-
-    def until_replicated(self):
-        """Wait until the replica has all that the master had at some moment."""
-        reached = re.search(rb"master_repl_offset:(\d+)", self.ask(self.master, "INFO", "replication"))[1]
-        deadline = time.monotonic() + READY_S
-        while int(
-            re.search(rb"slave_repl_offset:(\d+)|$", self.ask(self.replica, "INFO", "replication"))[1] or 0
-        ) < int(reached):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-
-    @staticmethod
-    def ask(server, *command):
-        with suppress(redis.RedisError), redis.Redis.from_url(server.url, socket_timeout=5) as client:
-            connection = client.connection_pool.get_connection()
-            connection.send_command(*command)
-            return connection.read_response()
-        return b""
-
-    @property
-    def url(self):
-        silent = "127.0.0.1:1"  # where none is
-        place = f"{silent},127.0.0.1:{self.sentinel.port}"
-        return f"redis+sentinel://:{PASSWORD}@{place}/ours?sentinel_password={PASSWORD}"
-
-
-def _folder(directory, name):
-    (directory / name).mkdir()
-    return directory / name
 
 
 @pytest.fixture

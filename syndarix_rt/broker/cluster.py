@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from redis.crc import key_slot
-from redis.exceptions import AskError, MovedError
+from redis.exceptions import AskError, MovedError, NoPermissionError
 
 from syndarix_rt.broker.endpoint import Command, Endpoint, place_of
 from syndarix_rt.broker.scripts import Script
@@ -52,7 +52,7 @@ class Cluster:
             password and query as for one server.
 
     Raises:
-        ValueError: the URL names no node.
+        ValueError: the URL names no node, or has an option that is none.
     """
 
     def __init__(self, url: str) -> None:
@@ -64,6 +64,7 @@ class Cluster:
         if not self._seeds:
             raise ValueError("it names no node: redis+cluster://HOST:PORT,HOST:PORT")
         self._nodes: dict[_Place, Endpoint] = {}
+        self._node(self._seeds[0])  # refuses a URL that is of no use
         self._ranges: list[tuple[int, int, _Place]] = []
         self._doubted = True
         self._asked_s = -REFRESH_S
@@ -152,7 +153,9 @@ class Cluster:
                 if not isinstance(cause, AskError) or not left:
                     raise
                 self._doubted |= isinstance(cause, MovedError)
-                node, asking = self._node((cause.host, cause.port)), not isinstance(cause, MovedError)
+                # A node may not know the other's address, or not tell it: then it is its own, at another port.
+                host = cause.host or place_of(node.place)[0]
+                node, asking = self._node((host, cause.port)), not isinstance(cause, MovedError)
         raise AssertionError  # the last try returns or raises
 
     def _node(self, place: _Place) -> Endpoint:
@@ -201,9 +204,13 @@ class Cluster:
                 info, slots = await self._node(place).pipeline([("CLUSTER", "INFO"), ("CLUSTER", "SLOTS")])
         except TimeoutError as error:
             raise BrokerUnavailable(f"Redis at {place[0]}:{place[1]} does not answer") from error
+        for reply in (slots, info):
+            if isinstance(reply, NoPermissionError):
+                with self._node(place).translated():
+                    raise reply
         if isinstance(slots, Exception):
             raise BrokerError(f"Redis at {place[0]}:{place[1]} is no node of a cluster: {slots}") from slots
         epoch = next(int(line[22:]) for line in info.decode().split() if line.startswith("cluster_current_epoch:"))
-        # A node may not know its own address; it is the one at which it was asked.
-        ranges = [(first, last, (owner[0].decode() or place[0], owner[1])) for first, last, owner, *_ in slots]
+        # See above; of itself, it is the address at which it was asked.
+        ranges = [(first, last, ((owner[0] or b"").decode() or place[0], owner[1])) for first, last, owner, *_ in slots]
         return _Map(epoch, ranges)

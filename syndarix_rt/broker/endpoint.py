@@ -10,19 +10,21 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import redis.exceptions as errors
 from hiredis import pack_command
-from redis.asyncio import Connection, ConnectionPool
+from redis.asyncio import Connection, ConnectionPool, SSLConnection
+from redis.asyncio.connection import RedisSSLContext
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 
 from syndarix_rt.broker.scripts import Script
+from syndarix_rt.broker.tls import check, reason_of, suspicion
 from syndarix_rt.errors import BrokerError, BrokerUnavailable, SyndarixError
 
-__all__ = ["Command", "Endpoint", "Resolve", "place_of"]
+__all__ = ["PERMISSIONS", "Command", "Endpoint", "Resolve", "place_of"]
 
 Resolve = Callable[[], Awaitable[str]]
 """Gives the server's URL anew; asked before each reconnect, may take some seconds (and start the server meanwhile)."""
@@ -38,11 +40,20 @@ CONNECT_S = 2.0
 CONNECTIONS = 16
 """Most connections for commands. Redis does one thing at a time; more than a few in flight only wait there instead."""
 
+PERMISSIONS = (
+    "~srt:* &project:* &chat:* &control:* "
+    "+@read +@write +@pubsub +@scripting +@connection -@dangerous +info +time +cluster|info +cluster|slots"
+)
+"""What a user of Redis must be permitted, in the words of ``ACL SETUSER``; of all names, those without a namespace."""
+
 _TRANSIENT = (errors.OutOfMemoryError, errors.ReadOnlyError, errors.ClusterDownError, errors.TryAgainError)
 """Refusals that waiting or an operator mends: no memory, failing over."""
 
 _TRANSIENT_CODES = ("BUSY ", "MISCONF ", "NOREPLICAS ")
 """The same, where redis-py has no class: a script that hangs, a full disk, too few replicas."""
+
+_NO_PERMISSION_IN_SCRIPT = ("The user executing the script can't", "ACL failure in script")
+"""What Redis 7.0 and later ones, and Valkey, say instead of NOPERM of a command in a script."""
 
 _UVLOOP_CLOSED = "the handler is closed"
 """What uvloop says, as a mere `RuntimeError`, of a write to a connection that was reset a moment ago."""
@@ -54,12 +65,19 @@ class Endpoint:
     Args:
         url: ``redis://``, ``rediss://`` or ``unix://``; empty where only ``resolve`` knows.
         resolve: gives the URL anew when the server was lost.
+        permissions: what the URL's user must be permitted.
+
+    Raises:
+        ValueError: an option in the URL's query is none, or names a file that is of no use.
     """
 
-    def __init__(self, url: str, resolve: Resolve | None = None) -> None:
+    def __init__(self, url: str, resolve: Resolve | None = None, *, permissions: str = PERMISSIONS) -> None:
         self._url = url
+        self._permissions = permissions
         self._resolve = resolve
         self._lost = not url
+        self._answered = False
+        self._tls: RedisSSLContext | None = None
         self._asking: asyncio.Task[None] | None = None
         self._closed = False
         self._connections = _connections(url or "redis://")  # of nowhere: replaced before it is used
@@ -127,6 +145,8 @@ class Endpoint:
 
     def _new(self) -> Connection:
         connection: Connection = self._connections.make_connection()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+        if isinstance(connection, SSLConnection):  # one context for all: to load what is trusted takes 20 ms
+            self._tls = connection.ssl_context = self._tls or connection.ssl_context
         return connection
 
     @asynccontextmanager
@@ -144,6 +164,7 @@ class Endpoint:
                         if connection.is_connected and await connection.can_read():
                             await connection.disconnect(nowait=True)  # the server has closed it meanwhile
                         await connection.connect()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+                        self._answered = True
                         yield connection
                 finally:
                     if connection.is_connected:
@@ -180,9 +201,12 @@ class Endpoint:
             if url != self._url:
                 self._connections = _connections(url)
                 self._url = url
+                self._tls = None
                 await self._drop_idle()
             self._lost = False
         except (SyndarixError, OSError, ValueError) as error:
+            if isinstance(error, BrokerError) and not isinstance(error, BrokerUnavailable):
+                raise  # waiting mends no password
             raise BrokerUnavailable(f"no Redis server can be had: {error}") from error
         finally:
             self._asking = None
@@ -192,11 +216,14 @@ class Endpoint:
         """Errors of redis-py and the network become ours; after those of a connection, the URL is asked for anew."""
         try:
             yield
-        except (errors.AuthenticationError, errors.AuthorizationError, errors.NoPermissionError) as error:
+        except (errors.AuthenticationError, errors.AuthorizationError) as error:
             raise BrokerError(f"Redis at {self.place} refuses these credentials: {error}") from error
         except (errors.ConnectionError, errors.TimeoutError, OSError, TimeoutError) as error:
             self._lost = True
-            reason = str(error) or "no answer in time"
+            self._tls = None  # its files may have been renewed
+            reason = reason_of(error) or str(error) or "no answer in time"
+            if not self._answered:
+                reason += suspicion(error, self._url)
             raise BrokerUnavailable(f"Redis at {self.place} cannot be reached: {reason}") from error
         except errors.AskError as error:
             raise BrokerError(
@@ -208,6 +235,12 @@ class Endpoint:
             self._lost = True
             raise BrokerUnavailable(f"Redis at {self.place} has closed the connection") from error
         except errors.RedisError as error:
+            if isinstance(error, errors.NoPermissionError) or str(error).startswith(_NO_PERMISSION_IN_SCRIPT):
+                user = unquote(urlsplit(self._url).username or "default")
+                raise BrokerError(
+                    f"Redis at {self.place} does not permit its user {user!r} all that is needed ({error}): "
+                    f"ACL SETUSER {user} {self._permissions}"
+                ) from error
             if isinstance(error, errors.ReadOnlyError):
                 self._lost = True  # another one may be the master now
             if isinstance(error, _TRANSIENT) or str(error).startswith(_TRANSIENT_CODES):
@@ -245,7 +278,7 @@ async def _reply(connection: Connection) -> Any:
 
 def _connections(url: str) -> ConnectionPool:
     """Makes connections; as a pool it is not used, since its bookkeeping takes as long as a short command."""
-    return ConnectionPool.from_url(
+    connections = ConnectionPool.from_url(
         url,
         protocol=2,  # replies of scripts are arrays and strings; RESP3 adds nothing but pushes between them
         socket_timeout=None,  # the limit is set around the whole command, once
@@ -253,3 +286,5 @@ def _connections(url: str) -> ConnectionPool:
         retry=Retry(NoBackoff(), 0),  # the default tries ten times, so a batch could be added twice
         maint_notifications_config=MaintNotificationsConfig(enabled=False),
     )
+    check(connections, url)
+    return connections
