@@ -334,7 +334,7 @@ async def test_a_wrong_password_is_no_absence(shared_server):
     broker = RedisBroker(shared_server.url.replace(":a-password", ":another"))
     try:
         for call in (broker.ping(), broker.publish(CHANNEL, [b"1"]), anext(broker.tail(CHANNEL))):
-            with pytest.raises(BrokerError, match="permit its user 'limited'") as raised:
+            with pytest.raises(BrokerError, match="credentials") as raised:
                 await asyncio.wait_for(call, DEADLINE_S)
             assert not isinstance(raised.value, BrokerUnavailable)
             assert "another" not in str(raised.value)
