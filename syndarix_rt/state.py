@@ -112,13 +112,14 @@ class FileLock:
         self._held.add(self)
 
     @classmethod
-    def acquire(cls, path: Path, *, shared: bool = False, timeout_s: float = 0.0) -> FileLock:
-        """Take the lock, making the file (0600) if need be.
+    def acquire(cls, path: Path, *, shared: bool = False, timeout_s: float = 0.0, mode: int = 0o600) -> FileLock:
+        """Take the lock, making the file if need be.
 
         Args:
             path: the file. Whoever holds its lock may remove it; then the next one locks a new file.
             shared: together with other shared holders.
             timeout_s: how long to wait for it, seconds.
+            mode: permissions of a file that is made, less the umask.
 
         Raises:
             BlockingIOError: another process (or another `FileLock`) has it still.
@@ -126,7 +127,7 @@ class FileLock:
         """
         deadline = time.monotonic() + timeout_s
         while True:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT, mode)
             try:
                 _lock(fd, shared=shared, deadline=deadline)
                 current = _is_at(path, fd)

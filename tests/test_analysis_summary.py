@@ -67,6 +67,23 @@ def test_what_began_has_ended_or_is_open():
     assert reasons == metrics["runs.ended"]
 
 
+def test_what_is_told_twice_counts_as_open_once():
+    """A recording may hold what somebody reported again; the id of the issue or pipeline says that it is the same."""
+    issue, one, other = {"issue_id": "i"}, {"pipeline_id": "p"}, {"pipeline_id": "q"}
+    metrics = summed(
+        told(
+            *[(0, "issue_created", issue)] * 2,
+            *[(0, "pipeline_started", one)] * 2,
+            (1, "pipeline_failed", one),
+            (1, "pipeline_started", other),
+            (2, "pipeline_failed", other),
+            (2, "issue_closed", issue),
+        )
+    ).metrics()
+    assert (metrics["issues.backlog_max"], metrics["issues.open"]) == (1, 0)
+    assert metrics["pipelines.fail_after_failure_share"] == 1
+
+
 def test_tokens_and_costs_of_runs_are_those_of_their_calls():
     closed = [event for event in stream() if event.type in ("agent_completed", "agent_error")]
     ended = {event.data["run_id"] for event in closed}

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import psutil
 import pytest
@@ -218,14 +219,22 @@ async def test_what_arrives_is_written_into_a_recording_byte_for_byte(bench, tmp
         bench.record(tmp_path / "nowhere" / "x.jsonl")
 
 
-async def test_a_recording_whose_disk_is_full_says_so_and_the_stream_goes_on(bench):
+@pytest.mark.parametrize("count", [1, 20], ids=["found at the end", "found on the way"])
+async def test_a_recording_whose_disk_is_full_says_so_and_the_stream_goes_on(bench, count):
     recording = bench.record("/dev/full")
-    await bench.publish("my_note", {"n": 0})
-    assert len(bench.frame()) == 1
+    for _ in range(count):  # 20 are more than what waits to be written
+        await bench.publish("my_note", {"text": "x" * 60_000})
+    assert len(bench.frame()) == count
     with pytest.raises(RecordingError, match="No space left"):
         recording.stop()
+    assert "/dev/full" not in opened(), "it is closed"
     assert await bench.play(ticks(5), speed=math.inf).wait() == 5
-    assert len(bench.frame()) == 6
+    assert len(bench.frame()) == count + 5
+
+
+def opened():
+    """The paths of the files that this process has open."""
+    return {str(descriptor.resolve()) for descriptor in Path("/proc/self/fd").iterdir()}
 
 
 def test_a_plain_script_needs_no_await(redis_url, tmp_path):

@@ -141,12 +141,12 @@ def test_parquet_is_written_in_row_groups_with_bounded_memory(tmp_path):
         (lambda path: path.write_text("{}"), "cannot read after 0 events"),
         (lambda path: None, "No such file"),
         (lambda path: pd.DataFrame({"id": ["a"]}).to_parquet(path), "not an export of events: no column cause, data"),
-        (
-            lambda path: (write_parquet(path, [event_at(0)]), rename_project(path)),
-            "row 1: $.project: must be 1 to 64",
-        ),
+        (lambda path: rewrite(path, project="no name"), "row 1: $.project: must be 1 to 64"),
+        (lambda path: rewrite(path, data="x"), "row 1: not an export of events: JSON is malformed"),
+        (lambda path: rewrite(path, data=None), "row 1: not an export of events"),
+        (lambda path: rewrite(path, raw=7), "row 1: not an export of events"),
     ],
-    ids=["garbage", "absent", "another table", "bad event"],
+    ids=["garbage", "absent", "another table", "bad event", "no JSON", "nothing", "numbers"],
 )
 def test_a_parquet_file_that_holds_no_events_says_why(make, reason, tmp_path):
     path = tmp_path / "a.parquet"
@@ -157,9 +157,9 @@ def test_a_parquet_file_that_holds_no_events_says_why(make, reason, tmp_path):
     assert reason in str(caught.value)
 
 
-def rename_project(path):
-    frame = pd.read_parquet(path)
-    frame.assign(project="no name").to_parquet(path)
+def rewrite(path, **columns):
+    write_parquet(path, [event_at(0)])
+    pd.read_parquet(path).assign(**columns).to_parquet(path)
 
 
 def test_a_missing_pyarrow_names_the_extra(tmp_path, monkeypatch):

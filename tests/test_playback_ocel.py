@@ -152,6 +152,16 @@ def test_ocel_objects_of_two_projects_are_not_mistaken(tmp_path):
     assert agents == ["agent:apollo/developer-1", "agent:zeus/developer-1"]
 
 
+def test_ocel_keeps_what_a_payload_calls_its_project(tmp_path):
+    time = datetime(2026, 1, 1, tzinfo=UTC)
+    write_ocel(
+        tmp_path / "a.json", [Event.new("my_note", {"project": "Manhattan"}, project="apollo", id="a", time=time)]
+    )
+    (written,) = read_ocel(tmp_path / "a.json").events
+    assert [(each.name, each.value) for each in written.attributes] == [("project", "Manhattan")]
+    assert [each.objectId for each in written.relationships] == ["project:apollo"]
+
+
 def test_ocel_memory_grows_with_objects_not_with_events(tmp_path):
     path = tmp_path / "a.json"
     held = [event for event in simulated(2_000) if event.type == "agent_activity"]

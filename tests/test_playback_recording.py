@@ -19,6 +19,7 @@ from playback_clock import Clock, event_at, lines_of, ticks
 from syndarix_rt.errors import RecordingError
 from syndarix_rt.events import Event, EventId
 from syndarix_rt.playback import RecordingWriter, read_recording, replay, write_recording
+from syndarix_rt.playback.exports import write_perfetto
 
 
 def test_a_recording_holds_one_event_a_line_and_is_read_back_the_same(tmp_path):
@@ -112,6 +113,33 @@ def test_an_error_while_recording_keeps_what_there_is_under_another_name(tmp_pat
         raise ZeroDivisionError
     assert not path.exists()
     assert list(read_recording(writer.partial)) == [event_at(0)]
+
+
+def test_nobody_else_writes_a_recording_of_the_same_name_meanwhile(tmp_path):
+    path = tmp_path / "a.jsonl"
+    with RecordingWriter(path, flush_s=0) as writer:
+        writer.write(event_at(0, 0))
+        for write in (write_recording, write_perfetto):
+            with pytest.raises(RecordingError, match=r"a\.jsonl\.partial is being written already; wait"):
+                write(path, ticks(9))
+        writer.write(event_at(1, 1))
+    assert list(read_recording(path)) == ticks(2)
+    with pytest.raises(ZeroDivisionError), RecordingWriter(path) as writer:
+        writer.write(event_at(5))
+        raise ZeroDivisionError
+    write_recording(path, ticks(3))  # over what was given up
+    assert list(read_recording(path)) == ticks(3)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("write", [write_recording, write_perfetto])
+def test_a_file_may_be_read_by_whom_the_umask_lets(tmp_path, write):
+    before = os.umask(0o027)
+    try:
+        write(tmp_path / "a", ticks(1))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
 
 
 def test_an_error_of_the_source_of_events_passes_as_it_is_and_what_came_before_is_kept(tmp_path):

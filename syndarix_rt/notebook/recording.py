@@ -80,6 +80,8 @@ class Recording:
         try:
             if self._error is None:
                 self._writer.close()
+            else:
+                self._writer.abandon()
         except RecordingError as error:
             self._error = error
 

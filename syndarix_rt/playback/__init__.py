@@ -9,6 +9,7 @@
   :mod:`~syndarix_rt.playback.answers`
 * :mod:`~syndarix_rt.playback.claims`: `claim` sees to it that one run plays into a project
 * :mod:`~syndarix_rt.playback.recording`: JSON Lines files, one event a line, written, read and replayed
+* :mod:`~syndarix_rt.playback.output`: a file that gets its name when it is complete
 * :mod:`~syndarix_rt.playback.importers`: real traces as events
 * :mod:`~syndarix_rt.playback.exports`: recordings in the formats of other tools
 """

@@ -20,6 +20,7 @@ import msgspec
 
 from syndarix_rt.errors import EventError, RecordingError
 from syndarix_rt.events import MAX_EVENT_BYTES, Event
+from syndarix_rt.playback.output import PartialFile
 
 __all__ = ["RecordingWriter", "decode_lines", "read_lines", "read_recording", "replay", "write_recording"]
 
@@ -52,7 +53,7 @@ class RecordingWriter:
 
     Raises:
         RecordingError: from the constructor and from every method, if the file cannot be written, such as when the
-            disk is full.
+            disk is full; from the constructor also if somebody else is writing a recording of this name.
     """
 
     def __init__(
@@ -63,16 +64,16 @@ class RecordingWriter:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.path = Path(path)
-        is_special = self.path.exists() and not self.path.is_file()
-        self.partial = self.path if is_special else self.path.with_name(self.path.name + ".partial")
         self.events = 0
         self._flush_s = flush_s
         self._monotonic = monotonic
         self._flushed_at = monotonic()
         try:
-            self._disk = self.partial.open("wb", buffering=_BUFFER_BYTES)
+            self._output = PartialFile(self.path, _BUFFER_BYTES)
         except OSError as error:
             raise self._failed(error) from error
+        self.partial = self._output.partial
+        self._disk = self._output.file
         self._file: IO[bytes] | gzip.GzipFile = self._disk
         if self.path.suffix == ".gz":  # without name and time: the same events give the same bytes, unless flushed
             self._file = gzip.GzipFile("", "wb", _LEVEL, self._disk, mtime=0)
@@ -98,8 +99,8 @@ class RecordingWriter:
                     raw = event.encode()
                 lines.append(raw)
                 if len(lines) == _BLOCK:
-                    self._write_lines(lines)
-                    lines.clear()
+                    block, lines = lines, []  # what cannot be written is not tried again at the end
+                    self._write_lines(block)
         finally:  # also of events that end with an error
             self._write_lines(lines)
 
@@ -123,10 +124,19 @@ class RecordingWriter:
                 self._disk.flush()
                 if self.partial != self.path:
                     os.fsync(self._disk.fileno())
-            if self.partial != self.path:
-                self.partial.replace(self.path)
+            self._output.complete()
         except OSError as error:
+            self._output.release()
             raise self._failed(error) from error
+
+    def abandon(self) -> None:
+        """Leave the recording as it is, under the name that says so; without any event there is none."""
+        with suppress(OSError), self._disk:  # whoever gives it up knows why
+            self._file.close()
+        if self.events:
+            self._output.release()
+        else:
+            self._output.remove()
 
     def __enter__(self) -> Self:
         return self
@@ -136,11 +146,8 @@ class RecordingWriter:
     ) -> None:
         if error is None:
             self.close()
-            return
-        with suppress(OSError), self._disk:  # the error that ended the block says more
-            self._file.close()
-        if not self.events and self.partial != self.path:
-            self.partial.unlink(missing_ok=True)
+        else:
+            self.abandon()
 
     def _failed(self, error: OSError) -> RecordingError:
         text = f"{self.path}: cannot write: {error.strerror}"

@@ -7,7 +7,6 @@ larger than the memory, and gives the file its name when it is complete.
 * :mod:`~syndarix_rt.playback.exports.ocel`: an object-centric event log (OCEL 2.0) for process mining
 * :mod:`~syndarix_rt.playback.exports.perfetto`: a timeline of agents and runners for ui.perfetto.dev, written by
   :mod:`~syndarix_rt.playback.exports.trace`
-* :mod:`~syndarix_rt.playback.exports.output`: a file that appears when it is complete
 """
 
 import os

@@ -20,7 +20,7 @@ from typing import IO, Any
 import msgspec
 
 from syndarix_rt.events import CATALOGUE, Event
-from syndarix_rt.playback.exports.output import whole_file
+from syndarix_rt.playback.output import whole_file
 
 __all__ = ["write_ocel"]
 
@@ -38,7 +38,8 @@ _OBJECTS = {
 }
 """Each object type: the key that names an object of it, and how others stand to it. In the order of belonging."""
 
-_KEYS = {key: kind for kind, (key, _) in _OBJECTS.items()}
+_KEYS = {key: kind for kind, (key, _) in _OBJECTS.items() if kind != "project"}
+"""Those of payloads; a project stands beside them."""
 
 _ABOUT = {
     "agent_started": ("run", "starts", "running"),

@@ -22,7 +22,7 @@ from msgspec import inspect
 from syndarix_rt._version import __version__
 from syndarix_rt.errors import EventError, MissingExtra, RecordingError
 from syndarix_rt.events import CATALOGUE, Event
-from syndarix_rt.playback.exports.output import whole_file
+from syndarix_rt.playback.output import whole_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -87,6 +87,8 @@ def read_parquet(path: str | os.PathLike[str]) -> Iterator[Event]:
                     yield _event(row)
     except EventError as error:
         raise RecordingError(f"{path}, row {number}: {error}") from error
+    except (msgspec.DecodeError, AttributeError, TypeError) as error:  # other things under the names of our columns
+        raise RecordingError(f"{path}, row {number}: not an export of events: {error}") from error
     except (OSError, pa.ArrowException) as error:
         raise RecordingError(f"{path}: cannot read after {number} events: {error}") from error
 

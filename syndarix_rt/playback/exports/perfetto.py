@@ -27,8 +27,8 @@ from typing import Any
 
 from syndarix_rt._version import __version__
 from syndarix_rt.events import Event
-from syndarix_rt.playback.exports.output import whole_file
 from syndarix_rt.playback.exports.trace import Arrow, Slice, TraceProcess, TraceWriter
+from syndarix_rt.playback.output import whole_file
 
 __all__ = ["write_perfetto"]
 

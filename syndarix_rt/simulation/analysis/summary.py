@@ -209,7 +209,8 @@ class Summary:
             self._issue_opened(project, data, now_s)
 
     def _issue_opened(self, project: _Open, data: dict[str, Any], now_s: float) -> None:
-        if project.issues.setdefault(data["issue_id"], now_s) == now_s:
+        if data["issue_id"] not in project.issues:
+            project.issues[data["issue_id"]] = now_s
             self._advance_backlog(now_s)
             self._backlog += 1
             self._backlog_max = max(self._backlog, self._backlog_max)
@@ -266,8 +267,9 @@ class Summary:
 
     def _pipeline_started(self, project: _Open, data: dict[str, Any], now_s: float) -> None:
         self._count["pipelines.started"] += 1
+        if data["pipeline_id"] not in project.pipelines:  # else it is told twice
+            project.order.append(data["pipeline_id"])
         project.pipelines[data["pipeline_id"]] = now_s
-        project.order.append(data["pipeline_id"])
 
     def _pipeline_completed(self, project: _Open, data: dict[str, Any], now_s: float) -> None:
         self._pipeline_ended(project, data, now_s, failed=False)
