@@ -194,6 +194,15 @@ def test_services_that_work_on_one_run_keep_their_names():
     assert validate(events).ok
 
 
+def test_agents_whose_names_are_not_in_ascii_are_as_many():
+    names = ("研究员", "审稿人", "café", "cafe")
+    spans = [span(1, 0, 1, AGENT | {"gen_ai.agent.name": name}, parent=None, trace=f"{n:032x}") for n, name in
+             enumerate(names, 1)]  # fmt: skip
+    started = [event for event in fed(spans) if event.type == "agent_started"]
+    assert [event.data["role"] for event in started] == list(names)
+    assert len({event.data["agent_id"] for event in started}) == len(names)
+
+
 def test_two_projects_share_no_run():
     traces = Traces()
     assert len(fed(RUN, traces=traces)) == len(fed(RUN, traces=traces, project="zeus")) == 5
@@ -281,6 +290,24 @@ def test_json_has_ids_in_hexadecimal_and_whole_numbers_as_text():
     assert found.attributes == {
         "gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": 12, "gen_ai.response.finish_reasons": ["stop"],
     }  # fmt: skip
+
+
+def test_null_in_json_is_what_is_not_set():
+    nothing = {"key": "error.type", "value": {}}, {"key": "gen_ai.agent.name", "value": None}
+    raw = raw_span(parentSpanId=None, status=None, flags=None, attributes=[*raw_span()["attributes"], *nothing])
+    whole = document(raw, raw_span(attributes=None, traceId=None))
+    whole["resourceSpans"][0]["resource"] = None
+    whole["resourceSpans"] += [
+        {"resource": {"attributes": None}, "scopeSpans": [{"spans": None}]},
+        {"scopeSpans": None},
+    ]
+    request = read_request(json.dumps(whole).encode(), is_json=True)
+    (found,) = request.spans
+    assert request.rejected.total() == 1
+    assert found.is_entry
+    assert (found.error, found.resource) == (None, {})
+    assert found.attributes.keys().isdisjoint({"error.type", "gen_ai.agent.name"})
+    assert read_request(b'{"resourceSpans":null}', is_json=True).spans == []
 
 
 def test_a_span_whose_parent_is_in_another_process_is_an_entry():

@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -369,8 +370,14 @@ async def test_while_the_broker_is_away_the_exporter_is_told_to_come_again(fails
             assert "send it again" in message(answered)
         assert (await sent(server, export()))[0] == 200
         events = await stored(server)
+        async with server.http.get(server.url + "/metrics") as response:
+            figures = await response.text()
     assert [event.type for event in events] == ["agent_started", *["agent_activity"] * 2, "agent_completed"]
     assert validate(events).ok
+    assert re.findall(r'otlp_spans_total{outcome="(mapped|duplicate)"} (\d+)', figures) == [
+        ("mapped", "3"),
+        ("duplicate", "0"),
+    ], "each once"
 
 
 async def test_without_the_extra_protobuf_is_refused_with_what_to_do(monkeypatch):

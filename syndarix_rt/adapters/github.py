@@ -15,9 +15,10 @@ import hmac
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
+from msgspec import Meta
 
 from syndarix_rt.events import Event, as_id, as_text
 
@@ -59,16 +60,19 @@ def read_delivery(kind: str, delivery: str, body: bytes, *, project: str, receiv
 
     Raises:
         msgspec.DecodeError: the payload is not what GitHub documents.
+        EventError: what it says is nothing that an event can say, such as a name without end.
     """
     reader = _READERS.get(kind)
     if reader is None:
         return Delivered([], ignored=f"{kind[:50]!r} is no event that is read")
     payload_type, read = reader
     payload = msgspec.json.decode(body, type=payload_type)
-    return read(payload, _Maker(payload.repository, delivery, project, received))
+    return read(payload, _Maker(payload, delivery, project, received))
 
 
 # ---- what is read of payloads ---------------------------------------------------------------------------------------
+
+_Time = Annotated[datetime, Meta(tz=True)]
 
 
 class _User(msgspec.Struct):
@@ -79,24 +83,29 @@ class _Repository(msgspec.Struct):
     full_name: str
     html_url: str
     pushed_at: int | str | None = None
+    """Seconds since 1970 in a push, a date elsewhere."""
+
+
+class _Payload(msgspec.Struct, kw_only=True):
+    """What every payload says."""
+
+    repository: _Repository
+    sender: _User | None = None
 
 
 class _Issue(msgspec.Struct):
     number: int
-    created_at: datetime
-    updated_at: datetime
+    created_at: _Time
+    updated_at: _Time
     title: str = ""
     state: str = "open"
     state_reason: str | None = None
-    closed_at: datetime | None = None
-    user: _User | None = None
+    closed_at: _Time | None = None
 
 
-class _Issues(msgspec.Struct):
+class _Issues(_Payload, kw_only=True):
     action: str
     issue: _Issue
-    repository: _Repository
-    sender: _User | None = None
 
 
 class _Place(msgspec.Struct):
@@ -109,23 +118,20 @@ class _Place(msgspec.Struct):
 class _Pull(msgspec.Struct):
     number: int
     head: _Place
-    created_at: datetime
-    updated_at: datetime
+    created_at: _Time
+    updated_at: _Time
     title: str = ""
     body: str | None = None
     merged: bool = False
-    merged_at: datetime | None = None
-    closed_at: datetime | None = None
+    merged_at: _Time | None = None
+    closed_at: _Time | None = None
     additions: int | None = None
     deletions: int | None = None
-    user: _User | None = None
 
 
-class _PullRequest(msgspec.Struct):
+class _PullRequest(_Payload, kw_only=True):
     action: str
     pull_request: _Pull
-    repository: _Repository
-    sender: _User | None = None
 
 
 class _Commit(msgspec.Struct):
@@ -136,23 +142,16 @@ class _Commit(msgspec.Struct):
     modified: list[str] = []
 
 
-class _Push(msgspec.Struct):
+class _Push(_Payload, kw_only=True):
     ref: str
-    before: str
-    after: str
-    repository: _Repository
     created: bool = False
     deleted: bool = False
-    forced: bool = False
     commits: list[_Commit] = []
-    sender: _User | None = None
 
 
-class _Create(msgspec.Struct):
+class _Create(_Payload, kw_only=True):
     ref: str
     ref_type: str
-    repository: _Repository
-    sender: _User | None = None
 
 
 class _Number(msgspec.Struct):
@@ -162,33 +161,36 @@ class _Number(msgspec.Struct):
 class _Run(msgspec.Struct):
     id: int
     head_sha: str
-    created_at: datetime
-    updated_at: datetime
+    created_at: _Time
+    updated_at: _Time
     head_branch: str | None = None
     head_repository: _Repository | None = None
     name: str | None = None
     run_attempt: int = 1
-    run_started_at: datetime | None = None
+    run_started_at: _Time | None = None
     conclusion: str | None = None
     pull_requests: list[_Number] = []
 
 
-class _WorkflowRun(msgspec.Struct):
+class _WorkflowRun(_Payload, kw_only=True):
     action: str
     workflow_run: _Run
-    repository: _Repository
-    sender: _User | None = None
 
 
 # ---- events ---------------------------------------------------------------------------------------------------------
 
 
 class _Maker:
-    """Makes the events of one delivery."""
+    """Makes the events of one delivery.
 
-    def __init__(self, repository: _Repository, delivery: str, project: str, received: datetime) -> None:
-        self.repository = repository
-        self.received = received
+    Attributes:
+        by: who did it.
+    """
+
+    def __init__(self, payload: _Payload, delivery: str, project: str, received: datetime) -> None:
+        self.by = as_text(payload.sender.login, longest=100) if payload.sender else None
+        self._repository = payload.repository
+        self._received = received
         self._delivery = as_id(delivery)
         self._project = project
         self._count = 0
@@ -201,24 +203,18 @@ class _Maker:
             {key: value for key, value in data.items() if value is not None},
             project=self._project,
             id=f"github-{self._delivery}-{self._count}",
-            time=(time or self.received).astimezone(UTC),
-            source=f"{self.repository.html_url}/{source}"[:512],
+            time=time or self._received,
+            source=f"{self._repository.html_url}/{source}"[:512],
         )
-
-    @property
-    def pushed_at(self) -> datetime | None:
-        """Seconds since 1970 in a push, a date elsewhere."""
-        at = self.repository.pushed_at
-        return datetime.fromtimestamp(at, UTC) if isinstance(at, int) and 0 <= at < 2**33 else None
 
     def is_own(self, repository: _Repository | None) -> bool:
         """Whether it is not a fork."""
-        return repository is not None and repository.full_name == self.repository.full_name
+        return repository is not None and repository.full_name == self._repository.full_name
 
 
 def _read_issue(payload: _Issues, make: _Maker) -> Delivered:
     issue, action = payload.issue, payload.action
-    data = {"issue_id": str(issue.number), "title": as_text(issue.title), "by": _login(payload.sender)}
+    data = {"issue_id": str(issue.number), "title": as_text(issue.title), "by": make.by}
     kind, time = "issue_updated", issue.updated_at
     match action:
         case "opened":
@@ -251,7 +247,7 @@ def _read_pull(payload: _PullRequest, make: _Maker) -> Delivered:
         "commit": pull.head.sha,
         "issue_id": link[1] if link else None,
         "title": as_text(pull.title),
-        "by": _login(payload.sender),
+        "by": make.by,
     }
     kind, time = "pr_updated", pull.updated_at
     match action:
@@ -273,10 +269,11 @@ def _read_push(payload: _Push, make: _Maker) -> Delivered:
     branch = payload.ref.removeprefix("refs/heads/")
     if branch == payload.ref:
         return Delivered([], ignored="a push of a tag")
-    source, by, time = f"tree/{branch}", _login(payload.sender), make.pushed_at
+    source, at = f"tree/{branch}", payload.repository.pushed_at
+    time = datetime.fromtimestamp(at, UTC) if isinstance(at, int) and 0 <= at < 2**33 else None
     if payload.deleted:
-        return Delivered([make.event("branch_deleted", time, source, {"branch": branch, "by": by})])
-    created = _branch(make, branch, time, by) if payload.created else None
+        return Delivered([make.event("branch_deleted", time, source, {"branch": branch, "by": make.by})])
+    created = _branch(make, branch, time) if payload.created else None
     events = []
     for commit in payload.commits:
         changed = len(commit.added) + len(commit.removed) + len(commit.modified)
@@ -285,7 +282,7 @@ def _read_push(payload: _Push, make: _Maker) -> Delivered:
             "commit": commit.id,
             "files_changed": changed,
             "message": as_text(commit.message.partition("\n")[0]),
-            "by": by,
+            "by": make.by,
         }
         events.append(make.event("commit_pushed", time, source, data))
     ignored = "" if events or created else "a push without commits"
@@ -295,12 +292,12 @@ def _read_push(payload: _Push, make: _Maker) -> Delivered:
 def _read_create(payload: _Create, make: _Maker) -> Delivered:
     if payload.ref_type != "branch":
         return Delivered([], ignored=f"a new {payload.ref_type[:50]}")
-    return Delivered([], _branch(make, payload.ref, None, _login(payload.sender)))
+    return Delivered([], _branch(make, payload.ref, None))
 
 
-def _branch(make: _Maker, branch: str, time: datetime | None, by: str | None) -> Event:
+def _branch(make: _Maker, branch: str, time: datetime | None) -> Event:
     # Not the branch's own clock: whether it comes from the push or from the creation, it may overtake commits.
-    return make.event("branch_created", time, f"branches/{branch}", {"branch": branch, "by": by})
+    return make.event("branch_created", time, f"branches/{branch}", {"branch": branch, "by": make.by})
 
 
 def _read_run(payload: _WorkflowRun, make: _Maker) -> Delivered:
@@ -332,10 +329,6 @@ def _reason(conclusion: str | None) -> str:
     return {"failure": "tests", "startup_failure": "infra", "cancelled": "cancelled"}.get(
         conclusion or "", conclusion or "unknown"
     )
-
-
-def _login(user: _User | None) -> str | None:
-    return as_text(user.login, longest=100) if user else None
 
 
 _READERS: dict[str, tuple[Any, Callable[[Any, _Maker], Delivered]]] = {

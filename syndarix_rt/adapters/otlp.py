@@ -187,13 +187,15 @@ _SIMPLE = ("string_value", "int_value", "double_value", "bool_value")
 
 
 # ---- JSON ---------------------------------------------------------------------------------------------------------
+#
+# In JSON of protobuf null stands for any field that is not set.
 
 _Whole = int | str
 """64-bit integers are strings in JSON of protobuf; numbers are taken, too."""
 
 
 class _Array(msgspec.Struct, rename="camel"):
-    values: list[_Value] = []
+    values: list[_Value] | None = None
 
 
 class _Value(msgspec.Struct, rename="camel"):
@@ -211,77 +213,78 @@ class _Value(msgspec.Struct, rename="camel"):
         if self.double_value is not None:
             return float(self.double_value)
         if self.array_value is not None:
-            return [item.string_value for item in self.array_value.values]
+            return [item.string_value or "" for item in self.array_value.values or ()]
         return self.bool_value
 
 
 class _Pair(msgspec.Struct):
     key: str
-    value: _Value = msgspec.field(default_factory=_Value)
+    value: _Value | None = None
 
 
 class _Status(msgspec.Struct):
-    code: int = 0
-    message: str = ""
+    code: int | None = None
+    message: str | None = None
 
 
 class _Span(msgspec.Struct, rename="camel"):
-    trace_id: str = ""
-    span_id: str = ""
-    parent_span_id: str = ""
-    start_time_unix_nano: _Whole = 0
-    end_time_unix_nano: _Whole = 0
-    attributes: list[_Pair] = []
-    status: _Status = msgspec.field(default_factory=_Status)
-    flags: int = 0
+    trace_id: str | None = None
+    span_id: str | None = None
+    parent_span_id: str | None = None
+    start_time_unix_nano: _Whole | None = None
+    end_time_unix_nano: _Whole | None = None
+    attributes: list[_Pair] | None = None
+    status: _Status | None = None
+    flags: int | None = None
 
 
 class _Scope(msgspec.Struct, rename="camel"):
-    spans: list[_Span] = []
+    spans: list[_Span] | None = None
 
 
 class _Resource(msgspec.Struct):
-    attributes: list[_Pair] = []
+    attributes: list[_Pair] | None = None
 
 
 class _ResourceSpans(msgspec.Struct, rename="camel"):
-    resource: _Resource = msgspec.field(default_factory=_Resource)
-    scope_spans: list[_Scope] = []
+    resource: _Resource | None = None
+    scope_spans: list[_Scope] | None = None
 
 
 class _Request(msgspec.Struct, rename="camel"):
-    resource_spans: list[_ResourceSpans] = []
+    resource_spans: list[_ResourceSpans] | None = None
 
 
 def _from_json(body: bytes) -> Iterator[Span]:
     try:
         request = msgspec.json.decode(body, type=_Request)
-        for resource in request.resource_spans:
-            attributes = _of_json(resource.resource.attributes, RESOURCE_KNOWN)
-            for scope in resource.scope_spans:
-                for span in scope.spans:
+        for part in request.resource_spans or ():
+            attributes = _of_json(part.resource.attributes if part.resource else None, RESOURCE_KNOWN)
+            for scope in part.scope_spans or ():
+                for span in scope.spans or ():
                     yield _span_of_json(span, attributes)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise BadRequest(f"the body is no ExportTraceServiceRequest: {error}") from error
 
 
 def _span_of_json(span: _Span, resource: Attributes) -> Span:
-    flags, parent_id = span.flags, span.parent_span_id.lower()
+    flags, parent_id = span.flags or 0, (span.parent_span_id or "").lower()
     return Span(
-        span.trace_id.lower(),
-        span.span_id.lower(),
+        (span.trace_id or "").lower(),
+        (span.span_id or "").lower(),
         parent_id,
-        _whole(span.start_time_unix_nano),
-        _whole(span.end_time_unix_nano),
+        _whole(span.start_time_unix_nano or 0),
+        _whole(span.end_time_unix_nano or 0),
         _of_json(span.attributes, KNOWN),
-        span.status.message if span.status.code == _ERROR else None,
+        (span.status.message or "") if span.status and span.status.code == _ERROR else None,
         not parent_id or bool(flags & _KNOWS_REMOTE and flags & _IS_REMOTE),
         resource,
     )
 
 
-def _of_json(pairs: Iterable[_Pair], known: frozenset[str]) -> Attributes:
-    return {pair.key: pair.value.plain() for pair in pairs if pair.key in known}
+def _of_json(pairs: Iterable[_Pair] | None, known: frozenset[str]) -> Attributes:
+    found = ((pair.key, pair.value.plain()) for pair in pairs or () if pair.key in known and pair.value)
+    return {key: value for key, value in found if value is not None}
 
 
 def _whole(number: _Whole) -> int:

@@ -79,8 +79,8 @@ class Traces:
         is_alone: whether all spans come here; if others take some, nobody knows a run's totals.
 
     Attributes:
-        counts: spans by what became of them: ``mapped``, ``other`` (nothing of generative AI), ``late``, ``duplicate``,
-            ``rejected``.
+        counts: spans fed, by what became of them: ``mapped``, ``other`` (nothing of generative AI), ``late``,
+            ``duplicate``.
     """
 
     def __init__(self, *, is_alone: bool = True) -> None:

@@ -16,13 +16,13 @@ _FOREIGN = re.compile(r"[^A-Za-z0-9_-]+")
 def as_id(name: object, *, otherwise: str = "unknown") -> str:
     """A name that may be an id of a payload or a project: other characters than those of ids become ``-``.
 
-    A name that is too long ends with a checksum of the whole, so that two of them stay two.
+    A name that is too long, or not in ASCII, ends with a checksum of the whole, so that two of them stay two.
     """
     text = str(name)
-    clean = _FOREIGN.sub("-", text).strip("-")
-    if len(clean) > _MAX_ID:
-        clean = f"{clean[: _MAX_ID - 9]}-{zlib.crc32(text.encode('utf-8', 'replace')):08x}"
-    return clean or otherwise
+    clean = _FOREIGN.sub("-", text).strip("-") or otherwise
+    if len(clean) <= _MAX_ID and text.isascii():
+        return clean
+    return f"{clean[: _MAX_ID - 9]}-{zlib.crc32(text.encode('utf-8', 'replace')):08x}"
 
 
 def as_text(value: object, *, longest: int = _MAX_TEXT) -> str | None:

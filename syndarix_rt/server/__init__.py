@@ -10,7 +10,8 @@
 * :mod:`~syndarix_rt.server.wheel`: which stream must be looked at when
 * :mod:`~syndarix_rt.server.hub`: all channels, streams and sockets of this process
 * :mod:`~syndarix_rt.server.settling`: what has settled is no business of the garbage collector
-* :mod:`~syndarix_rt.server.ingress`: events from outside
+* :mod:`~syndarix_rt.server.ingress`: events from outside; spans (:mod:`~syndarix_rt.server.otlp`) and webhooks
+  (:mod:`~syndarix_rt.server.github`), which may come again (:mod:`~syndarix_rt.server.once`)
 * :mod:`~syndarix_rt.server.access`: who may come in
 * :mod:`~syndarix_rt.server.limits`: what one client, and all of them, may take; where connections
   (:mod:`~syndarix_rt.server.admission`) and use over time (:mod:`~syndarix_rt.server.throttle`) meet them

@@ -12,11 +12,10 @@ import msgspec
 from quart import Blueprint, Response, current_app, request
 
 from syndarix_rt.adapters.github import is_signed, read_delivery
-from syndarix_rt.broker.protocol import project_channel
-from syndarix_rt.delivery.batch import batches, encode_all
 from syndarix_rt.errors import EventError
 from syndarix_rt.events import is_project_name
 from syndarix_rt.server.hub import Hub
+from syndarix_rt.server.once import publish_once
 from syndarix_rt.server.problems import Problem, bad_request
 from syndarix_rt.server.throttle import check_project
 
@@ -49,22 +48,19 @@ async def deliver(project: str) -> Response:
     kind, delivery = request.headers.get("x-github-event", ""), request.headers.get("x-github-delivery", "")
     if not kind or not 0 < len(delivery) <= DELIVERY_CHARACTERS:
         raise bad_request("X-GitHub-Event or X-GitHub-Delivery is missing.")
-    now = datetime.now(UTC)
     try:
-        found = read_delivery(kind, delivery, body, project=project, received=now)
+        found = read_delivery(kind, delivery, body, project=project, received=datetime.now(UTC))
     except (msgspec.DecodeError, EventError, UnicodeDecodeError, RecursionError) as error:
         raise bad_request(f"Not a payload of {kind[:50]!r} as GitHub documents it: {error}") from error
-    channel, stored, duplicates = project_channel(project), 0, 0
+    stored = duplicates = 0
     if found.branch is not None:
         branch = f"{found.branch.source}\n{found.branch.data['branch']}"  # whichever delivery tells of it first
-        producer = "github-branch-" + hashlib.sha256(branch.encode()).hexdigest()[:32]
-        done = await hub.broker.publish(
-            channel, encode_all([found.branch], project, recordedtime=now), producer=producer
-        )
-        stored, duplicates = 1 - done.duplicates, done.duplicates
-    key = "github-" + hashlib.sha256(delivery.encode()).hexdigest()[:32]
-    for number, batch in enumerate(batches(encode_all(found.events, project, recordedtime=now))):
-        done = await hub.broker.publish(channel, batch, producer=f"{key}-{number}")
-        stored, duplicates = stored + len(batch) - done.duplicates, duplicates + done.duplicates
-    answer = {"events": stored, "duplicates": duplicates} | ({"ignored": found.ignored} if found.ignored else {})
+        stored, duplicates = await publish_once(hub.broker, project, [found.branch], f"github-branch-{_digest(branch)}")
+    more = await publish_once(hub.broker, project, found.events, f"github-{_digest(delivery)}")
+    answer: dict[str, object] = {"events": stored + more[0], "duplicates": duplicates + more[1]}
+    answer |= {"ignored": found.ignored} if found.ignored else {}
     return Response(msgspec.json.encode(answer), status=202, content_type="application/json")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -11,7 +11,6 @@ import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from http import HTTPStatus
 
 import msgspec
@@ -20,11 +19,11 @@ from werkzeug.exceptions import HTTPException
 
 from syndarix_rt.adapters.otlp import Attributes, BadRequest, Request, Span, TooLarge, read_request, unpacked
 from syndarix_rt.adapters.traces import Traces, by_trace
-from syndarix_rt.broker.protocol import Broker, project_channel
-from syndarix_rt.delivery.batch import batches, encode_all
+from syndarix_rt.broker.protocol import Broker
 from syndarix_rt.errors import BrokerUnavailable, MissingExtra
 from syndarix_rt.events import as_id, is_project_name
 from syndarix_rt.server.access import PROJECT_HEADER
+from syndarix_rt.server.once import publish_once
 from syndarix_rt.server.problems import RETRY_AFTER_S, Problem
 from syndarix_rt.server.throttle import check_project
 
@@ -47,17 +46,16 @@ class Exports:
     Args:
         broker: where events go.
         is_alone: whether no other process takes exports.
+
+    Attributes:
+        counts: spans by what became of them, once that is stored.
     """
 
     def __init__(self, broker: Broker, *, is_alone: bool) -> None:
         self._broker = broker
         self._traces = Traces(is_alone=is_alone)
         self._one_at_a_time = asyncio.Lock()
-
-    @property
-    def counts(self) -> Counter[str]:
-        """Spans by what became of them."""
-        return self._traces.counts
+        self.counts: Counter[str] = Counter()
 
     async def take(self, request: Request, project: str | None, key: str) -> None:
         """Publish what the spans come to.
@@ -70,31 +68,29 @@ class Exports:
         Raises:
             BrokerUnavailable: nothing is known to be stored; the same request may come again.
         """
-        self.counts["rejected"] += request.rejected.total()
         async with self._one_at_a_time:
             by_project: dict[str, list[Span]] = {}
             for span in request.spans:
                 by_project.setdefault(project or _project_of(span.resource), []).append(span)
             for name, spans in by_project.items():
                 await self._publish(name, spans, key)
+            self.counts["rejected"] += request.rejected.total()
 
     async def _publish(self, project: str, spans: Sequence[Span], key: str) -> None:
         traces = by_trace(spans)
-        channel, now = project_channel(project), datetime.now(UTC)
+        self._traces.counts.clear()
         try:
             # A start each by itself, under a key of the run: another process, or this one before it was started
             # again, may have seen the run begin.
             for run_id, start in self._traces.begin(project, traces).items():
-                entry = encode_all([start], project, recordedtime=now)
-                done = await self._broker.publish(channel, entry, producer=f"otlp-{run_id}")
-                if done.duplicates:
+                _, duplicates = await publish_once(self._broker, project, [start], f"otlp-{run_id}")
+                if duplicates:
                     self._traces.joined_by_others(project, run_id)
-            events = self._traces.feed(project, traces)
-            for number, batch in enumerate(batches(encode_all(events, project, recordedtime=now))):
-                await self._broker.publish(channel, batch, producer=f"otlp-{key}-{number}")
+            await publish_once(self._broker, project, self._traces.feed(project, traces), f"otlp-{key}")
         except BaseException:
             self._traces.forget(project, traces)
             raise
+        self.counts.update(self._traces.counts)
 
 
 def _project_of(resource: Attributes) -> str:
