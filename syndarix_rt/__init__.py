@@ -15,7 +15,8 @@ The rooms, in the order in which an event passes them:
 
 Beside them: :mod:`syndarix_rt.verification`, which breaks a stack on purpose and judges what every subscriber received;
 :mod:`syndarix_rt.benchmark`; ``web/``, the page's files and the chart that the notebook shares;
-:mod:`syndarix_rt.state`, how processes of one user find each other; :mod:`syndarix_rt.errors`.
+:mod:`syndarix_rt.state`, how processes of one user find each other; :mod:`syndarix_rt.table`;
+:mod:`syndarix_rt.errors`.
 
 Importing this package loads none of the heavy libraries; what needs them is loaded when first asked for.
 """

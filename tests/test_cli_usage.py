@@ -167,6 +167,9 @@ def test_the_command_line_wins_over_the_environment(cli):
     [
         (["simulate", "none.toml", "-o", "-"], "none.toml: cannot be read: No such file or directory"),
         (["simulate", "demo_small", "-o", "/no/such/dir/a.jsonl"], "cannot write: No such file or directory"),
+        (["verify", "quick", "--json", "/no/such/dir/v.json"], "cannot write: No such file or directory"),
+        (["verify", "quick", "--html", "/no/such/dir/v.html"], "cannot write: No such file or directory"),
+        (["bench", "--quick", "--json", "/no/such/dir/b.json"], "cannot write: No such file or directory"),
         (["watch", "apollo"], "start one (syndarix-rt demo), or name one with --url"),
         (["record", "apollo", "-o", "a.jsonl"], "start one (syndarix-rt demo), or name one with --url"),
         (["replay", "none.jsonl", "--redis-url", "redis://127.0.0.1:1"], "none.jsonl: no such file"),

@@ -8,8 +8,9 @@ import json
 import statistics
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -103,6 +104,17 @@ def bench_command(*, quick: bool, repeats: int, load_client: Path | None, json_f
     The server has a core to itself, all others share another. Figures of different machines or sessions do not
     compare: "make bench" measures other servers beside this one.
     """
+    from syndarix_rt.playback.output import whole_file
+
+    with ExitStack() as files:  # opened first: nobody wants to hear in the end that it cannot be written
+        as_json = files.enter_context(whole_file(json_file)) if json_file else None
+        document = _measured(quick=quick, repeats=repeats, load_client=load_client)
+        if as_json:
+            as_json.write(json.dumps(document, indent=1).encode())
+
+
+def _measured(*, quick: bool, repeats: int, load_client: Path | None) -> dict[str, Any]:
+    """Measure, print a table, and give all figures."""
     from syndarix_rt.benchmark import candidate, machine, measures
 
     ran_on = machine.describe()
@@ -122,8 +134,7 @@ def bench_command(*, quick: bool, repeats: int, load_client: Path | None, json_f
         ]
     for line in table([*measured, Row(published, {"events_per_s": ",.0f"}, _nothing)], found):
         click.echo(line)
-    if json_file is not None:
-        json_file.write_text(json.dumps({"machine": ran_on, "figures": found}, indent=1))
+    return {"machine": ran_on, "figures": found}
 
 
 def _nothing(_: Candidate, __: Loader) -> Figures:

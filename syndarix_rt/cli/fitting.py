@@ -11,6 +11,7 @@ import click
 
 from syndarix_rt.cli.console import counted, progress
 from syndarix_rt.cli.options import option
+from syndarix_rt.table import aligned
 
 
 @click.command("fit")
@@ -53,8 +54,6 @@ def fit_command(*, file: Path, output: Path, scenario: Path | None, human_time_s
         (key, unit, f"{n:,}", law, f"{ks:.3f}", "*" if chosen else "", parameters)
         for key, unit, n, law, parameters, ks, chosen in profile.rows()
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(6)]
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        click.echo("  ".join([*cells, row[6]]).rstrip())
+    for line in aligned(rows):
+        click.echo(line)
     click.echo(f"{len(profile.constants)} constants in {output}", err=True)

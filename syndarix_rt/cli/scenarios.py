@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from syndarix_rt.cli.options import option, scenario_argument
+from syndarix_rt.table import aligned
 
 if TYPE_CHECKING:
     from syndarix_rt.simulation import Scenario
@@ -43,7 +43,7 @@ def scenarios_command(*, scenario: str | None, profile: str | None) -> None:
         preset = Scenario.preset(name)
         horizon = "none" if preset.horizon_h is None else f"{preset.horizon_h:g} h"
         rows.append((name, f"{preset.speed:g}", horizon, description))
-    click.echo("\n".join(_columns(rows)))
+    click.echo("\n".join(aligned(rows)))
     click.echo("\nSPEED: simulated seconds per second of wall time. HORIZON: simulated time to the end.", err=True)
     click.echo(f"Profiles, for --profile: {', '.join(profiles())}.", err=True)
 
@@ -57,10 +57,4 @@ def _load_table(scenario: Scenario) -> str:
         grows = f"{load.slope_per_h:,.3g} per h" if load.slope_per_h else ""
         means = f"{load.rate_per_h:,.2f}", f"{load.service_s:,.3g} s", f"{load.servers:.3g}"
         rows.append((load.project, load.queue, *means, f"{load.rho:.2f}", grows))
-    return "\n".join(f"# {line}" for line in ("Expected load, faults left out:", *_columns(rows)))
-
-
-def _columns(rows: Sequence[tuple[str, ...]]) -> Iterable[str]:
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    return "\n".join(f"# {line}" for line in ("Expected load, faults left out:", *aligned(rows)))

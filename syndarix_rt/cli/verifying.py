@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -63,12 +64,16 @@ def verify_command(
 
     quick takes half a minute, standard five, soak an hour. The same seed gives the same plan.
     """
+    from syndarix_rt.playback.output import whole_file
     from syndarix_rt.verification import LEVELS, html_report, verify
 
-    verdict = run(verify(LEVELS[level], seed, workers=workers, cluster=cluster, planted=plant, say=say))
-    click.echo(verdict)
-    if json_file is not None:
-        json_file.write_text(json.dumps(verdict.to_dict(), indent=1), encoding="utf-8")
-    if html_file is not None:
-        html_file.write_text(html_report(verdict), encoding="utf-8")
+    with ExitStack() as files:  # opened first: nobody wants to hear after an hour that they cannot be written
+        as_json = files.enter_context(whole_file(json_file)) if json_file else None
+        as_html = files.enter_context(whole_file(html_file)) if html_file else None
+        verdict = run(verify(LEVELS[level], seed, workers=workers, cluster=cluster, planted=plant, say=say))
+        click.echo(verdict)
+        if as_json:
+            as_json.write(json.dumps(verdict.to_dict(), indent=1).encode())
+        if as_html:
+            as_html.write(html_report(verdict).encode())
     ctx.exit(0 if verdict.clean else 1)

@@ -8,6 +8,7 @@ import msgspec
 
 from syndarix_rt._version import __version__
 from syndarix_rt.errors import MissingExtra
+from syndarix_rt.table import aligned
 from syndarix_rt.verification.faults import Done
 from syndarix_rt.verification.oracle import Violation
 
@@ -113,14 +114,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
                     *(f"{max((getattr(each, name) or 0) for each in mine):g}" for name in ("p50_ms", "p99_ms")),
                 )
             )
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        lines = [
-            "  ".join(
-                cell.rjust(width) if column else cell.ljust(width)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in rows
-        ]
+        lines = aligned(rows, numbers=range(1, len(rows[0])))
         counted: dict[str, int] = {}
         for fault in self.faults:
             counted[fault.kind] = counted.get(fault.kind, 0) + 1

@@ -16,6 +16,7 @@ from syndarix_rt.events import Event
 from syndarix_rt.simulation.analysis.comparison import kolmogorov_smirnov
 from syndarix_rt.simulation.analysis.observations import Observations
 from syndarix_rt.simulation.profile import Profile
+from syndarix_rt.table import aligned
 
 __all__ = ["KS_MOST", "Calibration", "CalibrationReport", "Compared"]
 
@@ -64,15 +65,7 @@ class CalibrationReport(NamedTuple):
             (f"{each.simulated:.4g}", f"{each.real:.4g}", each.unit, f"{each.n:,}", each.key, each.source)
             for each in self.compared
         ]
-        widths = [max(len(row[column]) for row in rows) for column in range(6)]
-        right = (0, 1, 3)
-        lines = [
-            "  ".join(
-                cell.rjust(width) if column in right else cell.ljust(width)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
-        ]
+        lines = aligned(rows, numbers=(0, 1, 3))
         if self.ks is None:
             lines.append("No KS of run durations: it takes real ones (--traces) and simulated ones.")
         else:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ from syndarix_rt.simulation.analysis.columns import pandas
 from syndarix_rt.simulation.analysis.metric_names import sample_metrics
 from syndarix_rt.simulation.analysis.summary import Summary
 from syndarix_rt.simulation.reading import read_events
+from syndarix_rt.table import aligned
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,7 +121,8 @@ class Comparison(NamedTuple):
             distributions.append((s.name, f"{s.ks:.3f}", f"{s.ks_chance:.3f}", *(f"{cell:.5g}" for cell in cells)))
         metrics = [("METRIC", a, b, "RATIO")]
         metrics += [(m.name, f"{m.a:.5g}", f"{m.b:.5g}", f"{m.ratio:.3g}".replace("nan", "-")) for m in self.metrics]
-        blocks = [self._summary(), *_table(distributions), "", *_table(metrics)]
+        tables = [aligned(rows, numbers=range(1, len(rows[0]))) for rows in (distributions, metrics)]
+        blocks = [self._summary(), *tables[0], "", *tables[1]]
         if self.left_out:
             blocks += ["", f"Left out, since one of them does not tell: {', '.join(self.left_out)}"]
         return "\n".join(blocks)
@@ -251,16 +253,6 @@ class _Calls:
     def _add(self, name: str, value: float | None) -> None:
         if value is not None:
             self.samples[name].append(value)
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Lines with aligned columns; the first one to the left, as names are, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for first, *others in rows:
-        aligned = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-        lines.append("  ".join([first.ljust(widths[0]), *aligned]))
-    return lines
 
 
 def _ratio(b: float, a: float) -> float:
