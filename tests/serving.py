@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import ssl
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 
@@ -120,13 +121,14 @@ def event(number=1, project="apollo", type="my_event", data=None, **attributes):
 
 @asynccontextmanager
 async def running(broker=None, port=0, **settings):
-    """A server with these settings over the broker (a MemoryBroker of its own without one)."""
+    """A server with these settings over the broker (a MemoryBroker of its own without one); HTTPS if ``tls_cert``."""
     async with AsyncExitStack() as stack:
         if broker is None:
             broker = MemoryBroker()
             stack.push_async_callback(broker.aclose)
         sock = bind("127.0.0.1", port)
-        url = f"http://127.0.0.1:{sock.getsockname()[1]}"
+        certificate = settings.get("tls_cert")
+        url = f"{'https' if certificate else 'http'}://127.0.0.1:{sock.getsockname()[1]}"
         shutdown, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
 
         async def on_ready(app):
@@ -136,7 +138,8 @@ async def running(broker=None, port=0, **settings):
         await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             await task
-        connector = aiohttp.TCPConnector(limit=0)
+        trusted = ssl.create_default_context(cafile=certificate) if certificate else True
+        connector = aiohttp.TCPConnector(limit=0, ssl=trusted)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=TIMEOUT_S)
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector, timeout=timeout))
         server = Server(url, broker, ready.result(), http, shutdown, task)

@@ -17,7 +17,9 @@ from syndarix_rt.cli import doctor
 @pytest.fixture
 def served():
     with Command("serve", "--port", "0", "--redis-url", "memory://") as command:
-        yield command.url()
+        url = command.url()
+        assert "serves; event streams go straight to their connections. Ctrl-C ends it." in command.out.text
+        yield url
 
 
 def findings(out):
@@ -35,11 +37,21 @@ def test_where_all_is_well_it_says_so_and_measures(served):
     done = run("doctor", "--url", served, "--port", "0", "--redis-url", "memory://")
     assert (done.code, mended(done.out)) == (0, []), done
     texts = {what: text for _, what, text in findings(done.out)}
-    assert texts.keys() == {"packages", "limits", "port", "redis", "stream", "socket"}
+    assert texts.keys() == {"packages", "limits", "port", "redis", "stream", "socket", "path"}
+    assert texts["path"] == "of the streams that are open now: 1 straight to the connection"
     assert re.search(r"events arrive at once, \d+\.\d ms after they are sent", texts["stream"])
     assert "key=" not in done.out
     watched = run("watch", "doctor-check", "--url", served, "--json", "--replay", "all", "--events", "0")
     assert watched.out == "", "what it sent is gone again"
+
+
+def test_a_fast_path_that_is_switched_off_is_told_at_the_start_and_here():
+    with Command("serve", "--port", "0", "--redis-url", "memory://", "--fast-path", "off") as command:
+        url = command.url()
+        assert "serves; event streams go through ASGI: the fast path is switched off. Ctrl-C" in command.out.text
+        done = run("doctor", "--url", url, "--port", "0", "--redis-url", "memory://")
+    assert (done.code, mended(done.out)) == (0, []), done
+    assert "path      of the streams that are open now: 1 through ASGI (--fast-path off)" in done.out
 
 
 BUFFERING = ("proxy_http_version 1.1;", "proxy_http_version 1.0; proxy_ignore_headers X-Accel-Buffering;")

@@ -25,10 +25,12 @@ CERTIFICATE = ROOT / "tests" / "localhost.pem"
 
 
 @contextmanager
-def serving(*args, warning=""):
-    """A server on a port of its own; its URL. It says nothing but the warning."""
+def serving(*args, warning="", path="event streams go straight to their connections"):
+    """A server on a port of its own; its URL. It says which path streams take, and nothing else but the warning."""
     with Command("serve", "--port", "0", *args) as server:
-        yield server.url()
+        url = server.url()
+        assert f"serves; {path}. Ctrl-C" in server.out.text
+        yield url
         assert server.interrupt() == 0
         lines = server.err.rest().splitlines(keepends=True)  # without who came and went
         said = "".join(line for line in lines if not re.search(r"\[info +\] (stream|socket|drained)", line))
@@ -218,7 +220,8 @@ def test_a_namespace_is_found_by_who_publishes_without_a_url(cli, redis_url):
 
 
 def test_a_certificate_makes_it_https(cli, redis_url):
-    with serving("--redis-url", redis_url, "--tls-cert", CERTIFICATE, "--token", "") as url:
+    path = "event streams go straight to their connections, over HTTP/2 through ASGI"
+    with serving("--redis-url", redis_url, "--tls-cert", CERTIFICATE, "--token", "", path=path) as url:
         assert url.startswith("https://127.0.0.1:")
         assert "key=" not in url
         trusting = ssl.create_default_context(cafile=CERTIFICATE)
@@ -232,7 +235,8 @@ def test_a_certificate_makes_it_https(cli, redis_url):
 def test_a_certificate_is_made_that_our_clients_can_be_told_to_trust(cli, redis_url, state_dir, monkeypatch):
     path = state_dir / "tls" / "self-signed.pem"
     options = ["--redis-url", redis_url, "--tls", "self-signed", "--token", ""]
-    with serving(*options, warning=rf"nobody has signed .* SSL_CERT_FILE={path}\n") as url:
+    said = {"path": "event streams go straight to their connections, over HTTP/2 through ASGI"}
+    with serving(*options, warning=rf"nobody has signed .* SSL_CERT_FILE={path}\n", **said) as url:
         assert path.stat().st_mode & 0o777 == 0o600
         assert cli("watch", "apollo", "--url", url, "--events", 1).code == 1
         monkeypatch.setenv("SSL_CERT_FILE", str(path))  # read once by a process

@@ -128,7 +128,12 @@ async def test_any_worker_tells_the_figures_of_all_and_none_falls_when_one_dies(
             async with aiohttp.ClientSession() as once, once.get(f"{base}/projects") as answer:
                 subscribers = [line["subscribers"] for line in (await answer.json())["projects"]]
             found = {(each.name, *each.labels.values()): each.value for each in samples}
-            names = ("streams_opened_total", "live"), ("events_sent_total",), ("streams_direct",), ("streams", "apollo")
+            names = (
+                ("streams_opened_total", "live"),
+                ("events_sent_total",),
+                ("stream_paths", "direct", ""),
+                ("streams", "apollo"),
+            )
             return [*(found[f"syndarix_rt_{name}", *labels] for name, *labels in names), *subscribers]
 
         async def agreed(expected):

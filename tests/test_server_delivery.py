@@ -3,8 +3,11 @@
 import asyncio
 import errno
 import json
+import re
 import socket
+import ssl
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import h2.config
 import h2.connection
@@ -21,6 +24,7 @@ from syndarix_rt.server.channel import Joint
 from syndarix_rt.server.wheel import Wheel
 from syndarix_rt.server.writer import Writer
 
+CERTIFICATE = Path(__file__).parent / "localhost.pem"
 PATH = "/projects/apollo/events"
 PAD = {"pad": "x" * 30_000}
 
@@ -51,7 +55,10 @@ async def raw(server, request, *, receive_bytes=None):
     sock.setblocking(False)  # noqa: FBT003 - the standard library's
     port = int(server.url.rpartition(":")[2])
     await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
-    reader, streamer = await asyncio.open_connection(sock=sock)
+    secure = {}
+    if server.url.startswith("https:"):
+        secure = {"ssl": ssl.create_default_context(cafile=CERTIFICATE), "server_hostname": "127.0.0.1"}
+    reader, streamer = await asyncio.open_connection(sock=sock, **secure)
     streamer.write(request)
     try:
         yield reader, streamer
@@ -121,12 +128,14 @@ async def http_1_1(server, headers, query=""):
         yield response.status, Subscriber(response)
 
 
-@pytest.fixture(params=["direct", "stepped", "http/1.0", "http/2"])
+@pytest.fixture(params=["direct", "https", "switched_off", "http/1.0", "http/2"])
 def connect(request):
     """Each way from the hub to a client."""
     connect = {"http/1.0": http_1_0, "http/2": http_2}.get(request.param, http_1_1)
-    connect.is_direct = request.param == "direct"
-    connect.settings = {"fast_path": request.param != "stepped"}
+    connect.detour = "" if request.param in ("direct", "https") else request.param
+    connect.settings = {"fast_path": request.param != "switched_off"}
+    if request.param == "https":
+        connect.settings["tls_cert"] = CERTIFICATE
     return connect
 
 
@@ -140,7 +149,7 @@ async def test_every_path_checks_the_key_counts_and_delivers_the_same(connect):
         async with connect(server, key, f"?last_event_id={done.epoch}.1") as (status, subscriber):
             assert status == 200
             await until(lambda: server.hub.streams)
-            assert server.hub.streams[0].is_direct is connect.is_direct
+            assert server.hub.streams[0].detour == connect.detour
             await server.publish(4, 2)
             assert offsets(await subscriber.events(4)) == [2, 3, 4, 5]
             await until(lambda: server.hub.streams[0].is_live)
@@ -151,7 +160,8 @@ async def test_every_path_checks_the_key_counts_and_delivers_the_same(connect):
             assert frames[-1].id == f"{done.epoch}.{large.last}"
             figures = (await server.get("/metrics", headers=key))[2]
             assert 'syndarix_rt_streams{project="apollo"} 1.0' in figures
-            assert f"syndarix_rt_streams_direct {float(connect.is_direct)}" in figures
+            path = "asgi" if connect.detour else "direct"
+            assert f'syndarix_rt_stream_paths{{path="{path}",reason="{connect.detour}"}} 1.0' in figures
             assert 'syndarix_rt_streams_opened_total{how="resumed"} 1.0' in figures
             server.hub.streams[0].end("drained")
             assert [frame.event for frame in await subscriber.end()] == ["server-draining"]
@@ -170,7 +180,9 @@ async def test_under_a_hypercorn_of_another_shape_it_says_so_and_goes_the_usual_
     with capture_logs() as logs:
         async with running() as server, http_1_1(server, {}) as (_, subscriber):
             await subscriber.opened()
-            assert not server.hub.streams[0].is_direct
+            assert server.hub.streams[0].detour == "hypercorn"
+            told = below.told(fast_path=True)
+            assert re.search(r"through ASGI: Hypercorn \d\S+ is not what the fast path is made for \(.+\)$", told)
             await server.publish(1, 3)
             assert offsets(await subscriber.events(3)) == [1, 2, 3]
     (line,) = [line for line in logs if "fast path" in line["event"]]

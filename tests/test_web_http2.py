@@ -32,7 +32,7 @@ PROTOCOL = "performance.getEntriesByType('navigation')[0].nextHopProtocol"
 
 async def test_a_hundred_and_twenty_streams_of_one_page_are_live_on_one_connection(browser):
     async with running(tls_cert=CERTIFICATE) as server:
-        url = server.url.replace("http://", "https://")
+        url = server.url
         context = await browser.new_context(ignore_https_errors=True)
         page = await context.new_page()
         await page.goto(f"{url}/healthz")
@@ -47,6 +47,9 @@ async def test_a_hundred_and_twenty_streams_of_one_page_are_live_on_one_connecti
             )
         assert await page.evaluate(PROTOCOL) == "h2"
         assert len(connections(server.url)) == 1
+        assert (
+            f'syndarix_rt_stream_paths{{path="asgi",reason="http/2"}} {STREAMS}.0' in (await server.get("/metrics"))[2]
+        )
         await page.goto(f"{url}/p/apollo")
         await page.wait_for_function("() => document.getElementById('connection').textContent === 'live'")
         await context.close()

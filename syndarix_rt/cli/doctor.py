@@ -13,10 +13,11 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from http import HTTPStatus
 from importlib import metadata
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -25,10 +26,14 @@ from syndarix_rt.cli.options import PORTS, option, redis_url_option, url_option
 from syndarix_rt.cli.serving import PORT
 from syndarix_rt.errors import BrokerError, StreamError, SyndarixError
 
+if TYPE_CHECKING:
+    from syndarix_rt.client import Api
+
 __all__ = ["Finding"]
 
 PROJECT = "doctor-check"
 ROUNDS = 5
+PAUSE_S = 0.1
 ARRIVE_S = 3.0
 """An event that takes longer was kept back by somebody: no network is so slow that anybody would watch over it."""
 
@@ -229,8 +234,11 @@ async def _way(url: str) -> AsyncIterator[Finding]:
         base = parse_server_url(url).base_url
         async with Api(url) as api:
             await api.position(PROJECT)
-            yield await _arrival(url, base)
+            arrival = await _arrival(url, base)
+            yield arrival
             yield await _socket(url, base)
+            if arrival.is_good:
+                yield await _path(url, api)
             with suppress(StreamError):  # may publish, may not reset
                 await api.ask(Position, "DELETE", f"/projects/{PROJECT}/events")
     except StreamError as error:
@@ -271,6 +279,38 @@ async def _arrival(url: str, base: str) -> Finding:
     except StreamError as error:
         return _mend("stream", str(error))
     return _good("stream", f"{base}: events arrive at once, {median(delays_ms):.1f} ms after they are sent")
+
+
+async def _path(url: str, api: Api) -> Finding:
+    """Which way streams take inside the server, this one among them."""
+    from syndarix_rt.client import EventStream
+
+    counts: dict[str, int] = {}
+    try:
+        async with asyncio.timeout(ARRIVE_S), EventStream(url, PROJECT):
+            while not any(counts.values()):  # of several workers, another may have it, and tell a second later
+                counts = {reason: int(count) for reason, count in _STREAM_PATHS.findall(await api.metrics())}
+                await asyncio.sleep(PAUSE_S)
+    except StreamError as error:
+        if error.status == HTTPStatus.FORBIDDEN:
+            return _good("path", "this token may not ask which way streams take inside the server")
+        return _mend("path", str(error))
+    except TimeoutError:
+        return _mend("path", "the server does not say which way streams take inside it; is it of this version?")
+    text = ", ".join(f"{count} {_PATHS.get(reason, reason)}" for reason, count in counts.items() if count)
+    if counts.get("hypercorn"):
+        return _mend("path", f"{text}; install what is needed: pip install -U syndarix-rt")
+    return _good("path", f"of the streams that are open now: {text}")
+
+
+_STREAM_PATHS = re.compile(r'^syndarix_rt_stream_paths{path="\w+",reason="([^"]*)"} (\d+)', re.MULTILINE)
+_PATHS = {
+    "": "straight to the connection",
+    "http/1.0": "through ASGI (HTTP/1.0: a proxy that could speak 1.1?)",
+    "http/2": "through ASGI (HTTP/2)",
+    "switched_off": "through ASGI (--fast-path off)",
+    "hypercorn": "through ASGI (this Hypercorn is not what the fast path is made for)",
+}
 
 
 async def _socket(url: str, base: str) -> Finding:

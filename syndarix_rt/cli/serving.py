@@ -129,7 +129,7 @@ def listening(command: Any) -> Any:
     "--fast-path",
     type=click.Choice(["on", "off"]),
     default="on",
-    help="Write streams over plain HTTP/1.1 straight to their connections.",
+    help="Write streams over HTTP/1.1 straight to their connections.",
 )
 @option(
     "--max-connections",
@@ -202,7 +202,7 @@ def serve_command(
     Without --redis-url the embedded Redis is used, which all processes of a user share. Ctrl-C ends the server once
     its streams have been told; a second one ends it at once.
     """
-    from syndarix_rt.server import Settings, loop_factory
+    from syndarix_rt.server import Settings, delivery_path, loop_factory
 
     if workers > 1 and not hasattr(socket, "SO_REUSEPORT"):
         raise click.BadParameter("this system cannot share a port; leave it out.", param_hint="--workers")
@@ -234,7 +234,8 @@ def serve_command(
         async with open_server(
             settings, port, redis_url, namespace=namespace, retention=retention, workers=workers
         ) as server:
-            await server.serve(lambda: present("serves", server.url("/")))
+            path = delivery_path(fast_path=settings.fast_path, tls=settings.tls_cert is not None)
+            await server.serve(lambda: present(f"serves; {path}", server.url("/")))
 
     run(serve(), loop_factory())
 

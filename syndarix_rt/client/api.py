@@ -123,6 +123,10 @@ class Api(Closing):
         body = msgspec.json.encode({"token": token})
         return (await self.ask(_Revoked, "POST", "/tokens/revoke", body=body, headers=JSON_BODY)).name
 
+    async def metrics(self) -> str:
+        """The server's figures, in Prometheus's text format."""
+        return (await self._answer("GET", "/metrics"))[1].decode(errors="replace")
+
     async def ask(
         self,
         answer: type[T],
@@ -143,6 +147,24 @@ class Api(Closing):
             headers: further request headers.
             accept: a status that is an answer here though elsewhere an error.
         """
+        status, raw = await self._answer(method, path, body=body, headers=headers, accept=accept)
+        try:
+            return msgspec.json.decode(raw or b"null", type=answer)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise StreamError(
+                f"{self._base_url}{path}: not the answer of a Syndarix RT server: {error}", status
+            ) from error
+
+    async def _answer(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        accept: HTTPStatus | None = None,
+    ) -> tuple[int, bytes]:
+        """As `ask`, with the answer as it came, and its status."""
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=ANSWER_S, sock_connect=CONNECT_S)
             self._session = open_session(self._token, timeout)
@@ -155,8 +177,4 @@ class Api(Closing):
             async with request as response:
                 if response.status // 100 != 2 and response.status != accept:  # noqa: PLR2004 - 2xx
                     raise await refusal(response, url)
-                raw = await response.read()
-        try:
-            return msgspec.json.decode(raw or b"null", type=answer)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise StreamError(f"{url}: not the answer of a Syndarix RT server: {error}", response.status) from error
+                return response.status, await response.read()

@@ -25,7 +25,8 @@
 """
 
 from syndarix_rt.server.app import create_app
+from syndarix_rt.server.below import told as delivery_path
 from syndarix_rt.server.launcher import bind, loop_factory, serve
 from syndarix_rt.server.settings import Settings
 
-__all__ = ["Settings", "bind", "create_app", "loop_factory", "serve"]
+__all__ = ["Settings", "bind", "create_app", "delivery_path", "loop_factory", "serve"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from contextlib import suppress
+from importlib import metadata
 from typing import Any
 
 import h2.errors
@@ -22,7 +23,7 @@ from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.typing import ConnectionState
 
-__all__ = ["Connection", "Multiplexed", "below", "unlike"]
+__all__ = ["Connection", "Multiplexed", "below", "told", "unlike"]
 
 
 class Connection:
@@ -141,6 +142,21 @@ def unlike() -> str:
     except (AttributeError, TypeError) as error:
         return str(error)
     return "" if isinstance(found, Connection) and found.transport is transport else "the way to the transport"
+
+
+def told(*, fast_path: bool, tls: bool = False) -> str:
+    """For people: which way event streams take from here to their clients, and why. Within a running loop.
+
+    Args:
+        fast_path: whether they may be written straight to their connections.
+        tls: whether clients may speak HTTP/2.
+    """
+    if not fast_path:
+        return "event streams go through ASGI: the fast path is switched off"
+    if reason := unlike():
+        version = metadata.version("hypercorn")
+        return f"event streams go through ASGI: Hypercorn {version} is not what the fast path is made for ({reason})"
+    return "event streams go straight to their connections" + (", over HTTP/2 through ASGI" if tls else "")
 
 
 _running: set[asyncio.Task[None]] = set()

@@ -24,6 +24,7 @@ from syndarix_rt.server.limits import DETAILS
 from syndarix_rt.server.otlp import Exports
 from syndarix_rt.server.stream import Reason
 from syndarix_rt.server.tally import EVENTS, Histogram
+from syndarix_rt.server.writer import Detour
 
 __all__ = ["Family", "collected", "keep_leaving", "merged", "others", "streams_elsewhere"]
 
@@ -51,11 +52,11 @@ def collected(hub: Hub, exports: Exports) -> list[Family]:
 
 def _collect(hub: Hub, exports: Exports) -> Iterator[Family]:
     tally, counts = hub.tally, Counter(hub.tally.counts)
-    streams, lag, direct, behind, most = Counter[str](), Histogram(EVENTS), 0, 0, 0
+    streams, paths, lag, behind, most = Counter[str](), Counter[Detour](), Histogram(EVENTS), 0, 0
     for channel in hub.channels:
         streams[project_of(channel.name) or ""] += len(channel.streams)
         for stream in channel.streams:
-            direct += stream.is_direct
+            paths[stream.detour] += 1
             cursor = stream.cursor
             if cursor is None:
                 continue
@@ -67,7 +68,11 @@ def _collect(hub: Hub, exports: Exports) -> Iterator[Family]:
             behind += not stream.is_live
             most = max(most, missing)
     yield _labelled("streams", "gauge", "Open event streams.", "project", dict(sorted(streams.items())))
-    yield _plain("streams_direct", "gauge", "Event streams written straight to their connections.", direct)
+    yield Family(
+        "stream_paths", "gauge", "Open event streams: straight to the connection, or through ASGI and why.",
+        [("", {"path": "asgi" if detour else "direct", "reason": detour}, paths[detour])
+         for detour in get_args(Detour)],
+    )  # fmt: skip
     yield _plain("sockets", "gauge", "Open WebSockets.", hub.open_sockets)
     yield _plain("connections", "gauge", "Open TCP connections.", hub.limits.connections.held)
     yield Family(

@@ -24,6 +24,7 @@ from syndarix_rt.server.socket import UNAUTHORIZED, Socket
 from syndarix_rt.server.stream import Stream
 from syndarix_rt.server.tally import Tally
 from syndarix_rt.server.wheel import Wheel
+from syndarix_rt.server.writer import Detour
 
 __all__ = ["Channel", "Hub"]
 
@@ -41,8 +42,8 @@ class Hub:
         self.broker = broker
         self.settings = settings
         self.page_reads = asyncio.Semaphore(PAGE_READS)
-        self.fast_path = settings.fast_path
-        """Whether streams may be written straight to their connection."""
+        self.detour: Detour = "" if settings.fast_path else "switched_off"
+        """Why streams may not be written straight to their connections; empty: they may."""
         self.counts: Counter[str] = Counter()
         """What slow clients cost, since the start: ``blocked`` (writes that one did not take at once), ``pages`` (read
         from the broker for a cursor that had fallen out of memory)."""
@@ -64,8 +65,8 @@ class Hub:
 
     def start(self) -> None:
         """Begin to tick; called once the loop runs."""
-        if self.fast_path and (reason := unlike()):
-            self.fast_path = False
+        if not self.detour and (reason := unlike()):
+            self.detour = "hypercorn"
             _log.warning("no fast path: Hypercorn is not what it was made for", reason=reason)
         self._ticker = asyncio.create_task(self._tick(), name="hub ticker")
 

@@ -42,7 +42,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """A WebSocket whose client was silent for so long is asked for a sign of life, and closed without one after as long
     again: a lease that it holds lasts no longer."""
     fast_path: bool = True
-    """Whether streams over plain HTTP/1.1 are written straight to their connection, at a quarter of the cost; if not,
+    """Whether streams over HTTP/1.1 are written straight to their connection, at a quarter of the cost; if not,
     as all others through ASGI."""
     retry_ms: tuple[int, int] = (1_000, 3_000)
     """Bounds of the random delay that clients are asked to keep before they connect again."""

@@ -23,7 +23,7 @@ from syndarix_rt.delivery import Cursor, Gap, Position, Resumption, TypeFilter, 
 from syndarix_rt.delivery.sse import encode
 from syndarix_rt.errors import BrokerUnavailable
 from syndarix_rt.events import EventId
-from syndarix_rt.server.writer import Writer
+from syndarix_rt.server.writer import Detour, Writer
 
 if TYPE_CHECKING:
     from syndarix_rt.server.channel import Channel
@@ -120,9 +120,9 @@ class Stream:
         self._opened_s: float | None = None
 
     @property
-    def is_direct(self) -> bool:
-        """Whether it is written straight to its connection."""
-        return self._writer.is_direct
+    def detour(self) -> Detour:
+        """Why it is not written straight to its connection; empty: it is."""
+        return self._writer.detour
 
     # ---- its life -------------------------------------------------------------------------------------------------
 
@@ -144,7 +144,7 @@ class Stream:
                 self._expires_s = None  # its age ends it earlier
             self._until_s = min(self._until_s, now_s + left_s)
         self._written_s = now_s
-        self._writer = Writer(send, chunked=chunked, fast_path=self._hub.fast_path)
+        self._writer = Writer(send, chunked=chunked, detour=self._hub.detour)
         self._parked = asyncio.current_task()
         with self._hub.holding_stream(self) as self._channel:
             self._hub.look(self, self._until_s)

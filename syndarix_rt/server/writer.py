@@ -14,13 +14,16 @@ from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
 from functools import lru_cache
 from types import coroutine
-from typing import Any
+from typing import Any, Literal
 
 from hypercorn.typing import ASGISendCallable
 
-from syndarix_rt.server.below import Connection, below
+from syndarix_rt.server.below import Connection, Multiplexed, below
 
-__all__ = ["Writer"]
+__all__ = ["Detour", "Writer"]
+
+Detour = Literal["", "http/1.0", "http/2", "switched_off", "hypercorn"]
+"""Why a client is written to through ASGI; empty: it is not. ``hypercorn``: what serves is not as `below` needs it."""
 
 BUFFER_BYTES = 64 * 1024
 """What may wait for a client's socket before it counts as slow: where asyncio begins to hold writers back."""
@@ -31,30 +34,34 @@ class Writer:
 
     Attributes:
         blocked_s: since when a write waits for the client (monotonic clock); None: it is not busy.
+        detour: why it does not write to the transport.
     """
 
-    __slots__ = ("_below", "_rest", "_send", "_transport", "blocked_s")
+    __slots__ = ("_below", "_rest", "_send", "_transport", "blocked_s", "detour")
 
-    def __init__(self, send: ASGISendCallable, *, chunked: bool, fast_path: bool = True) -> None:
+    def __init__(self, send: ASGISendCallable, *, chunked: bool, detour: Detour = "") -> None:
         """Begin to write the body of a response whose headers are sent.
 
         Args:
             send: ASGI's.
             chunked: whether the body is sent in chunks (HTTP/1.1).
-            fast_path: whether it may write to the transport.
+            detour: why it may not write to the transport, if it may not.
         """
         self.blocked_s: float | None = None
         self._send: Callable[[Any], Coroutine[Any, Any, None]] = send  # type: ignore[assignment]  # it is a coroutine
         self._rest: asyncio.Task[None] | None = None
         self._below = below(send)
         self._transport: asyncio.WriteTransport | None = None
-        if fast_path and chunked and isinstance(self._below, Connection):
-            self._transport = self._below.transport
-
-    @property
-    def is_direct(self) -> bool:
-        """Whether it writes to the transport."""
-        return self._transport is not None
+        if isinstance(self._below, Multiplexed):
+            detour = "http/2"
+        elif not chunked:
+            detour = "http/1.0"
+        elif not detour:
+            if isinstance(self._below, Connection):
+                self._transport = self._below.transport
+            else:
+                detour = "hypercorn"
+        self.detour: Detour = detour
 
     def write(self, data: bytes) -> bool:
         """Send it; false: the client does not take it at once. Not to be called while it is busy."""
