@@ -55,7 +55,7 @@ class Agenda(simpy.Environment):
             else:
                 if queue[0] is entry:
                     heappop(queue)
-                else:  # what it did was to interrupt somebody, which comes before all else of this instant
+                else:  # it set off a process of SimPy, which comes before all else of this instant
                     queue.remove(entry)
                     heapify(queue)
                 if delay_us is not None:
