@@ -178,29 +178,28 @@ class Log:
     Args:
         max_entries: entries kept. 10,000: seconds of a fire hose, hours of a project; replay beyond it reads Redis.
         max_bytes: bytes kept. 16 MiB for a channel, so that a hundred busy channels fit a small machine.
+
+    Attributes:
+        epoch: of the entries.
+        first: oldest offset in memory; ``last + 1`` if there is none.
+        last: newest offset.
+        size_bytes: of the frames in memory.
     """
 
     def __init__(self, *, max_entries: int = 10_000, max_bytes: int = 16 * 1024 * 1024) -> None:
         self.max_entries = max_entries
         self.max_bytes = max_bytes
         self.epoch = ""
+        self.first = 1
+        self.last = 0
         self.size_bytes = 0
         self._span = Span(1, [], [])
         self._pieces = Pieces()
 
-    @property
-    def first(self) -> int:
-        """Oldest offset in memory; ``last + 1`` if there is none."""
-        return self._span.first
-
-    @property
-    def last(self) -> int:
-        """Newest offset."""
-        return self._span.first + len(self._span.frames) - 1
-
     def start(self, epoch: str, last: int) -> None:
         """Forget everything; the next entry is ``last + 1`` of ``epoch``."""
         self.epoch = epoch
+        self.first, self.last = last + 1, last
         self.size_bytes = 0
         self._span = Span(last + 1, [], [])
         self._pieces.forget()
@@ -216,6 +215,7 @@ class Log:
         span = Span.encode(self.epoch, first, entries)
         self._span.types.extend(span.types)
         self._span.frames.extend(span.frames)
+        self.last += len(span.frames)
         self.size_bytes += sum(map(len, span.frames))
         self._pieces.grown()
         self._trim()
@@ -233,7 +233,8 @@ class Log:
             self.size_bytes -= len(frames[drop])
             drop += 1
         del frames[:drop], self._span.types[:drop]
-        self._span = Span(self._span.first + drop, self._span.types, frames)
+        self.first += drop
+        self._span = Span(self.first, self._span.types, frames)
 
     def holds(self, after: int) -> bool:
         """Whether the entry after offset ``after`` is in memory (or is the next to come)."""
@@ -280,14 +281,14 @@ class Cursor:
 
     def advance(self, piece: Piece, now_s: float) -> bytes:
         """Take a piece; the bytes to write, a due checkpoint included."""
-        data = piece.data
-        if piece.sent:
-            self.told = piece.sent
-            self.events += piece.events
+        data, upto, sent, events = piece
+        if sent:
+            self.told = sent
+            self.events += events
             self.size_bytes += len(data)
             self.pieces += 1
             self._skipping_since_s = None
-        self.offset = max(self.offset, piece.upto)
+        self.offset = max(self.offset, upto)
         if self.offset > self.told:
             if self._skipping_since_s is None:
                 self._skipping_since_s = now_s

@@ -68,6 +68,8 @@ class Writer:
         transport, beneath = self._transport, self._below
         if transport is not None and not transport.is_closing():  # of a closed one Hypercorn must learn
             transport.write(_chunk(data))
+            if transport.get_write_buffer_size() <= BUFFER_BYTES:
+                return True
             taken = True
         else:
             taken = self._step(self._send(_message(data)))
