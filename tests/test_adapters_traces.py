@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import syndarix_rt.adapters.traces
 from syndarix_rt import validate
 from syndarix_rt.adapters.genai import KNOWN, RESOURCE_KNOWN, read_span
 from syndarix_rt.adapters.otlp import MAX_BYTES, BadRequest, Span, TooLarge, read_request, unpacked
@@ -194,6 +195,19 @@ def test_services_that_work_on_one_run_keep_their_names():
     assert validate(events).ok
 
 
+def test_what_is_remembered_has_bounds(monkeypatch):
+    monkeypatch.setattr(syndarix_rt.adapters.traces, "MAX_RUNS", 2)
+    monkeypatch.setattr(syndarix_rt.adapters.traces, "MAX_SEEN", 3)
+    traces = Traces()
+    for number in (1, 2, 3):
+        fed([span(2, 1, 2, CHAT, trace=f"{number:032x}")], traces=traces)
+    again = fed([span(3, 2, 3, CHAT, trace=f"{1:032x}")], traces=traces)
+    assert kinds(again) == ["agent_started", "agent_activity"], "the oldest run was forgotten, and is joined anew"
+    calls = [span(number, 3, 4, CHAT, trace=f"{1:032x}") for number in (3, 4, 5, 6, 3)]
+    fed(calls, traces=traces)
+    assert traces.counts["duplicate"] == 1, "the first; by the last one there was no room for more"
+
+
 def test_agents_whose_names_are_not_in_ascii_are_as_many():
     names = ("研究员", "审稿人", "café", "cafe")
     spans = [span(1, 0, 1, AGENT | {"gen_ai.agent.name": name}, parent=None, trace=f"{n:032x}") for n, name in
@@ -332,7 +346,10 @@ def test_what_is_no_span_is_rejected_and_the_rest_is_taken(changes):
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"[]", b"\xff", b'{"resourceSpans":1}', b"[" * 100_000, b'{"resourceSpans":[{"scopeSpans":[7]}]}'],
+    [
+        *(b"", b"{", b"[]", b"\xff", b'{"resourceSpans":1}', b"[" * 100_000, b'{"resourceSpans":[{"scopeSpans":[7]}]}'),
+        json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [{"startTimeUnixNano": "1" * 21}]}]}]}).encode(),
+    ],
 )
 def test_json_that_is_no_request_is_refused(body):
     with pytest.raises(BadRequest):
@@ -360,6 +377,19 @@ def test_gzip_is_unpacked_within_limits():
             unpacked(cut)
     with pytest.raises(BadRequest, match="no gzip"):
         unpacked(b"plain text")
+
+
+def test_a_cost_is_read_as_a_number_or_as_the_text_of_one():
+    costs = [{"key": "llm.cost.total", "value": {"doubleValue": value}} for value in (0.25, "0.25")]
+    bodies = [document(raw_span(attributes=[*raw_span()["attributes"], cost])) for cost in costs]
+    for body in bodies:
+        (found,) = read_request(json.dumps(body).encode(), is_json=True).spans
+        assert read_span(found.attributes, None).data["cost_usd"] == 0.25
+
+
+def test_too_many_bytes_are_refused():
+    with pytest.raises(TooLarge, match="more than 16777216"):
+        read_request(bytes(MAX_BYTES + 1), is_json=False)
 
 
 def test_too_many_spans_are_refused_whatever_their_size():

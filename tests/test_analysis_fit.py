@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from datetime import timedelta
+import sys
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib import pyplot as plt
 
-from syndarix_rt.errors import ScenarioError
+from syndarix_rt.errors import MissingExtra, ScenarioError
 from syndarix_rt.events import Event
 from syndarix_rt.playback.importers import IMPORTERS, import_azure_llm, write_azure
 from syndarix_rt.playback.importers.aidev import import_aidev
@@ -31,6 +32,7 @@ from syndarix_rt.simulation.analysis.fitting import (
 from syndarix_rt.simulation.analysis.frames import events_frame
 from syndarix_rt.simulation.analysis.observations import HUMAN_WAITS, Observations
 from syndarix_rt.simulation.laws import Constant, Empirical, Exponential, Gamma, Lognormal, Mixture, Weibull
+from syndarix_rt.simulation.settings import GammaArrivals
 
 SEEDS = st.integers(0, 2**32)
 SCALES = st.floats(0.01, 1e5)
@@ -388,6 +390,32 @@ def test_slips_of_the_trace_are_left_out():
     ]
     (llm,) = [constant for constant in fit(events).constants if constant.key == "runs.llm_s"]
     assert llm.n == 19
+
+
+def test_arrivals_more_regular_than_chance_are_a_gamma_process():
+    start, gaps_s = datetime(2026, 1, 5, tzinfo=UTC), np.random.default_rng(3).gamma(9, 400, 3_000)
+    created = [
+        Event.new("issue_created", {"issue_id": f"i-{n}"}, project="p", id=f"e-{n}", time=start + timedelta(seconds=at))
+        for n, at in enumerate(np.cumsum(gaps_s).tolist())
+    ]
+    arrivals = fit(created).scenario.projects[0].issues.arrivals
+    assert isinstance(arrivals, GammaArrivals)
+    assert arrivals.cv == pytest.approx(1 / 3, rel=0.05)
+
+
+def test_a_run_that_was_cancelled_says_nothing_about_runs():
+    who, time = {"run_id": "r", "agent_id": "a", "role": "developer"}, datetime(2026, 1, 5, tzinfo=UTC)
+    ended = {"agent_started": {}, "agent_error": {"end_reason": "cancelled"}}
+    events = [Event.new(kind, who | data, project="p", id=kind, time=time) for kind, data in ended.items()]
+    seen = Observations.of(events)
+    assert "trace.runs.error_share" not in seen.shares
+    assert seen.open["runs"] == 0
+
+
+def test_who_has_no_matplotlib_is_told_what_to_install(fitted, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingExtra, match=r"Fit.plot needs: pip install 'syndarix-rt\[analysis\]'"):
+        fitted.plot()
 
 
 def test_a_trace_that_tells_nothing_is_refused(simulated):

@@ -4,7 +4,7 @@ import functools
 import http.server
 import threading
 from collections import defaultdict
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -278,6 +278,17 @@ def test_a_fault_lasts_until_it_ends(tmp_path):
         ("b", 0), ("e", 30_000_000), ("b", 40_000_000), ("e", 40_000_000),
     ]  # fmt: skip
     assert found[-1]["args"] == {"truncated": True}
+
+
+def test_a_custom_event_of_a_run_is_an_instant_in_it(tmp_path):
+    who = {"run_id": "r", "agent_id": "a", "role": "developer"}
+    about = {"project": "apollo", "time": datetime(2026, 1, 1, tzinfo=UTC)}
+    kinds = {"agent_started": who, "my_note": {"run_id": "r"}, "other_note": {"run_id": ["r"]}}
+    items = traced(tmp_path / "a.json", [Event.new(kind, data, id=kind, **about) for kind, data in kinds.items()])
+    (run,) = slices(items, "run")
+    other, mine = (item for item in items if item["ph"] == "i")  # those of a run are written with it
+    assert (mine["name"], mine["tid"], mine["s"]) == ("my_note", run["tid"], "t")
+    assert (other["name"], other["s"]) == ("other_note", "p")
 
 
 def test_time_does_not_go_back_when_events_are_out_of_order(tmp_path):

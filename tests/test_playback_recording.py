@@ -211,6 +211,14 @@ def test_a_full_disk_is_reported_with_the_file_and_the_reason(tmp_path, count):
     assert path.read_bytes() == b"an older one"
 
 
+def test_a_full_disk_is_found_when_events_are_handed_on():
+    with (
+        pytest.raises(RecordingError, match=r"/dev/full: cannot write: No space left"),
+        RecordingWriter("/dev/full", flush_s=0) as writer,
+    ):
+        writer.write(event_at(0))
+
+
 def test_a_device_is_written_to_and_stays_a_device(tmp_path):
     assert write_recording("/dev/null", ticks(3)) == 3
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)  # noqa: PTH116 - of the device itself
@@ -282,6 +290,12 @@ def test_a_wrong_line_is_named_with_file_line_path_and_reason(tmp_path, line, re
     assert text.startswith(f"{path}, line 4: ")
     assert reason in text
     assert text.endswith("(3 good events precede it)")
+
+
+def test_a_last_line_that_is_whole_and_no_event_is_not_called_cut(tmp_path):
+    events, text = read_until_it_fails(good_then(tmp_path, b'{"specversion":"1.0"}'))
+    assert events == ticks(3)
+    assert "line 4: $: Object missing required field" in text
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):

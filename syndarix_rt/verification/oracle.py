@@ -70,8 +70,8 @@ class Violation(msgspec.Struct, frozen=True):
     at_s: float
     """Since the run began, seconds."""
     kind: str
-    """``hole``, ``duplicate``, ``order``, ``altered``, ``epoch``, ``filter``, ``gap``, ``resumed``, ``incomplete``;
-    ``refused`` for a client that gave up, ``log`` for what the broker lost, ``leak`` for what a server
+    """``hole``, ``duplicate``, ``order``, ``unknown``, ``altered``, ``epoch``, ``filter``, ``gap``, ``resumed``,
+    ``incomplete``; ``refused`` for a client that gave up, ``log`` for what the broker lost, ``leak`` for what a server
     still holds when all have left, ``process`` for one that did not end."""
     text: str
 
