@@ -77,10 +77,21 @@ def pytest_terminal_summary(terminalreporter):
             terminalreporter.line(f"{count:4d} for {name}: {HOW_TO_GET[name]}")
 
 
-# ---- one browser for a worker's tests ------------------------------------------------------------------------------
+# ---- the order of tests, and one browser for a worker's -------------------------------------------------------------
+
+
+def _limit_s(item):
+    mark = item.get_closest_marker("timeout")
+    return mark.args[0] if mark else 0
 
 
 def pytest_collection_modifyitems(items):
+    # Files whose tests may take longest begin first: started last, one of them would keep a single worker busy alone.
+    limits_s = {}
+    for item in items:
+        limits_s[item.path] = max(limits_s.get(item.path, 0), _limit_s(item))
+    items.sort(key=lambda item: -limits_s[item.path])
+
     for item in items:
         if "browser" in getattr(item, "fixturenames", ()):  # which it is driven in the loop of
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)

@@ -55,7 +55,10 @@ def settings(tmp_path):
     config.mkdir()
     lines = ("c.ServerApp.open_browser = False", "c.ServerApp.allow_root = True", f"c.ServerApp.port = {free_port()}")
     (config / "jupyter_server_config.py").write_text("\n".join(lines))
-    settings = environment(SYNDARIX_RT_PORT="0", JUPYTER_CONFIG_DIR=str(config), PYTHONUNBUFFERED="1")
+    settings = environment(
+        SYNDARIX_RT_PORT="0", JUPYTER_CONFIG_DIR=str(config), PYTHONUNBUFFERED="1",
+        PIP_NO_COMPILE="1",  # what is imported is compiled then; the rest of hundreds of packages need not be
+    )  # fmt: skip
     for name in ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS"):  # of the `make test ARGS=…` that runs us
         settings.pop(name, None)
     return settings

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from syndarix_rt.cli.console import say
-from syndarix_rt.cli.options import COUNT, option
+from syndarix_rt.cli.options import COUNT, option, report_option
 
 if TYPE_CHECKING:
     from syndarix_rt.benchmark.candidate import Candidate
@@ -95,9 +95,7 @@ def rows(*, quick: bool) -> list[Row]:
     metavar="FILE.c",
     help="C source of the subscribers; see benchmarks/.",
 )
-@option(
-    "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", show_default="none", help="All figures."
-)
+@report_option("json", "All figures.")
 def bench_command(*, quick: bool, repeats: int, load_client: Path | None, json_file: Path | None) -> None:
     """Measure how fast this machine delivers events, with a server and a Redis of its own.
 

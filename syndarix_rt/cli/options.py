@@ -8,6 +8,7 @@ import math
 import re
 import secrets
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -34,6 +35,7 @@ __all__ = [
     "TYPES",
     "option",
     "redis_url_option",
+    "report_option",
     "run_name",
     "scenario_argument",
     "seed_option",
@@ -212,6 +214,18 @@ url_option = option(
 seed_option = option(
     "--seed", type=click.IntRange(min=0), metavar="N", default=1, help="The same seed gives the same events."
 )
+
+
+def report_option(kind: str, text: str) -> Callable[[_Command], _Command]:
+    """``--json FILE`` or ``--html FILE``: what a command found, written into a file beside what it prints."""
+    return option(
+        f"--{kind}",
+        f"{kind}_file",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        show_default="none",
+        help=text,
+    )
 
 
 def scenario_argument(**attributes: Any) -> Callable[[_Command], _Command]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from syndarix_rt.cli.console import run, say
-from syndarix_rt.cli.options import COUNT, option, seed_option
+from syndarix_rt.cli.options import COUNT, option, report_option, seed_option
 
 _PLANTED = ("skip", "repeat", "swap", "hide-gap", "gap-bounds", "epoch", "filter")  # as PLANTED, without loading it
 
@@ -28,22 +28,8 @@ _PLANTED = ("skip", "repeat", "swap", "hide-gap", "gap-bounds", "epoch", "filter
     show_default="none",
     help="Falsify the delivery to one subscriber on purpose, to see that the verdict tells. Repeatable.",
 )
-@option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    show_default="none",
-    help="The verdict as data.",
-)
-@option(
-    "--html",
-    "html_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    show_default="none",
-    help="The verdict as a page with a picture of who was served when.",
-)
+@report_option("json", "The verdict as data.")
+@report_option("html", "The verdict as a page with a picture of who was served when.")
 @click.pass_context
 def verify_command(
     ctx: click.Context,
