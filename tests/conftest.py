@@ -186,7 +186,7 @@ def _session_state(tmp_path_factory):
     patch.setenv(STATE_DIR, str(tmp_path_factory.mktemp("session-state")))
     yield
     patch.undo()
-    base = str(tmp_path_factory.getbasetemp())
+    base = f"{tmp_path_factory.getbasetemp()}{os.sep}"  # with its end: that of another run may begin with this name
 
     def left():
         found = []

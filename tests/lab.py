@@ -12,6 +12,7 @@ from pathlib import Path
 
 TOKEN = "a-token-of-the-tests"
 START_S = 60
+RUN_S = 90  # a cell or a request of a test; it takes seconds, and a page would wait for its end for ever
 NEWS = "@jupyterlab/apputils-extension:announcements"  # would lay a question over the notebook
 ARGUMENTS = [
     "--no-browser",
@@ -70,6 +71,19 @@ def _announced_url(runtime):
 PANEL = "[...(window.jupyterapp?.shell?.widgets('main') ?? [])].find((widget) => widget.content?.activeCell)"
 
 
+STATE = f"""() => {{
+  const {{content, sessionContext}} = {PANEL};
+  const {{kernel}} = sessionContext.session;
+  return {{
+    kernel: kernel.status, connection: kernel.connectionStatus,
+    cells: content.widgets.filter(({{model}}) => model.type === "code").map(({{model}}) => ({{
+      source: model.sharedModel.getSource(), count: model.executionCount, state: model.executionState,
+      outputs: JSON.stringify(model.outputs.toJSON()).slice(0, 500),
+    }})),
+  }};
+}}"""
+
+
 class Notebook:
     """A notebook open in JupyterLab.
 
@@ -88,7 +102,7 @@ class Notebook:
 
     async def run(self, cell):
         """Run one cell (by its place) and wait for its end; the text of its output."""
-        await self.page.evaluate(
+        await self._ended(
             f"""async (cell) => {{
               const panel = {PANEL};
               jupyterapp.shell.activateById(panel.id);
@@ -113,7 +127,7 @@ class Notebook:
         Returns:
             What it printed.
         """
-        return await self.page.evaluate(
+        return await self._ended(
             f"""async (code) => {{
               const {{kernel}} = {PANEL}.sessionContext.session;
               const future = kernel.requestExecute({{code, store_history: false}});
@@ -129,6 +143,14 @@ class Notebook:
             }}""",
             source,
         )
+
+    async def _ended(self, script, argument):
+        """What a script of the page comes to; if it does not end, how the kernel and the cells stand."""
+        try:
+            return await asyncio.wait_for(self.page.evaluate(script, argument), RUN_S)
+        except TimeoutError:
+            state = await self.page.evaluate(STATE)
+            raise AssertionError(f"still running after {RUN_S} s: {argument}\n{json.dumps(state, indent=1)}") from None
 
     async def opened(self):
         """Wait until its kernel is there."""
