@@ -12,6 +12,7 @@ from pathlib import Path
 
 TOKEN = "a-token-of-the-tests"
 START_S = 60
+STOP_S = 20  # it ends within one, on a busy machine within five
 RUN_S = 90  # a cell or a request of a test; it takes seconds, and a page would wait for its end for ever
 NEWS = "@jupyterlab/apputils-extension:announcements"  # would lay a question over the notebook
 ARGUMENTS = [
@@ -57,7 +58,11 @@ async def jupyterlab(directory):
     finally:
         log.close()
         process.send_signal(signal.SIGTERM)  # ends its kernels, too
-        await process.wait()
+        try:
+            await asyncio.wait_for(process.wait(), STOP_S)
+        except TimeoutError:  # seen now and then: its kernels were gone, and it stayed
+            process.kill()
+            await process.wait()
 
 
 def _announced_url(runtime):
