@@ -293,3 +293,15 @@ def test_every_event_has_a_catalogue_type_or_says_that_it_is_custom():
     assert "pr_updated" not in CATALOGUE
     assert "pr_reopened" not in CATALOGUE
     assert "branch_deleted" not in CATALOGUE
+
+
+async def test_too_many_new_projects_are_refused_before_anything_is_stored():
+    async with running(github_secret=SECRET, new_projects_per_h=1) as server:
+        assert (await deliver(server, *create(), delivery="first", project="one"))[0] == 202
+        known = {*server.broker._channels}
+        for project in ("two", "three"):
+            status, answer = await deliver(server, *push(SHA, created=True), delivery="again", project=project)
+            assert (status, answer["type"]) == (429, "urn:syndarix-rt:problem:limit-projects")
+        assert {*server.broker._channels} == known
+        assert await server.broker.projects() == ["one"]
+        assert (await deliver(server, *push(SHA), delivery="again", project="one"))[0] == 202, "what is there goes on"

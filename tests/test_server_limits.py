@@ -283,6 +283,40 @@ async def test_silent_and_half_connections_are_bounded_and_others_go_on():
             writer.close()
 
 
+async def test_a_flood_of_a_thousand_sockets_leaves_nothing_behind_and_keeps_nobody_out():
+    async with running(max_connections=200, max_client_connections=40) as server, AsyncExitStack() as stack:
+        at = urlsplit(server.url)
+        stream = await stack.enter_async_context(server.stream())
+        await stream.opened()
+        connector = aiohttp.TCPConnector(local_addr=("127.0.0.2", 0))
+        other = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
+        begun = len(asyncio.all_tasks())
+        sockets = []
+        async with asyncio.timeout(TIMEOUT_S):
+            for number in range(1_000):
+                _, writer = await asyncio.open_connection(at.hostname, at.port)
+                stack.callback(writer.close)
+                writer.write((b"", b"GET / HTTP/1.1\r\nhost: ", b"POST /v1/traces HTTP/1.1\r\ncontent-")[number % 3])
+                sockets.append(writer)
+                if number % 100 == 0:  # in the midst of it
+                    await server.publish(number, 1)
+                    assert len(await stream.events(1)) == 1
+                    async with other.get(f"{server.url}/projects") as answer:
+                        assert answer.status == 200
+        # What is held of a connection hangs on its tasks; they go with those that were refused.
+        refused = server.hub.limits.refused
+        await until(lambda: refused["connections", 429] >= 1_000 - 40)
+        assert server.hub.limits.connections.held <= 42
+        await until(lambda: len(asyncio.all_tasks()) - begun <= 4 * 42)
+        for writer in sockets:
+            writer.close()
+        await until(lambda: server.hub.limits.connections.held <= 2)
+        async with aiohttp.ClientSession() as newcomer, newcomer.get(f"{server.url}/projects") as answer:
+            assert answer.status == 200
+        await server.publish(2_000, 1)
+        assert len(await stream.events(1)) == 1
+
+
 # ---- clients --------------------------------------------------------------------------------------------------------
 
 

@@ -394,3 +394,30 @@ async def test_without_the_extra_protobuf_is_refused_with_what_to_do(monkeypatch
         assert status == 501
         assert "pip install 'syndarix-rt[agents]'; or set OTEL_EXPORTER_OTLP_PROTOCOL" in message(answered)
         assert (await sent(server, b"{}", JSON))[0] == 200
+
+
+@pytest.mark.parametrize("header", [True, False])
+async def test_too_many_new_projects_are_refused_whole_and_may_come_again(header):
+    async with running(new_projects_per_h=1) as server:
+        names = ("one", "two", "three")
+        if header:
+            bodies = [(export(), {"syndarix_project": name}) for name in names]
+        else:
+            whole = ExportTraceServiceRequest()
+            for number, name in enumerate(names, 1):
+                whole.MergeFromString(export(trace=number, service=name))
+            bodies = [
+                (export(service="one"), {"syndarix_project": None}),
+                (whole.SerializeToString(), {"syndarix_project": None}),
+            ]
+        (first, named), *others = bodies
+        assert (await sent(server, first, **named))[0] == 200
+        known = {*server.broker._channels}
+        for body, named in others:
+            status, headers, answer = await sent(server, body, **named)
+            assert status == 429, "which exporters send again"
+            assert int(headers["retry-after"]) >= 1
+            assert message(answer).startswith("This client has too many new projects")
+        assert {*server.broker._channels} == known, "nothing of it is there, not even of the project that was known"
+        assert await server.broker.projects() == ["one"]
+        assert len(await stored(server, "one")) == 4

@@ -6,10 +6,11 @@ import asyncio
 import re
 from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
 
+import aiohttp
 import pytest
 from aiohttp import web
 from serving import TIMEOUT_S, event, running
@@ -39,6 +40,10 @@ class Page:
         page.on("console", lambda message: self.console.append(message.text))  # violations of the policy come here, too
         page.on("pageerror", lambda error: self.console.append(str(error)))
         page.on("request", lambda request: self.requests.append(request.url))
+
+    def streams(self):
+        """What was asked for as an event stream."""
+        return [request for request in self.requests if re.search(r"/events\?(last_event_id|replay)=", request)]
 
     async def text(self, id):
         return await self.page.locator(f"#{id}").inner_text()
@@ -218,6 +223,51 @@ async def test_a_proxy_that_answers_503_only_delays_it(open_page):
         async with running(broker, port):
             await page.until("received", "3")
             assert await page.text("gaps") == "0"
+
+
+@pytest.mark.parametrize(
+    ("bounds", "says"),
+    [
+        ({"max_client_connections": 8}, "too many connections come from this address"),  # 429
+        ({"max_connections": 8}, "the server has as many connections as it may"),  # 503
+    ],
+)
+async def test_a_server_that_is_full_is_asked_again_when_it_said_and_goes_on_exactly(open_page, bounds, says):
+    # Who is refused because all together have too many has none itself.
+    address = "127.0.0.1" if "max_client_connections" in bounds else "127.0.0.2"
+    connector = aiohttp.TCPConnector(local_addr=(address, 0), limit=0)
+    async with AsyncExitStack() as stack:
+        broker = MemoryBroker()
+        stack.push_async_callback(broker.aclose)
+        async with running(broker, retry_ms=(50, 100)) as server:
+            port = int(server.url.rpartition(":")[2])
+            page = await stack.enter_async_context(open_page("about:blank", server.url))
+            await page.page.clock.install()
+            await page.page.goto(f"{server.url}/p/apollo")
+            await publish(server, 1, ["agent_activity", "my_note"])
+            await page.until("received", "2")
+            await page.page.context.set_offline(True)
+        await page.until_state("waiting")
+        async with running(broker, port, retry_ms=(50, 100), **{"max_client_connections": 8} | bounds) as server:
+            others = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
+            for _ in range(8):
+                await stack.enter_async_context(others.get(f"{server.url}/projects/zeus/events"))
+            await page.page.clock.pause_at(datetime.now(UTC) + timedelta(seconds=60))
+            await page.page.context.set_offline(False)
+            await page.until("connection", f"reconnecting: {says}; again in 5 s")
+            await publish(server, 3, ["agent_activity", "my_note"])
+            await connector.close()
+            await eventually(lambda: server.hub.limits.connections.held == 0)
+            asked = len(page.streams())
+            await page.page.clock.run_for(5_000)
+            assert len(page.streams()) == asked, "not before Retry-After is over"
+            await page.page.clock.run_for(1_001)  # and what is added so that not all come at once
+            await page.until("connection", "live")
+            assert len(page.streams()) == asked + 1
+            await page.page.clock.resume()
+            await page.until("received", "4")
+            assert await page.text("gaps") == "0"
+            assert await page.listed() == {"agent_activity": 2, "my_note": 2}
 
 
 async def test_without_its_key_the_page_stops_and_says_what_to_do(open_page):

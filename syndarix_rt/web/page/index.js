@@ -1,6 +1,9 @@
 /** The list of projects, asked for every few seconds. */
 
+import { refusal } from "./refusal.js";
+
 const EVERY_MS = 3000;
+let notBefore = 0; // on the page's clock: what Retry-After said
 const rates = new Map(); // project -> events per second at each look, null: not known
 const $ = (id) => document.getElementById(id);
 const KEPT = 60; // looks: three minutes
@@ -12,8 +15,13 @@ async function refresh() {
   try {
     const answer = await fetch("projects");
     if (!answer.ok) {
-      const denied = answer.status === 401 || answer.status === 403;
-      show("closed", denied ? "no key: open the URL that the server printed" : `the server answers ${answer.status}`);
+      if (answer.status === 401 || answer.status === 403) {
+        show("closed", "no key: open the URL that the server printed");
+        return;
+      }
+      const { reason, atLeast } = await refusal(answer);
+      notBefore = performance.now() + atLeast;
+      show("waiting", reason);
       return;
     }
     const { projects } = await answer.json();
@@ -73,4 +81,4 @@ function spark(values) {
 }
 
 await refresh();
-setInterval(() => document.hidden || refresh(), EVERY_MS);
+setInterval(() => document.hidden || performance.now() < notBefore || refresh(), EVERY_MS);

@@ -8,6 +8,8 @@
  * than came, the log is asked for events of other names, which are listened to from then on.
  */
 
+import { refusal } from "./refusal.js";
+
 const HIDDEN_MS = 60_000; // who comes back within a minute has missed nothing
 const HIDDEN_STREAMS = 2; // a browser has six connections to a server, for all tabs; the visible one needs its share
 const FIRST_DELAY_MS = 1000; // what a restart takes
@@ -147,14 +149,13 @@ export function openStream(base, { names, replay, onOpen, onEvent, onGap, onLost
     failures += 1;
     let atLeast = 0;
     try {
-      const { status, headers } = await fetch(`${base}/position`);
-      if (status === 401 || status === 403) {
+      const answer = await fetch(`${base}/position`);
+      if (answer.status === 401 || answer.status === 403) {
         isClosed = true;
         onState("closed", "this browser has no key any more: open the URL that the server printed");
         return;
       }
-      reason = `the server answers ${status}`;
-      atLeast = 1000 * (Number(headers.get("retry-after")) || 0);
+      ({ reason, atLeast } = await refusal(answer));
     } catch {
       reason = "the server cannot be reached";
     }
