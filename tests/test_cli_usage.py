@@ -98,7 +98,8 @@ def test_the_module_runs_as_the_command_does():
 @pytest.mark.parametrize(
     ("args", "reason"),
     [
-        (["dmeo"], "No such command 'dmeo'"),
+        (["dmeo"], "No such command 'dmeo'; did you mean 'demo'?"),
+        (["nonsense"], "No such command 'nonsense'."),
         (["play"], "Missing argument 'SCENARIO'"),
         (["watch"], "Missing argument 'PROJECT'"),
         (["play", "demo_small", "--sped", "3"], "--sped"),
