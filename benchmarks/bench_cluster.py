@@ -20,6 +20,7 @@ import json
 import random
 import re
 import secrets
+import subprocess
 import sys
 import tempfile
 import time
@@ -47,7 +48,8 @@ from redis_server import RedisServer
 BATCH = 100
 AWAY_S = 0.05  # between two tries while a master is away
 OPEN_S, LATE_S = 60, 60
-SWITCH_S = 0.0002  # of 0.005: who breaks the cluster is a thread beside a loop that is busy with subscribers
+HARMS = 2  # to the cluster, on the way
+SWITCH_S = 0.0002  # of 0.005: who does them is a thread beside a loop that is busy with subscribers
 OPEN = b"event: stream-open\n"
 SEEN = re.compile(rb'event: gap\n|"seq":(\d+),')
 
@@ -183,30 +185,33 @@ async def measure(options: argparse.Namespace, url: str, nodes: list[int], broke
             used_s = {node.pid: sum(node.cpu_times()[:2]) for node in redis}
             command = [sys.executable, __file__, "--publish", url, "--projects", str(options.projects)]
             command += ["--rate", str(options.rate), "--each", str(each)]
-            process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+            process = subprocess.Popen(command, stdout=subprocess.PIPE)  # noqa: ASYNC220 - it takes a millisecond
             progress: dict[str, float] = {"stored": 0}
-            lines = process.stdout
 
-            async def follow() -> None:
-                while line := await lines.readline():
+            # In threads: the loop is busy with what subscribers read, and a turn of it takes seconds.
+            def follow() -> None:
+                for line in process.stdout:
                     progress.update(json.loads(line))
 
-            async with asyncio.timeout(20 * options.seconds + LATE_S), asyncio.TaskGroup() as group:
-                following = group.create_task(follow())
-                while broken is not None and len(broken.happened) < 2 and not following.done():
-                    await asyncio.to_thread(broken.at, progress["stored"] / (each * len(names)))
-                    await asyncio.sleep(0.1)
+            def harm() -> None:
+                while broken is not None and len(broken.happened) < HARMS and process.poll() is None:
+                    broken.at(progress["stored"] / (each * len(names)))
+                    time.sleep(0.05)
+
+            async with asyncio.timeout(20 * options.seconds + LATE_S):
+                await asyncio.gather(asyncio.to_thread(follow), asyncio.to_thread(harm))
             if broken is not None and not progress["tries"]:
                 raise SystemExit("nothing was published while a master was away: give more --seconds")
-            if await process.wait():
+            if process.wait():
                 raise SystemExit("the publisher failed")
             began_s = time.monotonic()
             async with asyncio.timeout(LATE_S):
                 await until(lambda: all(one.last >= each or one.lost for one in everybody))
             late_s, after = time.monotonic() - began_s, server.usage()
         finally:
-            if process is not None and process.returncode is None:
+            if process is not None:
                 process.kill()
+                process.wait()
             for one in everybody:
                 one.transport.abort()
         total = Counter[str]()
