@@ -102,6 +102,7 @@ async def deliver(server, kind, payload, *, delivery=None, secret=SECRET, projec
         "user-agent": "GitHub-Hookshot/044aadd", "content-type": "application/json",
     } | {name.replace("_", "-"): value for name, value in headers.items()}  # fmt: skip
     async with server.http.post(f"{server.url}/projects/{project}/github", data=body, headers=sent) as response:
+        assert (int(response.headers.get("retry-after", 0)) > 0) is (response.status == 429), "what may come again"
         return response.status, await response.json(content_type=None)
 
 
