@@ -31,7 +31,7 @@ LOAD_CLIENT = ROOT.parent / "shared" / "bench" / "sse_load.c"
 
 # What each is tried at, events a second to 1,000 subscribers; it stops at the first rate that it does not sustain.
 LADDERS = {
-    "syndarix-rt": [1_000, 2_000, 4_000, 5_000, 5_500, 6_000, 7_000, 8_000, 9_000],
+    "syndarix-rt": [1_000, 2_000, 2_500, 3_000, 3_500, 4_000, 5_000, 5_500, 6_000, 7_000, 8_000, 9_000],
     "sse-starlette": [5, 10, 15, 20, 30, 40, 50],
     "sse-starlette, own hub": [10, 20, 30, 40, 50, 75],
     "Nchan": [50, 75, 100, 125, 150, 200, 300],

@@ -17,7 +17,8 @@ SHOWN = {
     "highest_rate": (
         "Highest sustained rate, 1,000 subscribers of one project",
         {"rate": (",.0f", "events/s"), "deliveries_per_s": (",.0f", "deliveries/s"), "p99_ms": (".0f", "p99, ms"),
-         "server_load": (".2f", "server, cores"), "client_load": (".2f", "client, cores")},
+         "server_load": (".2f", "server, cores"), "client_load": (".2f", "client, cores"),
+         "beyond_server_load": (".2f", "server at the next rate"), "beyond_client_load": (".2f", "client there")},
     ),
     "latency": (
         "200 subscribers, 10 events/s",
@@ -161,7 +162,8 @@ of different machines or days do not compare; ratios of one run do. To make this
 The server has one core; subscribers, publisher and Redis share the other. Events are 300 bytes. Rates are open-loop:
 the publisher keeps to its schedule, so queueing shows as latency, which is from just before an event is published to
 when a subscriber has read it. A rate is sustained if 99 % of all deliveries arrive with a p99 below 250 ms; each
-candidate climbs its own ladder of rates, and stops at the first that it does not sustain. In all runs of syndarix-rt
+candidate climbs its own ladder of rates, and stops at the first that it does not sustain; where the client's load there
+is near 1 or above (it goes on after the last event), it is the client that has no time left. In all runs of syndarix-rt
 together {missing:,.0f} events were missing, {duplicated:,.0f} doubled, {out_of_order:,.0f} out of order.
 
 **Coalescing does it.** A subscriber that is due several events gets them in one write, so the cost is per flush, not

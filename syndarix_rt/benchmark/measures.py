@@ -120,7 +120,6 @@ def fan_out(
         used.append(candidate.usage())
         took_s.append(publish(candidate, rate, events, projects, size_bytes))
 
-    began_s = time.monotonic()
     each = events // projects
     found = load.run(
         candidate,
@@ -131,7 +130,7 @@ def fan_out(
         expected=each + candidate.greetings,
         stall=stall,
     )
-    after, wall_s = candidate.usage(), time.monotonic() - began_s
+    after = candidate.usage()
     listening = subscribers - stall
     expected = listening * each
     delivered = max(0, found["events"] - listening * candidate.greetings)
@@ -148,7 +147,7 @@ def fan_out(
         **{name: float(found[name]) for name in ("missing", "duplicated", "out_of_order")},
         "cpu_us": cpu_s / max(delivered, 1) * 1e6,
         "server_load": cpu_s / took_s[0],
-        "client_load": found["client_cpu_s"] / wall_s,
+        "client_load": found["client_cpu_s"] / took_s[0],  # nearly all of it while events are published
         "memory_mib": after.memory_kib / 1024,
     }
 
@@ -158,12 +157,14 @@ def highest_rate(
 ) -> Figures:
     """The highest of some rising rates that is sustained: the figures of `fan_out` there, with ``rate``.
 
-    It stops at the first rate that is not; ``rate`` is 0 if none is.
+    It stops at the first rate that is not; ``rate`` is 0 if none is. ``beyond_server_load`` and ``beyond_client_load``
+    are the loads at that rate, which tell whose limit it is: a client on a core of its own has no more than that.
     """
     best: Figures = {"rate": 0.0, "deliveries_per_s": 0.0}
     for rate in rates:
         found = fan_out(candidate, load, subscribers=subscribers, rate=rate, seconds=seconds)
         if not found["sustained"]:
+            best |= {f"beyond_{name}": found[name] for name in ("server_load", "client_load")}
             break
         best = {"rate": rate} | found
     return best
