@@ -31,7 +31,16 @@ from syndarix_rt.simulation.analysis.fitting import (
 )
 from syndarix_rt.simulation.analysis.frames import events_frame
 from syndarix_rt.simulation.analysis.observations import HUMAN_WAITS, Observations
-from syndarix_rt.simulation.laws import Constant, Empirical, Exponential, Gamma, Lognormal, Mixture, Weibull
+from syndarix_rt.simulation.laws import (
+    Constant,
+    Empirical,
+    Exponential,
+    Gamma,
+    Lognormal,
+    Mixture,
+    Weibull,
+    correlated,
+)
 from syndarix_rt.simulation.settings import GammaArrivals
 
 SEEDS = st.integers(0, 2**32)
@@ -431,7 +440,8 @@ def test_speed_that_the_calls_of_a_run_have_in_common_is_found():
     start = Simulation(Scenario.preset("steady_sprint"), 1).start
     for run in range(300):
         who = {"run_id": f"r{run}", "agent_id": f"a{run}", "role": "developer"}
-        durations = law.draws(rng, 30, common=rng.standard_normal(), share=0.2)
+        common = rng.standard_normal()
+        durations = law.of_normals(correlated(rng.standard_normal(30), common, 0.2))
         data = [who, *({**who, "gen_ai.operation.name": "chat", "duration_s": d} for d in durations.tolist())]
         data.append(who | {"end_reason": "completed"})
         kinds = ["agent_started", *["agent_activity"] * 30, "agent_completed"]

@@ -18,6 +18,7 @@ from syndarix_rt.simulation.laws import (
     Lognormal,
     Mixture,
     Weibull,
+    correlated,
     repeated,
     repeats,
 )
@@ -52,6 +53,11 @@ ALL = SMOOTH + CAPPED + STEPS
 
 def rng(seed=7):
     return np.random.default_rng(seed)
+
+
+def together(law, source, count, common, share):
+    """Values that have something in common."""
+    return law.of_normals(correlated(source.standard_normal(count), common, share))
 
 
 each = pytest.mark.parametrize("law", ALL, ids=repr)
@@ -105,7 +111,7 @@ def test_draws_are_so_many_times_draw(law):
 def test_every_law_uses_one_normal_for_a_value(law):
     used, reference = rng(), rng()
     law.draws(used, 100)
-    law.draws(used, 20, common=1.5, share=0.3)
+    together(law, used, 20, 1.5, 0.3)
     law.draw(used)
     reference.standard_normal(121)
     assert used.random() == reference.random()
@@ -114,7 +120,7 @@ def test_every_law_uses_one_normal_for_a_value(law):
 @each
 def test_the_law_stays_when_values_have_something_in_common(law):
     source = rng()
-    values = np.concatenate([law.draws(source, 1, common=source.standard_normal(), share=0.4) for _ in range(5_000)])
+    values = np.concatenate([together(law, source, 1, source.standard_normal(), 0.4) for _ in range(5_000)])
     assert values.mean() == pytest.approx(law.mean(), abs=5 * values.std() / math.sqrt(len(values)), rel=1e-12)
 
 
@@ -122,21 +128,21 @@ def test_the_law_stays_when_values_have_something_in_common(law):
 @pytest.mark.parametrize("share", [0.2, 0.7])
 def test_the_share_is_the_correlation_of_the_normals(law, share):
     source = rng()
-    pairs = np.array([law.draws(source, 2, common=source.standard_normal(), share=share) for _ in range(3_000)])
+    pairs = np.array([together(law, source, 2, source.standard_normal(), share) for _ in range(3_000)])
     normals = special.ndtri(stats.rankdata(pairs, axis=0) / (len(pairs) + 1))
     assert np.corrcoef(normals.T)[0, 1] == pytest.approx(share, abs=0.06)
 
 
 def test_of_a_lognormal_law_the_share_is_of_the_log_variance():
     law, source = Lognormal(median=5, sigma=1.2), rng()
-    runs = np.array([np.log(law.draws(source, 30, common=source.standard_normal(), share=0.2)) for _ in range(5_000)])
+    runs = np.array([np.log(together(law, source, 30, source.standard_normal(), 0.2)) for _ in range(5_000)])
     within = runs.var(axis=1, ddof=1).mean()
     assert within == pytest.approx(0.8 * 1.2**2, rel=0.02)
     assert runs.var() == pytest.approx(1.2**2, rel=0.03)
 
 
 def test_all_in_common_means_all_the_same():
-    assert len(set(Lognormal(median=5, sigma=1).draws(rng(), 10, common=0.3, share=1).tolist())) == 1
+    assert len(set(together(Lognormal(median=5, sigma=1), rng(), 10, 0.3, 1).tolist())) == 1
 
 
 def test_the_same_luck_in_another_law_has_the_same_rank():
@@ -173,7 +179,7 @@ laws = simple | mixtures
 
 @given(law=laws, seed=st.integers(0, 2**32), share=st.floats(0, 1))
 def test_every_value_is_a_positive_number(law, seed, share):
-    values = law.draws(rng(seed), 200, common=3.0, share=share)
+    values = together(law, rng(seed), 200, 3.0, share)
     assert np.isfinite(values).all()
     assert (values > 0).all()
     assert math.isfinite(law.mean())
@@ -257,7 +263,7 @@ def test_the_normal_law_and_the_exponential_law_agree_with_scipy():
 
 @pytest.mark.parametrize("share", [0, 0.03, 0.5, 0.9, 1])
 def test_what_happens_in_a_row_is_geometric(share):
-    times = repeats(rng().random(100_000), share, 3)
+    times = np.array(repeats(rng().random(100_000), share, 3))
     for number in range(4):
         assert (times >= number).mean() == pytest.approx(share**number, abs=0.006)
     assert times.max() <= 3

@@ -170,7 +170,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=
                 raw = _encode(fields | extensions)
         except (TypeError, ValueError, OverflowError, RecursionError, msgspec.EncodeError) as error:
             raise EventError(f"cannot be written as JSON: {error}") from error
-        if len(raw) > MAX_EVENT_BYTES or _LIST in raw or raw.rfind(b"{", 0, raw.rfind(b"{")) > 0:  # see there
+        if len(raw) > MAX_EVENT_BYTES or _LIST in raw or _OBJECT in raw.rpartition(b"{")[0][1:]:  # see there
             _check_encoded(raw)
         return raw
 
@@ -245,7 +245,7 @@ _encode = msgspec.json.Encoder().encode
 _decode_event = msgspec.json.Decoder(Event).decode
 _decode_json = msgspec.json.Decoder().decode
 _KNOWN = frozenset(Event.__struct_fields__) - {"extensions"}  # an attribute that is really called so is one of them
-_LIST = ord("[")  # a number is found in bytes in a tenth of the time
+_LIST, _OBJECT = ord("["), ord("{")  # a number is found in bytes in a tenth of the time
 _STRING = re.compile(rb'(?s)"(?:[^"\\]|\\.)*"')
 
 
@@ -258,7 +258,7 @@ def _check_encoded(raw: bytes) -> None:
     if len(raw) > MAX_EVENT_BYTES:
         raise EventError(f"the event is {len(raw)} bytes, more than {MAX_EVENT_BYTES}")
     # Of most events the data are flat; then looking for a list and for a third object is all, as counting takes longer.
-    nested = _LIST in raw or raw.rfind(b"{", 0, raw.rfind(b"{")) > 0
+    nested = _LIST in raw or _OBJECT in raw.rpartition(b"{")[0][1:]
     if nested and raw.count(b"{") + raw.count(b"[") > MAX_DEPTH:
         depth = 0
         for bracket in re.findall(rb"[\[\]{}]", _STRING.sub(b"", raw)):

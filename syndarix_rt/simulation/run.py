@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
+from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +17,7 @@ import simpy
 
 from syndarix_rt.events.series import Series
 from syndarix_rt.simulation.agenda import Waits
-from syndarix_rt.simulation.laws import repeated, repeats
+from syndarix_rt.simulation.laws import correlated, repeated, repeats
 from syndarix_rt.simulation.settings import Changes, Runs
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ _RESULT = ("gen_ai.tool.name", "gen_ai.tool.call.id", "duration_s")
 _LONGEST_US = 1e15
 """31 years; what is longer is as good as that."""
 
+_MICROSECONDS = np.dtype("m8[us]")
+
 _REFUSED_US = 500_000  # [P]: a provider refuses at once
 
 
@@ -59,12 +62,16 @@ class RunPlan(NamedTuple):
     """The luck of one run; lists have one element for each LLM call, or one for each tool call."""
 
     llm_us: list[int]
+    llm_time: list[timedelta]
+    """The same; made all at once, because it takes longer than adding it to a time."""
     answers: list[_Answer]
     costs_musd: list[int]
     compactions: set[int]
     """LLM calls whose prompt begins a new context, because it would not fit into the window."""
     tool_counts: list[int]
     tool_us: list[int]
+    tool_time: list[timedelta]
+    tool_s: list[float]
     tool_names: list[str]
     tool_failures: list[int]
     """Tries that fail before one goes well; more than ``retries_max``: none does."""
@@ -74,7 +81,7 @@ class RunPlan(NamedTuple):
     llm_luck: npt.NDArray[np.float64]
     """Uniform in [0, 1); decides how often a strained provider refuses the call."""
     commits_after: set[int]
-    """LLM calls whose tools end with a commit."""
+    """LLM calls of a developer whose tools end with a commit."""
     cut: bool
     """Whether the run would want more calls than it may have."""
 
@@ -91,34 +98,46 @@ class RunPlan(NamedTuple):
         kind_luck, failure_luck = uniforms[3 * calls : -2].reshape(2, tools)
         fatal = (fatal_luck < runs.fatal_error_share).nonzero()[0]
         tool_luck, commit_luck = uniforms[-2:].tolist()
-        commits = repeated(commit_luck, 1 - 1 / changes.commits_per_run, calls - 1)
+        normals = rng.standard_normal(1 + 3 * calls + tools)
         # Some runs are quick in everything they do, others slow.
-        pace = {"common": rng.standard_normal(), "share": runs.speed_correlation}
-        whole = _whole(
-            1e6 * runs.llm_s.draws(rng, calls, **pace),
-            1e6 * runs.tool_s.draws(rng, tools, **pace),
-            runs.append_tokens.draws(rng, calls),
-            runs.output_tokens.draws(rng, calls),
+        waits = calls + tools
+        paces = correlated(normals[1 : 1 + waits], normals[0], runs.speed_correlation)
+        values = np.concatenate(
+            (
+                runs.llm_s.of_normals(paces[:calls]),
+                runs.tool_s.of_normals(paces[calls:]),
+                runs.append_tokens.of_normals(normals[1 + waits : -calls]),
+                runs.output_tokens.of_normals(normals[-calls:]),
+            )
         )
-        llm_us = whole[:calls]
+        values[:waits] *= 1e6
+        whole = _whole(values)
+        waits_us = whole[:waits]
+        us, times, seconds = waits_us.tolist(), waits_us.view(_MICROSECONDS).tolist(), (waits_us / 1e6).tolist()
+        tokens = whole[waits:].tolist()
         cache_hits = (hit_luck < runs.cache_hit_share).tolist()
-        answers, costs_musd, compactions = _answers(
-            runs, llm_us, whole[calls + tools : -calls], whole[-calls:], cache_hits
-        )
+        answers, costs_musd, compactions = _answers(runs, seconds[:calls], tokens[:calls], tokens[calls:], cache_hits)
+        commits_after = set()
+        if role == "developer":
+            # The last call always ends with a commit: what was done is pushed before the run ends.
+            commits = repeated(commit_luck, 1 - 1 / changes.commits_per_run, calls - 1)
+            commits_after = {calls - 1, *(rng.permutation(calls - 1)[:commits].tolist() if commits else ())}
         return cls(
-            llm_us=llm_us,
+            llm_us=us[:calls],
+            llm_time=times[:calls],
             answers=answers,
             costs_musd=costs_musd,
             compactions=compactions,
-            tool_us=whole[calls : calls + tools],
+            tool_us=us[calls:],
+            tool_time=times[calls:],
+            tool_s=seconds[calls:],
             tool_counts=tool_counts,
             tool_names=[_TOOLS[kind] for kind in _TOOL_MIX.searchsorted(kind_luck, side="right").tolist()],
-            tool_failures=repeats(failure_luck, runs.tool_error_share, runs.retries_max + 1).tolist(),
+            tool_failures=repeats(failure_luck, runs.tool_error_share, runs.retries_max + 1),
             fatal_call=int(fatal[0]) if len(fatal) else None,
             fatal_is_tool=bool(tool_luck < _FATAL_TOOL_SHARE),
             llm_luck=llm_luck,
-            # The last call always ends with a commit: what was done is pushed before the run ends.
-            commits_after={calls - 1, *(rng.permutation(calls - 1)[:commits].tolist() if commits else ())},
+            commits_after=commits_after,
             cut=wanted > calls,
         )
 
@@ -187,16 +206,17 @@ class AgentRun:
         answers = self._series(self._chat | dict.fromkeys(_ANSWER), _ANSWER)
         answers.check(plan.answers)
         said = [
-            (name, f"{self.run_id}-{number}", duration_us / 1e6)
-            for number, (name, duration_us) in enumerate(zip(plan.tool_names, plan.tool_us, strict=True))
+            (name, f"{self.run_id}-{number}", duration_s)
+            for number, (name, duration_s) in enumerate(zip(plan.tool_names, plan.tool_s, strict=True))
         ]
         results = self._series(self._tool | dict.fromkeys(_RESULT) | {"gen_ai.tool.call.id": self.run_id}, _RESULT)
         results.check(said)
-        tools = zip(said, plan.tool_us, plan.tool_failures, strict=True)
+        tools = zip(said, plan.tool_us, plan.tool_time, plan.tool_failures, strict=True)
+        time = world.time
         if develops:
             self.life.begin_work(self)
-        calls = zip(plan.llm_us, plan.answers, plan.costs_musd, plan.tool_counts, strict=True)
-        for call, (llm_us, answer, cost_musd, tool_count) in enumerate(calls):
+        calls = zip(plan.llm_us, plan.llm_time, plan.answers, plan.costs_musd, plan.tool_counts, strict=True)
+        for call, (llm_us, llm_time, answer, cost_musd, tool_count) in enumerate(calls):
             fatal = call == plan.fatal_call
             unusual: dict[str, Any] = {}
             refused = fatal and not (plan.fatal_is_tool and tool_count)
@@ -208,6 +228,7 @@ class AgentRun:
                 llm_us = round(llm_us * provider.latency_factor)  # noqa: PLW2901 - as long as it really takes
                 unusual = {"duration_s": llm_us / 1e6, "attempt": attempt}
             yield llm_us
+            time = world.time if unusual else time + llm_time
             data = answers.payload()
             (
                 data["gen_ai.usage.input_tokens"],
@@ -223,12 +244,12 @@ class AgentRun:
             if unusual:
                 self.last = world.emit("agent_activity", data | unusual, self.run_id, self.last)
             else:
-                self.last = emit(answers, data, self.last)
+                self.last = emit(answers, data, time, self.last)
             self._llm_calls += 1
             self._input_tokens += answer[0]
             self._output_tokens += answer[1]
             self._cost_musd += cost_musd
-            for result, duration_us, failures in islice(tools, tool_count):
+            for result, duration_us, duration, failures in islice(tools, tool_count):
                 data = results.payload()
                 data["gen_ai.tool.name"], data["gen_ai.tool.call.id"], data["duration_s"] = result
                 if fatal or failures:
@@ -238,11 +259,13 @@ class AgentRun:
                         self._finish("tool_failure")
                         return
                     yield duration_us
+                    time = world.time
                     data["attempt"] = tries + 1
                     self.last = world.emit("agent_activity", data, self.run_id, self.last)
                 else:
                     yield duration_us
-                    self.last = emit(results, data, self.last)
+                    time += duration
+                    self.last = emit(results, data, time, self.last)
                 self._tool_calls += 1
             if develops and call in plan.commits_after:
                 self.life.push(self)
@@ -328,24 +351,22 @@ class AgentRun:
         self.last = self._world.emit(kind, self._who | totals, self.run_id, self.last)
 
 
-def _whole(*parts: npt.NDArray[np.float64]) -> list[int]:
+def _whole(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """Whole numbers from 1. Rounding also takes away what mathematical libraries differ in, in the last digits."""
-    values = np.concatenate(parts)
     np.rint(values, out=values)
     np.maximum(values, 1, out=values)
     np.minimum(values, _LONGEST_US, out=values)
-    whole: list[int] = values.astype(np.int64).tolist()
-    return whole
+    return values.astype(np.int64)
 
 
 def _answers(
-    runs: Runs, llm_us: list[int], append_tokens: list[int], output_tokens: list[int], cache_hits: list[bool]
+    runs: Runs, llm_s: list[float], append_tokens: list[int], output_tokens: list[int], cache_hits: list[bool]
 ) -> tuple[list[_Answer], list[int], set[int]]:
     """What the LLM calls of a run say, what each costs, and which begin a new context: a context that grows."""
     answers, costs_musd, compactions = [], [], set()
     prefix = 0
-    for call, (duration_us, append, output, hit) in enumerate(
-        zip(llm_us, append_tokens, output_tokens, cache_hits, strict=True)
+    for call, (duration_s, append, output, hit) in enumerate(
+        zip(llm_s, append_tokens, output_tokens, cache_hits, strict=True)
     ):
         if prefix + append > runs.window_tokens:
             compactions.add(call)
@@ -357,7 +378,7 @@ def _answers(
         cost_musd = round(
             cached * _CACHED_USD_PER_MTOK + (put_in - cached) * _PROMPT_USD_PER_MTOK + output * _OUTPUT_USD_PER_MTOK
         )
-        answers.append((put_in, output, prefix, append, cached, duration_us / 1e6, cost_musd / 1e6))
+        answers.append((put_in, output, prefix, append, cached, duration_s, cost_musd / 1e6))
         costs_musd.append(cost_musd)
         prefix = put_in + output
     return answers, costs_musd, compactions

@@ -114,11 +114,11 @@ class World:
         """What :meth:`emit_of` makes events of; ``data`` as that of `Series`."""
         return Series(self._event(cause, kind, data, subject, cause), keys)
 
-    def emit_of(self, series: Series, payload: dict[str, Any], cause: str) -> str:
-        """The same as :meth:`emit`, for one event of a series."""
+    def emit_of(self, series: Series, payload: dict[str, Any], time: datetime, cause: str) -> str:
+        """The same as :meth:`emit`, for one event of a series, by one who knows the present :attr:`time`."""
         self._event_ordinal = ordinal = self._event_ordinal + 1
         event_id = f"{self._digest}-{ordinal}"
-        self._events.append(series.event(event_id, self._start + self.env.now * _MICROSECOND, cause, payload))
+        self._events.append(series.event(event_id, time, cause, payload))
         return event_id
 
     def new_id(self, kind: str) -> str:
@@ -133,6 +133,11 @@ class World:
     def now_us(self) -> int:
         """Simulated microseconds since the beginning."""
         return int(self.env.now)
+
+    @property
+    def time(self) -> datetime:
+        """Simulated time."""
+        return self._start + self.env.now * _MICROSECOND
 
     # waiting
 
@@ -226,7 +231,7 @@ class World:
             id=event_id,
             source=SOURCE,
             type=kind,
-            time=self._start + self.env.now * _MICROSECOND,
+            time=self.time,
             project=self.project.name,
             data=data,
             subject=subject,
