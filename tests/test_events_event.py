@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from syndarix_rt import Event, EventId
 from syndarix_rt.errors import EventError
-from syndarix_rt.events import MAX_EVENT_BYTES, decode_batch
+from syndarix_rt.events import MAX_EVENT_BYTES, decode_batch, encode_lines
 from syndarix_rt.events.event import MAX_DEPTH
 
 GOOD = {
@@ -276,6 +276,62 @@ def test_an_attribute_name_may_be_longer_than_twenty_characters():
 @pytest.mark.parametrize("name", ["subject", "cause", "recordedtime", "extensions", "data_base64", "foo"])
 def test_an_attribute_that_is_null_counts_as_absent(name):
     assert Event.from_dict(CUSTOM | {name: None}) == Event.from_dict(CUSTOM)
+
+
+# ---- many at once -------------------------------------------------------------------------------------------------
+
+USUAL = Event.from_dict(GOOD)
+
+
+@given(st.lists(events(), max_size=5))
+def test_lines_hold_what_each_event_encodes_to(some):
+    assert encode_lines(some) == b"".join(event.encode() + b"\n" for event in some)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        USUAL,
+        Event.from_dict(GOOD | {"time": "2026-01-02T03:04:05Z"}),
+        Event.from_dict(GOOD | {"recordedtime": "2026-01-02T03:04:05Z"}),
+        Event.from_dict(GOOD | {"recordedtime": "2026-01-02T03:04:05.1Z"}),
+        Event.from_dict(GOOD | {"zone": "7"}),
+        Event.from_dict(CUSTOM | {"data": {"a": {"b": {}}}}),
+        Event.from_dict(CUSTOM | {"data": {"a": ["[", "{"]}}),
+        Event.from_dict(CUSTOM | {"data": {"a": "{\n}"}}),
+        Event.from_dict(CUSTOM | {"data": {"a": "x" * (MAX_EVENT_BYTES - 200)}}),
+        Event.decode(encoded(GOOD)),
+    ],
+    ids=lambda event: event.encode()[-40:].decode(),
+)
+def test_an_odd_event_among_usual_ones_is_written_as_it_is_alone(odd):
+    lines = encode_lines([USUAL, odd, USUAL])
+    assert lines == USUAL.encode() + b"\n" + odd.raw + b"\n" + USUAL.encode() + b"\n"
+
+
+def test_lines_are_as_many_as_events_even_if_one_came_over_several():
+    spread = Event.decode(encoded(GOOD).replace(b",", b",\n"))
+    assert encode_lines([USUAL, spread]) == (USUAL.encode() + b"\n") * 2
+    assert encode_lines([]) == b""
+    assert encode_lines([USUAL] * 1_000) == (USUAL.encode() + b"\n") * 1_000
+
+
+def test_one_that_cannot_be_encoded_is_found_among_others():
+    deep = {}
+    for _ in range(MAX_DEPTH):
+        deep = {"a": deep}
+    for data in (
+        {"a": deep},
+        {"a": "x" * MAX_EVENT_BYTES},
+        {"a": object()},
+        {"a": 2**70, "b": {1, "b"}, "c": "\ud800"},
+    ):
+        wrong = Event.new("lunch_served", data, project="p", id="i", time=USUAL.time)
+        with pytest.raises(EventError) as alone:
+            wrong.encode()
+        with pytest.raises(EventError) as among:
+            encode_lines([USUAL, wrong, USUAL])
+        assert str(among.value) == str(alone.value)
 
 
 # ---- limits -------------------------------------------------------------------------------------------------------

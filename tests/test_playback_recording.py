@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from playback_clock import Clock, event_at, lines_of, ticks
 
-from syndarix_rt.errors import RecordingError
+from syndarix_rt.errors import EventError, RecordingError
 from syndarix_rt.events import Event, EventId
 from syndarix_rt.playback import RecordingWriter, read_recording, replay, write_recording
 from syndarix_rt.playback.exports import write_perfetto
@@ -150,6 +150,13 @@ def test_an_error_of_the_source_of_events_passes_as_it_is_and_what_came_before_i
     with pytest.raises(OSError, match="the source is gone"):
         write_recording(tmp_path / "a.jsonl", broken())
     assert (tmp_path / "a.jsonl.partial").read_bytes() == lines_of(ticks(3))
+
+
+def test_what_came_before_an_event_that_is_no_json_is_kept(tmp_path):
+    good = [event_at(number + 0.5, number) for number in range(100)]
+    with pytest.raises(EventError, match="cannot be written as JSON"):
+        write_recording(tmp_path / "a.jsonl", [*good, event_at(0.5, 100, what=object()), *good])
+    assert (tmp_path / "a.jsonl.partial").read_bytes() == lines_of(good)
 
 
 def test_an_error_before_the_first_event_leaves_no_file(tmp_path):

@@ -14,6 +14,7 @@ from syndarix_rt.events.event import (
     Event,
     EventId,
     decode_batch,
+    encode_lines,
     is_project_name,
 )
 from syndarix_rt.events.names import as_id, as_text, as_time
@@ -31,5 +32,6 @@ __all__ = [
     "as_time",
     "category_of",
     "decode_batch",
+    "encode_lines",
     "is_project_name",
 ]

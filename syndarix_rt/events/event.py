@@ -8,6 +8,8 @@ the same bytes. Times are in UTC and written with six decimals, always.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, ClassVar, NamedTuple
 
@@ -17,7 +19,7 @@ from syndarix_rt.errors import EventError
 from syndarix_rt.events import rules
 from syndarix_rt.events.catalogue import category_of
 
-__all__ = ["MAX_DEPTH", "MAX_EVENT_BYTES", "Event", "EventId", "decode_batch", "is_project_name"]
+__all__ = ["MAX_DEPTH", "MAX_EVENT_BYTES", "Event", "EventId", "decode_batch", "encode_lines", "is_project_name"]
 
 MAX_EVENT_BYTES = 64 * 1024
 """Largest encoded event. Room for a long log excerpt, small enough that 1,000 of them are no danger to a reader."""
@@ -168,9 +170,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=
                 if recorded is not None:
                     fields["recordedtime"] = _rfc3339(recorded)
                 raw = _encode(fields | extensions)
-        except (TypeError, ValueError, OverflowError, RecursionError, msgspec.EncodeError) as error:
+        except _NO_JSON as error:
             raise EventError(f"cannot be written as JSON: {error}") from error
-        if len(raw) > MAX_EVENT_BYTES or _LIST in raw or _OBJECT in raw.rpartition(b"{")[0][1:]:  # see there
+        if len(raw) > MAX_EVENT_BYTES or _LIST in raw or _OBJECT in raw[1 : raw.rfind(b"{")]:  # see there
             _check_encoded(raw)
         return raw
 
@@ -241,11 +243,33 @@ def decode_batch(document: Any) -> list[Event]:
     return events
 
 
+def encode_lines(events: Sequence[Event]) -> bytes:
+    """JSON Lines: of each event its :attr:`Event.raw`, on one line, and a line end.
+
+    Usual events that were made here are encoded and looked at together, in two thirds of the time; a few dozen of them
+    do best.
+
+    Raises:
+        EventError: as :meth:`Event.encode`.
+    """
+    usual = [e.time.microsecond and e.recordedtime is None and e._raw is None and not e.extensions for e in events]  # noqa: SLF001 - its own module
+    if all(usual):
+        with suppress(*_NO_JSON):
+            lines = _encode_lines(events)
+            # Small even together, no list, and no object but itself and its data: nothing is too large or too deep.
+            if len(lines) <= MAX_EVENT_BYTES and _LIST not in lines and lines.count(b"{") == 2 * len(events):
+                return lines
+    raws = [event.encode() if _LINE_END in event.raw else event.raw for event in events]
+    return b"\n".join([*raws, b""])
+
+
 _encode = msgspec.json.Encoder().encode
+_encode_lines = msgspec.json.Encoder().encode_lines
 _decode_event = msgspec.json.Decoder(Event).decode
 _decode_json = msgspec.json.Decoder().decode
 _KNOWN = frozenset(Event.__struct_fields__) - {"extensions"}  # an attribute that is really called so is one of them
-_LIST, _OBJECT = ord("["), ord("{")  # a number is found in bytes in a tenth of the time
+_NO_JSON = (TypeError, ValueError, OverflowError, RecursionError, msgspec.EncodeError)
+_LIST, _OBJECT, _LINE_END = b"[{\n"  # a number is found in bytes in a tenth of the time
 _STRING = re.compile(rb'(?s)"(?:[^"\\]|\\.)*"')
 
 
@@ -258,7 +282,7 @@ def _check_encoded(raw: bytes) -> None:
     if len(raw) > MAX_EVENT_BYTES:
         raise EventError(f"the event is {len(raw)} bytes, more than {MAX_EVENT_BYTES}")
     # Of most events the data are flat; then looking for a list and for a third object is all, as counting takes longer.
-    nested = _LIST in raw or _OBJECT in raw.rpartition(b"{")[0][1:]
+    nested = _LIST in raw or _OBJECT in raw[1 : raw.rfind(b"{")]
     if nested and raw.count(b"{") + raw.count(b"[") > MAX_DEPTH:
         depth = 0
         for bracket in re.findall(rb"[\[\]{}]", _STRING.sub(b"", raw)):
