@@ -3,14 +3,19 @@
 from datetime import UTC, datetime
 
 import pytest
+from event_strategies import json_values, payloads
+from hypothesis import given
+from hypothesis import strategies as st
 
 from syndarix_rt import Event
 from syndarix_rt.errors import EventError
+from syndarix_rt.events import CATALOGUE
 from syndarix_rt.events.series import Series
 
 TIME = datetime(2026, 1, 5, 9, 0, 0, 1, tzinfo=UTC)
 WHO = {"run_id": "run-1", "agent_id": "developer-1", "role": "developer"}
 KEYS = ("gen_ai.tool.name", "gen_ai.tool.call.id", "duration_s", "mood")
+COMMON = WHO | dict.fromkeys(KEYS) | {"status": "ok"}
 
 
 def event(**attributes):
@@ -19,28 +24,41 @@ def event(**attributes):
 
 
 def series():
-    return Series(event(data=WHO | dict.fromkeys(KEYS) | {"status": "ok"}), KEYS)
+    return Series(event(data=WHO))
 
 
 def test_an_event_of_a_series_is_that_which_the_constructor_makes():
     calls = series()
     row = ("shell", "run-1-0", 1.5, {"of": "any kind"})
-    calls.check([row, ("edit", "run-1-1", 0, None)])
-    data = calls.payload()
-    data.update(zip(KEYS, row, strict=True))
-    made = calls.event("a-2", TIME.replace(microsecond=2), "a-1", data)
-    wanted = event(id="a-2", time=TIME.replace(microsecond=2), cause="a-1", data=data)
+    calls.check_rows(COMMON, KEYS, [row, ("edit", "run-1-1", 0, None)])
+    data = COMMON | dict(zip(KEYS, row, strict=True))
+    calls.check(data)
+    attributes = {"time": TIME.replace(microsecond=2), "subject": "run-2", "cause": "a-1"}
+    made = calls.event("a-2", attributes["time"], "run-2", "a-1", data)
+    wanted = event(id="a-2", data=data, **attributes)
     assert made == wanted
+    assert made.data is data
     assert made.encode() == wanted.encode()
     assert Event.decode(made.encode()) == made
 
 
-def test_events_of_a_series_share_nothing_that_changes():
-    calls = series()
-    one, other = calls.payload(), calls.payload()
-    one["gen_ai.tool.name"] = "shell"
-    assert other["gen_ai.tool.name"] is None
-    assert calls.event("a-2", TIME, "a-1", one).data is one
+def refusal(check, *arguments, **more):
+    try:
+        check(*arguments, **more)
+    except EventError as error:
+        return str(error)
+    return None
+
+
+@given(line=st.sampled_from(list(CATALOGUE.values())), data=st.data())
+def test_a_payload_is_as_right_as_the_constructor_says(line, data):
+    """Also if one value of it is any other."""
+    about = {"project": "apollo", "id": "a", "time": TIME}
+    payload = data.draw(payloads(line.payload))
+    kinds = Series(Event.new(line.name, dict(payload), **about))
+    if data.draw(st.booleans()):
+        payload[data.draw(st.sampled_from(sorted(payload)))] = data.draw(json_values | st.just("x" * 65))
+    assert refusal(kinds.check, payload) == refusal(Event.new, line.name, payload, **about)
 
 
 @pytest.mark.parametrize(
@@ -60,20 +78,20 @@ def test_a_wrong_value_among_many_is_found_as_the_constructor_finds_it(row):
     with pytest.raises(EventError) as one_by_one:
         event(data=WHO | dict(zip(KEYS, row, strict=True)))
     with pytest.raises(EventError) as in_bulk:
-        series().check([good, good, row, good])
+        series().check_rows(COMMON, KEYS, [good, good, row, good])
     assert str(in_bulk.value) == str(one_by_one.value)
 
 
 def test_rows_of_another_length_and_values_that_only_look_unusual():
     with pytest.raises(ValueError, match="argument 2"):
-        series().check([("shell", "run-1-0", 1.5)])
-    series().check([("shell", None, None, 1)])  # absent
-    series().check([])
+        series().check_rows(COMMON, KEYS, [("shell", "run-1-0", 1.5)])
+    series().check_rows(COMMON, KEYS, [("shell", None, None, 1)])  # absent
+    series().check_rows(COMMON, KEYS, [])
 
 
-def test_what_all_have_in_common_is_checked_too():
+def test_what_all_rows_have_in_common_is_checked_too():
     with pytest.raises(EventError, match="run_id"):
-        Series(event(data={"run_id": "", "agent_id": "a", "role": "b"} | dict.fromkeys(KEYS)), KEYS)
+        series().check_rows(COMMON | {"run_id": ""}, KEYS, [])
 
 
 def test_a_time_that_is_text_is_refused_in_python():

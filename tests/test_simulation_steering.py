@@ -290,6 +290,9 @@ def test_nobody_can_decide_what_was_not_asked_or_is_decided():
     assert len(simulation.commands) == 1
     with pytest.raises(ScenarioError, match="decision: "):
         Decide(approval_id=approval_id, decision="maybe", by="ada")
+    for no_id in ("from the server", "x" * 129, "a\n"):
+        with pytest.raises(ScenarioError, match="event_id: "):
+            Decide(approval_id=approval_id, decision="approved", by="ada", event_id=no_id)
 
 
 # ---- agents and events --------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from syndarix_rt.events.payloads import Id, Payload
 if TYPE_CHECKING:
     from syndarix_rt.events.event import Event
 
-__all__ = ["PROJECT_PATTERN", "check", "is_surely_right", "located", "values_check"]
+__all__ = ["PROJECT_PATTERN", "check", "is_surely_right", "located", "payload_check", "values_check"]
 
 _MAX_PROJECT = 64
 _MAX_ID = 128
@@ -78,15 +78,21 @@ def _are_id_characters(text: str) -> bool:
     return not text.encode().translate(None, _ID_CHARACTERS)
 
 
-def _usual(payload: type[Payload]) -> tuple[type[msgspec.Struct], Callable[[Any], tuple[str, ...]]]:
-    """The usual event with such a payload, as a tuple of its attributes; and what takes all ids out of it."""
-    fields, ids = [], ["id", "project"]
+def _loose(payload: type[Payload]) -> tuple[type[msgspec.Struct], list[str]]:
+    """Such a payload, loosely; and the names of its ids."""
+    fields, ids = [], []
     for field in msgspec.structs.fields(payload):
         default = field.default
         if field.type in _ID_TYPES:
             default = default if field.required else ""  # joins with the others
-            ids.append(f"data.{field.name}")
+            ids.append(field.name)
         fields.append((field.name, _loosely(field.type), msgspec.field(default=default, name=field.encode_name)))
+    return msgspec.defstruct(payload.__name__, fields, kw_only=True, gc=False), ids
+
+
+def _usual(payload: type[Payload]) -> tuple[type[msgspec.Struct], Callable[[Any], tuple[str, ...]]]:
+    """The usual event with such a payload, as a tuple of its attributes; and what takes all ids out of it."""
+    data, ids = _LOOSE[payload]
     event_id = Annotated[str, Meta(min_length=1, max_length=_MAX_ID)]
     attributes = {
         "specversion": Literal["1.0"],
@@ -95,7 +101,7 @@ def _usual(payload: type[Payload]) -> tuple[type[msgspec.Struct], Callable[[Any]
         "type": str,
         "time": datetime,
         "project": Annotated[str, Meta(min_length=1, max_length=_MAX_PROJECT)],
-        "data": msgspec.defstruct(payload.__name__, fields, kw_only=True, gc=False),
+        "data": data,
         "subject": Annotated[str, Meta(min_length=1)] | None,
         "cause": event_id | None,
         "simulation": str | None,
@@ -105,11 +111,12 @@ def _usual(payload: type[Payload]) -> tuple[type[msgspec.Struct], Callable[[Any]
         "extensions": Annotated[dict[str, Any], Meta(max_length=0)],
     }
     usual = msgspec.defstruct("Usual", list(attributes.items()), array_like=True, gc=False)
-    return usual, attrgetter(*ids)
+    return usual, attrgetter("id", "project", *(f"data.{name}" for name in ids))
 
 
 _ID_TYPES = (Id, Id | None)
-_USUAL_WITH = {payload: _usual(payload) for payload in {line.payload for line in CATALOGUE.values()}}
+_LOOSE = {payload: _loose(payload) for payload in {line.payload for line in CATALOGUE.values()}}
+_USUAL_WITH = {payload: _usual(payload) for payload in _LOOSE}
 _USUAL = {line.name: _USUAL_WITH[line.payload] for line in CATALOGUE.values()}
 
 
@@ -127,6 +134,20 @@ def is_surely_right(event: Event) -> bool:
         )
     except (AttributeError, KeyError, TypeError, ValueError):  # a time that is text; of msgspec, too
         return False
+
+
+def payload_check(event_type: str) -> Callable[[dict[str, Any]], bool]:
+    """The same look at a payload alone."""
+    loose, ids = _LOOSE[CATALOGUE[event_type].payload]
+    ids_of = attrgetter(*ids)
+
+    def is_surely_right(payload: dict[str, Any]) -> bool:
+        try:
+            return type(payload) is dict and _are_id_characters("".join(ids_of(msgspec.convert(payload, loose))))
+        except (TypeError, ValueError):
+            return False
+
+    return is_surely_right
 
 
 @lru_cache(maxsize=64)

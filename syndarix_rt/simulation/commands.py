@@ -47,7 +47,7 @@ class Decide(_Command, frozen=True, kw_only=True, tag="decide"):
     decision: Literal["approved", "rejected"]
     by: _Text
     comment: Annotated[str, Meta(max_length=4096)] = ""
-    event_id: Annotated[str, Meta(max_length=128)] = ""
+    event_id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{0,128}$(?!\n)")] = ""
     """The ``approval_resolved`` that stands in the project's log already; empty: the simulation makes one."""
 
 

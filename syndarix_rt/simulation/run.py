@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import simpy
 
-from syndarix_rt.events.series import Series
 from syndarix_rt.simulation.agenda import Waits
 from syndarix_rt.simulation.laws import correlated, repeated, repeats
 from syndarix_rt.simulation.settings import Changes, Runs
@@ -201,16 +200,18 @@ class AgentRun:
     def _work(self, plan: RunPlan) -> Waits:
         """The calls of the plan, and the end."""
         world, settings, develops = self._world, self._settings, self.role == "developer"
-        provider, emit = world.provider, world.emit_of
+        provider, emit, run_id = world.provider, world.emit_of, self.run_id
         # Nine of ten events are one of these, so they are checked in bulk; unusual ones are checked each by itself.
-        answers = self._series(self._chat | dict.fromkeys(_ANSWER), _ANSWER)
-        answers.check(plan.answers)
+        went_well = {"status": "ok", "attempt": 1}
+        chat = self._chat | dict.fromkeys(_ANSWER) | went_well
+        tool = self._tool | dict.fromkeys(_RESULT) | {"gen_ai.tool.call.id": run_id} | went_well
         said = [
-            (name, f"{self.run_id}-{number}", duration_s)
+            (name, f"{run_id}-{number}", duration_s)
             for number, (name, duration_s) in enumerate(zip(plan.tool_names, plan.tool_s, strict=True))
         ]
-        results = self._series(self._tool | dict.fromkeys(_RESULT) | {"gen_ai.tool.call.id": self.run_id}, _RESULT)
-        results.check(said)
+        series = world.series("agent_activity", chat)
+        series.check_rows(chat, _ANSWER, plan.answers)
+        series.check_rows(tool, _RESULT, said)
         tools = zip(said, plan.tool_us, plan.tool_time, plan.tool_failures, strict=True)
         time = world.time
         if develops:
@@ -229,7 +230,7 @@ class AgentRun:
                 unusual = {"duration_s": llm_us / 1e6, "attempt": attempt}
             yield llm_us
             time = world.time if unusual else time + llm_time
-            data = answers.payload()
+            data = chat.copy()
             (
                 data["gen_ai.usage.input_tokens"],
                 data["gen_ai.usage.output_tokens"],
@@ -244,13 +245,13 @@ class AgentRun:
             if unusual:
                 self.last = world.emit("agent_activity", data | unusual, self.run_id, self.last)
             else:
-                self.last = emit(answers, data, time, self.last)
+                self.last = emit(series, data, time, run_id, self.last)
             self._llm_calls += 1
             self._input_tokens += answer[0]
             self._output_tokens += answer[1]
             self._cost_musd += cost_musd
             for result, duration_us, duration, failures in islice(tools, tool_count):
-                data = results.payload()
+                data = tool.copy()
                 data["gen_ai.tool.name"], data["gen_ai.tool.call.id"], data["duration_s"] = result
                 if fatal or failures:
                     tries = settings.retries_max + 1 if fatal else failures
@@ -265,17 +266,13 @@ class AgentRun:
                 else:
                     yield duration_us
                     time += duration
-                    self.last = emit(results, data, time, self.last)
+                    self.last = emit(series, data, time, run_id, self.last)
                 self._tool_calls += 1
             if develops and call in plan.commits_after:
                 self.life.push(self)
         if develops and not plan.cut:
             self.life.propose(self)
         self._finish("max_iters" if plan.cut else "completed")
-
-    def _series(self, call: dict[str, Any], keys: tuple[str, ...]) -> Series:
-        """Calls of this run that go well at once."""
-        return self._world.series("agent_activity", call | {"status": "ok", "attempt": 1}, self.run_id, self.last, keys)
 
     def _refusals(
         self, plan: RunPlan, call: int, answer: _Answer, *, fatal: bool

@@ -16,7 +16,7 @@ from typing import Any
 import simpy
 
 from syndarix_rt.errors import CommandError, EventError
-from syndarix_rt.events import Event
+from syndarix_rt.events import CATALOGUE, Event
 from syndarix_rt.events.series import Series
 from syndarix_rt.simulation.agenda import Agenda
 from syndarix_rt.simulation.arrivals import Arrivals
@@ -84,6 +84,8 @@ class World:
         self.open_issues: dict[int, IssueLife] = {}
         self.sprint_id = ""
         self._events = events
+        self._series: dict[str, Series] = {}
+        """By type."""
         self._simulation = simulation
         self._start = start
         self._digest = blake2b(key.encode(), digest_size=8).hexdigest()
@@ -105,20 +107,29 @@ class World:
 
     def emit(self, kind: str, data: dict[str, Any], subject: str | None, cause: str | None) -> str:
         """Something happens now; the event's id is the cause of what follows from it."""
+        if kind in CATALOGUE:
+            series = self.series(kind, data)
+            series.check(data)
+            return self.emit_of(series, data, self.time, subject, cause)
         event_id = f"{self._digest}-{self._event_ordinal + 1}"
         self._events.append(self._event(event_id, kind, data, subject, cause))
         self._event_ordinal += 1
         return event_id
 
-    def series(self, kind: str, data: dict[str, Any], subject: str, cause: str, keys: tuple[str, ...]) -> Series:
-        """What :meth:`emit_of` makes events of; ``data`` as that of `Series`."""
-        return Series(self._event(cause, kind, data, subject, cause), keys)
+    def series(self, kind: str, data: dict[str, Any]) -> Series:
+        """What :meth:`emit_of` makes events of, once there are ``data`` as an example."""
+        series = self._series.get(kind)
+        if series is None:
+            series = self._series[kind] = Series(self._event("example", kind, data, None, None))
+        return series
 
-    def emit_of(self, series: Series, payload: dict[str, Any], time: datetime, cause: str) -> str:
-        """The same as :meth:`emit`, for one event of a series, by one who knows the present :attr:`time`."""
+    def emit_of(
+        self, series: Series, data: dict[str, Any], time: datetime, subject: str | None, cause: str | None
+    ) -> str:
+        """The same as :meth:`emit`, with data that were checked, by one who knows the present :attr:`time`."""
         self._event_ordinal = ordinal = self._event_ordinal + 1
         event_id = f"{self._digest}-{ordinal}"
-        self._events.append(series.event(event_id, time, cause, payload))
+        self._events.append(series.event(event_id, time, subject, cause, data))
         return event_id
 
     def new_id(self, kind: str) -> str:
