@@ -12,8 +12,9 @@ from quart import Quart, websocket
 from serving import TIMEOUT_S, running
 
 from syndarix_rt.server import socket
+from syndarix_rt.server.below import WRITE_BYTES
 from syndarix_rt.server.tokens import issue
-from syndarix_rt.server.wire import WRITE_BYTES, Wire, accept
+from syndarix_rt.server.wire import Wire, accept
 
 CHAT, DEBUG = ("chat", "syndarix.chat.v1"), ("debug", "syndarix.debug.v1")
 MASK = b"\x01\x02\x03\x04"

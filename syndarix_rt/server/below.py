@@ -23,7 +23,10 @@ from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.typing import ConnectionState
 
-__all__ = ["Connection", "Multiplexed", "below", "told", "unlike"]
+__all__ = ["WRITE_BYTES", "Connection", "Multiplexed", "below", "told", "unlike"]
+
+WRITE_BYTES = 64 * 1024
+"""Written at once: as much as a slow client's socket is asked to take before others have their turn."""
 
 
 class Connection:

@@ -172,6 +172,8 @@ class Connection(ASGIHTTPConnection):
         except asyncio.CancelledError:
             if self._stream is None:
                 raise
+        finally:
+            self._receiving = None  # a task that has ended keeps all that it was made of
 
     async def _send_response(self, send: ASGISendCallable, response: ResponseTypes) -> None:
         if isinstance(response, StreamResponse) and self.scope["method"] != "HEAD":
@@ -220,6 +222,8 @@ class SocketConnection(ASGIWebsocketConnection):
         except asyncio.CancelledError:
             if not self._ended:
                 raise
+        finally:
+            self._receiving = None
 
 
 async def _refuse(problem: Problem, kind: str, send: Any, *, closes: bool = False) -> None:

@@ -17,14 +17,13 @@ import hypercorn.protocol
 from hypercorn.protocol.h2 import H2Protocol
 from priority.priority import MissingStreamError
 
+from syndarix_rt.server.below import WRITE_BYTES
+
 __all__ = ["MAX_STREAMS", "install"]
 
 MAX_STREAMS = 256
 """Requests at a time on one connection, which all tabs of a browser share: enough for a page that follows 200 projects.
 More wait until another one ends."""
-
-WRITE_BYTES = 64 * 1024
-"""Written at once: as much as a slow client's socket is asked to take before others have their turn."""
 
 
 class _Turns:

@@ -22,7 +22,7 @@ from hypercorn.asyncio import serve as hypercorn_serve
 from quart import Quart
 
 from syndarix_rt.broker.protocol import Broker
-from syndarix_rt.server import admission, http2, logs
+from syndarix_rt.server import admission, footprint, http2, logs
 from syndarix_rt.server.app import create_app
 from syndarix_rt.server.hub import Hub
 from syndarix_rt.server.settings import Settings
@@ -152,6 +152,7 @@ async def serve(
 
     sock_port = sock.getsockname()[1]
     admission.install()
+    footprint.install()
     config = admission.BoundedConfig()
     config.limits = hub.limits
     config.ssl_handshake_timeout = admission.HANDSHAKE_S

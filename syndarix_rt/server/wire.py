@@ -26,13 +26,12 @@ from quart import websocket
 from wsproto.connection import ConnectionState
 from wsproto.events import CloseConnection, Event, Message
 
+from syndarix_rt.server.below import WRITE_BYTES
+
 __all__ = ["Wire", "accept", "frame"]
 
 _SHORT, _MEDIUM = 126, 1 << 16
 _PING = b"\x89\x00"
-
-WRITE_BYTES = 64 * 1024
-"""Written at once: as much as a slow client's socket is asked to take before others have their turn."""
 
 
 def _stream() -> WSStream | None:
