@@ -70,6 +70,17 @@ def test_a_picture_of_nothing_says_so(name):
         assert chart.options["empty"] in texts(draw_chart(chart, now_s))
 
 
+@pytest.mark.parametrize("when", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"])
+@pytest.mark.parametrize("name", CHARTS)
+def test_a_picture_can_be_drawn_of_the_first_and_of_the_last_time_there_is(name, when):
+    time = datetime.fromisoformat(when)
+    sprint = {"sprint_id": "S-1", "number": 1, "issues_planned": 3, "duration_s": 1e12}
+    began = Event.new("sprint_started", sprint, project="apollo", id="event", time=time)
+    made = Event.new("issue_created", {"issue_id": "I-1", "title": "late"}, project="apollo", id="event", time=time)
+    chart = chart_of(name, [began, made], Axis(simulated=True, window_s=7200))
+    assert chart.options["title"] in texts(draw_chart(chart, time.timestamp()))
+
+
 def test_a_picture_has_a_title_units_times_and_a_legend_of_what_was_seen():
     chart = chart_of("events", [seen("my_event", {}, n) for n in (1, 1, 2)])
     said = texts(draw_chart(chart, T0 + 3))

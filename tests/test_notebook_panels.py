@@ -25,7 +25,7 @@ from syndarix_rt.notebook.panels.inbox import ApprovalInbox
 from syndarix_rt.notebook.panels.log import EventLog, Filter, told
 from syndarix_rt.notebook.panels.rates import Cost, Tokens
 from syndarix_rt.notebook.panels.timeline import Timeline
-from syndarix_rt.notebook.panels.work import ISSUE_SERIES, SPRINT_SERIES, IssueFlow, SprintProgress
+from syndarix_rt.notebook.panels.work import ISSUE_SERIES, MAX_AHEAD, SPRINT_SERIES, IssueFlow, SprintProgress
 from syndarix_rt.simulation import Scenario, Simulation
 
 T0 = 1_795_386_400
@@ -225,6 +225,11 @@ def test_in_simulated_time_the_whole_sprint_is_shown_with_the_ideal_that_is_to_c
     show(panel, issue("issue_created", 9, 5, sprint_id="S-1"))
     assert table(panel)[10][1] == 6
     assert np.isnan(table(panel)[10][::2]).all()
+
+
+def test_a_sprint_that_says_it_takes_ages_takes_no_memory():
+    panel = show(SprintProgress(simulated=True), sprint("sprint_started", 1, 0, duration_s=1e12, issues_planned=5))
+    assert len(panel.rows()) == 1 + MAX_AHEAD
 
 
 def test_sprints_of_a_simulation_end_with_the_counts_that_they_tell():
@@ -585,6 +590,16 @@ def test_the_server_knows_what_waits_and_events_know_what_came_since_it_was_aske
     inbox.correct([Approval(approval_id=name, **common) for name in ("A-2", "A-5", "A-6")])
     assert list(inbox.pending) == ["A-2", "A-5", "A-3"]
     assert inbox.pending["A-2"].title == "<b>2</b>"
+
+
+def test_an_answer_about_the_log_before_counts_no_more():
+    inbox = show(ApprovalInbox(), asked(1))
+    inbox.ask()
+    inbox.begin()  # such as by a reset, while the server answers
+    show(inbox, asked(2))
+    since = datetime.fromtimestamp(T0, UTC)
+    inbox.correct([Approval(approval_id="A-1", since=since, epoch="epoch-one", offset=1, event="e")])
+    assert list(inbox.pending) == ["A-2"]
 
 
 def lines(log, types=(), text="", limit=10, after=0):

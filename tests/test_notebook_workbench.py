@@ -24,7 +24,9 @@ from syndarix_rt.client import StreamState
 from syndarix_rt.errors import EventError, RecordingError, ScenarioError, StreamError, SyndarixError
 from syndarix_rt.events import Event
 from syndarix_rt.notebook import Dashboard, Workbench
+from syndarix_rt.notebook import dashboard as dashboard_module
 from syndarix_rt.notebook.feed import Feed
+from syndarix_rt.notebook.panels.log import EventLog
 from syndarix_rt.notebook.server import redis_behind
 from syndarix_rt.playback import read_recording
 from syndarix_rt.simulation import Scenario
@@ -444,6 +446,84 @@ async def test_a_feed_that_ends_by_a_fault_of_ours_does_not_look_live():
         assert feed.reason == "no clock"
         with pytest.raises(OSError, match="no clock"):
             await feed.aclose()
+
+
+class _Broken(EventLog):
+    """A panel with a fault: it cannot bear events of one type."""
+
+    def see(self, event, time_s):
+        if event.type == "my_poison":
+            raise KeyError("role")
+        super().see(event, time_s)
+
+
+async def test_a_panel_that_breaks_ends_its_dashboard_and_nothing_else(bench, monkeypatch, caplog):
+    monkeypatch.setattr(dashboard_module, "EventLog", _Broken)
+    dashboard = bench.dashboard(panels=["log"])
+    for while_live in (True, False):
+        if while_live:
+            await bench.publish("my_poison", {})
+        else:
+            dashboard = bench.dashboard(panels=["log"])
+        await awaited(lambda: "Stopped by a fault (KeyError: 'role')" in dashboard.status, "it says so")  # noqa: B023 - awaited here
+        await awaited(lambda: repr(dashboard) == "<Dashboard of 'notebook': ended>", "it has ended")  # noqa: B023
+    assert caplog.text.count("in see\n") == 2, "where it broke is logged"
+    await bench.publish("my_note", {})
+    assert bench.frame()["type"].tolist() == ["my_poison", "my_note"]
+    assert bench.ledger().clean
+
+
+async def test_a_dashboard_that_cannot_be_made_leaves_the_last_one(bench):
+    dashboard = bench.dashboard(panels=["events"], axis="simulated")
+    with pytest.raises(ValueError, match="fps"):
+        bench.dashboard(fps=100)
+    # It shows times that pandas has no nanoseconds for, too.
+    await bench.publish("my_note", {}, time=datetime(2300, 1, 2, 3, 4, 5, 6, tzinfo=UTC), simulation="s-1")
+    assert len(bench.frame()) == 1
+    assert [str(time) for time in dashboard.frame("events").index] == ["2300-01-02 03:04:00+00:00"]
+
+
+NOBODY = "http://127.0.0.1:1/"
+"""No server is there, and none is asked."""
+
+
+def test_a_workbench_that_is_forgotten_on_its_own_thread_is_closed():
+    bench = Workbench.connect_sync(NOBODY)
+
+    async def collect():
+        bench._close()  # as garbage collection does, on whatever thread it runs
+
+    bench._parts.background.submit(collect())
+    until(lambda: not ours(), "its threads end")
+    assert repr(bench) == "<Workbench closed>"
+
+
+async def test_a_wrong_name_or_speed_is_told_before_anything_begins(redis_url):
+    for start in (Workbench.start, Workbench.connect):
+        with pytest.raises(StreamError, match="not a project name: ''"):
+            await start(redis_url=redis_url, project="")
+    for start in (Workbench.start_sync, Workbench.connect_sync):
+        with pytest.raises(StreamError, match="not a project name: 'no name'"):
+            start(redis_url=redis_url, project="no name")
+    with pytest.raises(StreamError, match="not a project name"):
+        Workbench.connect_sync(NOBODY, project="no name")
+    assert not our_children()
+    assert not ours()
+    with Workbench.connect_sync(NOBODY) as bench:
+        for what in ("demo_small", ticks(1)):
+            with pytest.raises(ValueError, match="speed must be above 0"):
+                bench.play(what, speed=0)
+        with pytest.raises(StreamError, match="not a project name: ''"):
+            bench.frame("")
+
+
+def test_a_run_that_comes_after_the_close_leaves_no_process():
+    bench = Workbench.connect_sync(NOBODY)
+    bench.close_sync()
+    scenario = Scenario.preset("demo_small")
+    with pytest.raises(RuntimeError, match="closed"):  # such as of a button that was pressed just before
+        bench._parts.playing.preset("demo_small", scenario, "apollo", None, 1, replace=True, append=False)
+    assert not our_children()
 
 
 async def test_without_any_server_connecting_says_what_to_do():

@@ -92,9 +92,9 @@ class ChatWidget(PanelWidget):
         """Somebody types, or has said something."""
         match content:
             case {"op": "typing"}:
-                self._background.submit(self._type())
+                self._background.spawn(self._type())
             case {"op": "say", "text": str(text), "to": str(to)}:
-                self._background.submit(self._say(text, to))
+                self._background.spawn(self._say(text, to))
 
     async def _type(self) -> None:
         if self.client.state == "open":

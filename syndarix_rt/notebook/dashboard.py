@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import ipywidgets
+import numpy as np
 from IPython.display import DisplayHandle, display
 
 from syndarix_rt.client import Api
@@ -143,7 +144,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
         self._attaching = background.submit(self._attach())
         with contextlib.suppress(TimeoutError):
             self._attaching.result(CATCH_UP_S)
-        self._pumping = background.submit(self._pump())
+        self._pumping = background.spawn(self._pump())
 
     def _begin(self, names: Iterable[str], *, simulated: bool) -> None:
         """Begin to count, from nothing."""
@@ -198,7 +199,8 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
             raise KeyError(f"there is no chart {name!r}; there are {', '.join(self._charts)}")
         chart = self._charts[name]
         table, lanes = self._on_its_thread(lambda: (chart.model.rows(), list(getattr(chart.model, "lanes", ()))))
-        index = pd.to_datetime(table[:, 0], unit="s", utc=True).as_unit("us").rename("time")
+        times_us = np.rint(table[:, 0] * 1e6).astype("int64")  # in nanoseconds they would reach to the year 2262 only
+        index = pd.DatetimeIndex(times_us.view("datetime64[us]"), tz="UTC", name="time")
         series = [line["name"] for line in chart.options["series"]]
         if chart.options["kind"] == "lanes":
             states = [series[int(state)] if state >= 0 else None for state in table[:, 2]]
@@ -262,6 +264,8 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
             while True:
                 now_s = time.time()
                 self._feed.advance(now_s)
+                if self._timeline.fault is not None:
+                    raise self._timeline.fault  # noqa: TRY301 - as what is raised here
                 self._push(now_s)
                 if "approvals" in self._panels and self._inbox.uncertain and now_s >= self._asked_s + ASK_S:
                     self._asked_s = now_s
@@ -347,7 +351,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
             self._inbox.decide(approval_id, decision)
             self._start(self._decide(approval_id, decision))
 
-        self._background.submit(decide())
+        self._background.spawn(decide())
 
     def _choose_axis(self, axis: str) -> Future[None]:
         """Count on this axis from now on; may be called on any thread."""
@@ -356,7 +360,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
             if self._pumping:
                 await self._start(self._switch(simulated=axis == "simulated"))
 
-        return self._background.submit(switch())
+        return self._background.spawn(switch())
 
     def _on_its_thread(self, work: Callable[[], Any], *, always: bool = False) -> Any:
         """Run what must not run beside the feed."""
@@ -392,7 +396,8 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
             self._handle.update(self._repr_mimebundle_(), raw=True)  # type: ignore[no-untyped-call] # as all of IPython
 
     def __repr__(self) -> str:
-        return f"<Dashboard of {self.project!r}: {'live' if self._pumping else 'ended'}>"
+        is_live = self._pumping is not None and not self._pumping.done()
+        return f"<Dashboard of {self.project!r}: {'live' if is_live else 'ended'}>"
 
 
 class Still:

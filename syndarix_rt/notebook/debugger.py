@@ -82,7 +82,7 @@ class Debugger(ipywidgets.VBox):  # type: ignore[misc] # it has no types
                 await self.client.attach(found.run)
 
     def _ask(self, content: dict[str, Any]) -> None:
-        self._background.submit(self._do(content))
+        self._background.spawn(self._do(content))
 
     async def _do(self, content: dict[str, Any]) -> None:
         run = self.run

@@ -119,7 +119,19 @@ class Feed:
     # ---- who counts -----------------------------------------------------------------------------------------------
 
     async def attach(self, timeline: Timeline) -> None:
-        """Show a timeline everything that is kept, then whatever comes. Others have their turn meanwhile."""
+        """Show a timeline everything that is kept, then whatever comes. Others have their turn meanwhile.
+
+        A timeline that raises has the error as its ``fault``, and is shown no more: neither what is received nor
+        another timeline depends on it.
+        """
+        try:
+            await self._catch_up(timeline)
+        except Exception as error:  # noqa: BLE001 - told by whoever draws it
+            timeline.fault = error
+        else:
+            self._timelines.append(timeline)
+
+    async def _catch_up(self, timeline: Timeline) -> None:
         shown = told = 0  # events, and losses
         while items := self.store.since(shown):
             shown = max(shown, self.store.received - len(items))
@@ -135,7 +147,6 @@ class Feed:
                     await asyncio.sleep(0)
         for loss in self.losses[told:]:
             timeline.gap(loss.now_s, loss.label)
-        self._timelines.append(timeline)
 
     def detach(self, timeline: Timeline) -> None:
         """Show it nothing any more."""
@@ -179,8 +190,7 @@ class Feed:
     def advance(self, now_s: float) -> None:
         """Let time go on, as far as the stream proves it."""
         if self.state is StreamState.OPEN:
-            for timeline in self._timelines:
-                timeline.advance(now_s)
+            self._show(lambda timeline: timeline.advance(now_s))
 
     async def settle(self, timeout_s: float) -> bool:
         """Wait until everything is here that the server has now; False if that takes too long."""
@@ -215,13 +225,20 @@ class Feed:
         assert event.position is not None
         now_s = self._clock()
         self.store.add(Received(event.position, now_s, event.raw))
-        for timeline in self._timelines:
-            timeline.add(event, event.position.offset, now_s)
+        offset = event.position.offset
+        self._show(lambda timeline: timeline.add(event, offset, now_s))
         for hear in list(self._listeners):
             hear(event)
 
     def _lose(self, gap: Gap) -> None:
         loss = Loss(gap, self.store.received, self._clock())
         self.losses.append(loss)
-        for timeline in self._timelines:
-            timeline.gap(loss.now_s, loss.label)
+        self._show(lambda timeline: timeline.gap(loss.now_s, loss.label))
+
+    def _show(self, show: Callable[[Timeline], None]) -> None:
+        for timeline in list(self._timelines):
+            try:
+                show(timeline)
+            except Exception as error:  # noqa: BLE001 - see attach
+                self.detach(timeline)
+                timeline.fault = error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from functools import partial
@@ -70,20 +71,23 @@ class Parts:
         return recording
 
     def show(self, feed: Feed, **options: Any) -> Dashboard:
-        """A dashboard over the feed, instead of the last one."""
-        if feed.project in self._dashboards:
-            self._dashboards.pop(feed.project).close()
+        """A dashboard over the feed, instead of the last one, which stays if this one cannot be made."""
         project = feed.project
 
         def play(name: str, speed: float | None) -> Run:
             return self.playing.preset(name, Scenario.preset(name), project, speed, 1, replace=True, append=False)
 
         dashboard = Dashboard(feed, self.background, Controls(play, partial(self.playing.latest, project)), **options)
+        if project in self._dashboards:
+            self._dashboards.pop(project).close()
         self._dashboards[project] = dashboard
         return dashboard
 
     def close(self) -> None:
         """End runs, dashboards, streams, the server and the thread, in this order. Never raises."""
+        if self.background.is_here:  # garbage is collected on any thread; this one is waited for
+            threading.Thread(target=self.close, name="syndarix-rt close", daemon=True).start()
+            return
         if self.closed:
             return
         self.closed = True

@@ -15,6 +15,7 @@ from syndarix_rt.notebook.background import Background
 from syndarix_rt.notebook.children import Child
 from syndarix_rt.notebook.outlet import Outlet
 from syndarix_rt.notebook.runs import PlayerRun, ProcessRun, Run
+from syndarix_rt.notebook.server import stopped_by_error
 from syndarix_rt.notebook.steering import RemoteRun, Steering
 from syndarix_rt.playback import Control, Player
 from syndarix_rt.simulation import Scenario, Simulation
@@ -54,13 +55,15 @@ class Playing:
     ) -> Run:
         """Begin a preset or a scenario's file in a process of its own; arguments as of `Workbench.play`."""
         arguments = ["play", name, "--project", project, "--seed", str(seed), *(["--replace"] if replace else [])]
-        arguments += [*(["--append"] if append else []), "--speed", _speed_word(speed or scenario.speed)]
+        speed = scenario.speed if speed is None else speed
+        arguments += [*(["--append"] if append else []), "--speed", _speed_word(speed)]
         # Over HTTP, to the very server that is watched; the URL, with its key, not on a command line.
         environment = {"SYNDARIX_RT_URL": self._url, "SYNDARIX_RT_REDIS_URL": None, "SYNDARIX_RT_EVENTS": None}
         run_id = f"notebook-{secrets.token_hex(6)}"
         child = Child([*arguments, "--run", run_id], environment)
         title = f"{scenario.name} (seed {seed})"
-        run = ProcessRun(title, project, child, run_id, self._background, partial(self._debugger, project))
+        with stopped_by_error(child):  # the workbench may have been closed meanwhile
+            run = ProcessRun(title, project, child, run_id, self._background, partial(self._debugger, project))
         self.runs.append(run)
         return run
 

@@ -147,7 +147,7 @@ class ProcessRun(Run):
         self._debug: DebugClient | None = None
         self._turn = asyncio.Lock()
         self._stopped = False
-        background.submit(self._follow())
+        background.spawn(self._follow())
 
     @property
     def done(self) -> bool:

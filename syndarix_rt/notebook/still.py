@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
@@ -32,6 +32,8 @@ _INK, _MUTED, _LINE, _GRID, _GAP = "#1f2933", "#5b6672", "#b6bfc9", "#e8ebef", "
 _SANS = "system-ui,-apple-system,Segoe UI,Helvetica,Arial,sans-serif"
 _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
 _DAY_S = 86_400
+_FIRST_S = datetime(1, 1, 2, tzinfo=UTC).timestamp()  # a day from the ends, so that they are times in any zone
+_LAST_S = datetime(9999, 12, 30, tzinfo=UTC).timestamp()
 _UNITS = ((1e9, 1e9, " G"), (1e6, 1e6, " M"), (1e4, 1e3, " k"))
 
 
@@ -234,10 +236,10 @@ class _Clock(NamedTuple):
     """A moment of day 1 of simulated time; None: days have dates."""
 
     def zone(self, time_s: float) -> tzinfo:
-        return UTC if self.simulated else datetime.fromtimestamp(time_s).astimezone().tzinfo or UTC
+        return UTC if self.simulated else _moment(time_s, UTC).astimezone().tzinfo or UTC
 
     def name(self, time_s: float) -> str:
-        offset = datetime.fromtimestamp(time_s, self.zone(time_s)).isoformat()[-6:]  # its format has no colon
+        offset = _moment(time_s, self.zone(time_s)).isoformat()[-6:]  # its format has no colon
         return "simulated time" if self.simulated else "UTC" if offset == "+00:00" else f"UTC{offset}"
 
     def day(self, time: datetime) -> str:
@@ -246,11 +248,16 @@ class _Clock(NamedTuple):
         return f"{time:%m-%d}"
 
 
+def _moment(time_s: float, zone: tzinfo) -> datetime:
+    """As near as a `datetime` comes: simulated time may reach beyond its last year."""
+    return datetime.fromtimestamp(min(max(time_s, _FIRST_S), _LAST_S), zone)
+
+
 def _time_axis(frame: _Frame, clock: _Clock) -> Iterator[str]:
     zone = clock.zone(frame.to_s)
     window_s = frame.to_s - frame.from_s
     step = next((step for step in _STEPS_S if window_s / step <= 6), math.ceil(window_s / 6 / _DAY_S) * _DAY_S)  # noqa: PLR2004 - labels have room
-    shift_s = (datetime.fromtimestamp(frame.to_s, zone).utcoffset() or UTC.utcoffset(None)).total_seconds()
+    shift_s = (_moment(frame.to_s, zone).utcoffset() or timedelta()).total_seconds()
     name = clock.name(frame.to_s)
     yield _text(WIDTH - _RIGHT, frame.bottom + 16, name, "end")
     limit = WIDTH - _RIGHT - _CHARACTER_PX * len(name) - 24
@@ -258,7 +265,7 @@ def _time_axis(frame: _Frame, clock: _Clock) -> Iterator[str]:
     told = not clock.simulated  # the day, once
     while time_s <= frame.to_s:
         x = frame.x(time_s)
-        time = datetime.fromtimestamp(time_s, zone)
+        time = _moment(time_s, zone)
         label = f"{time:%H:%M}" if step >= 60 else f"{time:%H:%M:%S}"  # noqa: PLR2004 - a minute
         if step >= _DAY_S or (step >= 60 and label == "00:00"):  # noqa: PLR2004 - a minute
             label = clock.day(time)

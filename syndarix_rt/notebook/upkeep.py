@@ -38,7 +38,7 @@ class Upkeep:
         self._background = background
         self._client = client
         self._push, self._end = push, end
-        self._working: Future[None] | None = background.submit(self._work())
+        self._working: Future[None] | None = background.spawn(self._work())
 
     async def _work(self) -> None:
         try:

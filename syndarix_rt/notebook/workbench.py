@@ -91,20 +91,22 @@ class Workbench:
             project: the default project.
 
         Raises:
-            SyndarixError: it did not start; the text says why.
+            SyndarixError: it did not start, or ``project`` is no name; the text says why.
         """
-        child = await in_thread(lambda: serve(redis_url))
+        checked(project)  # before there is something to end
+        child = serve(redis_url)
         with stopped_by_error(child):
             url = await in_thread(lambda: child.wait_for_line("http", START_S))
-        return cls._over(child, url, project)
+            return cls._over(child, url, project)
 
     @classmethod
     def start_sync(cls, *, redis_url: str | None = None, project: str = PROJECT) -> Self:
         """As `start`, for code that cannot await, such as a plain script."""
+        checked(project)
         child = serve(redis_url)
         with stopped_by_error(child):
             url = child.wait_for_line("http", START_S)
-        return cls._over(child, url, project)
+            return cls._over(child, url, project)
 
     @classmethod
     def _over(cls, child: Child, url: str, project: str) -> Self:
@@ -112,7 +114,7 @@ class Workbench:
         if announced is None or announced.memory:
             # Once, in the cell that asked for it: what a person must know before losing events.
             print("No Redis here: the server keeps all events in its memory, and they end with this workbench.")  # noqa: T201 - see above
-        return cls(Parts(url, announced, child), checked(project))
+        return cls(Parts(url, announced, child), project)
 
     @classmethod
     async def connect(cls, url: str | None = None, *, redis_url: str | None = None, project: str | None = None) -> Self:
@@ -128,13 +130,13 @@ class Workbench:
             SyndarixError: no server runs, or the URL is wrong.
         """
         found = cls._connected(url, redis_url, project)
-        return found or await cls.start(redis_url=redis_url, project=project or PROJECT)
+        return found or await cls.start(redis_url=redis_url, project=PROJECT if project is None else project)
 
     @classmethod
     def connect_sync(cls, url: str | None = None, *, redis_url: str | None = None, project: str | None = None) -> Self:
         """As `connect`, for code that cannot await."""
         found = cls._connected(url, redis_url, project)
-        return found or cls.start_sync(redis_url=redis_url, project=project or PROJECT)
+        return found or cls.start_sync(redis_url=redis_url, project=PROJECT if project is None else project)
 
     @classmethod
     def _connected(cls, url: str | None, redis_url: str | None, project: str | None) -> Self | None:
@@ -149,8 +151,8 @@ class Workbench:
                     "start one (syndarix-rt demo), or use Workbench.start()"
                 )
             url = servers[0].url
-        project = project or parse_server_url(url).project or PROJECT
-        return cls(Parts(url, redis_behind(url, redis_url), None), checked(project))
+        project = checked(parse_server_url(url).project or PROJECT if project is None else project)
+        return cls(Parts(url, redis_behind(url, redis_url), None), project)
 
     @property
     def url(self) -> str:
@@ -185,10 +187,13 @@ class Workbench:
         Raises:
             ScenarioError: there is no such preset, or the scenario is wrong.
             StreamError: the server refuses the stream.
+            ValueError: ``speed`` is not above 0, or ``replace`` and ``append`` are both given.
         """
-        project = checked(project or self.project)
+        project = self._named(project)
         if replace and append:
             raise ValueError("replace begins anew, append goes on: give one of them")
+        if speed is not None and not speed > 0:
+            raise ValueError(f"speed must be above 0, not {speed!r}; to let time stand still, pause the run")
         self._parts.feed(project)
         playing = self._parts.playing
         run: Run
@@ -198,9 +203,13 @@ class Workbench:
         elif isinstance(what, Scenario):
             name = f"{what.name} (seed {seed})"
             simulated = Simulation(what.for_project(project), seed)
-            run = playing.events(name, simulated, project, speed or what.speed, replace=replace, append=append)
+            run = playing.events(
+                name, simulated, project, what.speed if speed is None else speed, replace=replace, append=append
+            )
         else:
-            run = playing.events("events", what, project, speed or 1.0, replace=replace, append=append)
+            run = playing.events(
+                "events", what, project, 1.0 if speed is None else speed, replace=replace, append=append
+            )
         return run
 
     # ---- steering -------------------------------------------------------------------------------------------------
@@ -228,7 +237,7 @@ class Workbench:
         return self._steering(project).inject(what, **settings)
 
     def _steering(self, project: str | None) -> Steering:
-        return self._parts.playing.steering(checked(project or self.project))
+        return self._parts.playing.steering(self._named(project))
 
     # ---- publishing -----------------------------------------------------------------------------------------------
 
@@ -258,7 +267,11 @@ class Workbench:
         Raises:
             BrokerUnavailable: Redis or the server stays away.
         """
-        return self._parts.background.run(self._parts.outlet.reset(checked(project or self.project)))
+        return self._parts.background.run(self._parts.outlet.reset(self._named(project)))
+
+    def _named(self, project: str | None) -> str:
+        """The project that is meant: the default one if none is named."""
+        return checked(self.project if project is None else project)
 
     def _event(self, event_type: str, data: dict[str, Any] | msgspec.Struct, attributes: dict[str, Any]) -> Event:
         given: dict[str, Any] = {
@@ -283,7 +296,7 @@ class Workbench:
             simulation: only those of this simulation.
             replay: if the project was not received yet: begin with so many of its newest entries, or with ``"all"``.
         """
-        feed = self._parts.feed(project or self.project, replay)
+        feed = self._parts.feed(self._named(project), replay)
         if not self._parts.closed:
             self._parts.background.run(feed.settle(SETTLE_S))
         return feed.store.frame(simulation)
@@ -301,11 +314,11 @@ class Workbench:
         Raises:
             RecordingError: the file cannot be written.
         """
-        return self._parts.record(path, project or self.project, replay)
+        return self._parts.record(path, self._named(project), replay)
 
     def ledger(self, project: str | None = None) -> Ledger:
         """The evidence: what came, what was declared missing, what came twice; as it is now."""
-        return deepcopy(self._parts.feed(project or self.project).ledger)
+        return deepcopy(self._parts.feed(self._named(project)).ledger)
 
     def dashboard(
         self,
@@ -329,7 +342,7 @@ class Workbench:
             window_s: how much time a chart shows, on its axis; None: 60 s, or two simulated hours.
             replay: as in `frame`.
         """
-        feed = self._parts.feed(project or self.project, replay)
+        feed = self._parts.feed(self._named(project), replay)
         return self._parts.show(feed, panels=panels, axis=axis, simulation=simulation, fps=fps, window_s=window_s)
 
     # ---- talking --------------------------------------------------------------------------------------------------
@@ -341,7 +354,7 @@ class Workbench:
             project: whose chat.
             name: under which to speak; None: the token's, or one from the server.
         """
-        project = checked(project or self.project)
+        project = self._named(project)
         return self._parts.talking.show(
             "chat", project, lambda: ChatWidget(self._parts.url, project, self._parts.background, name=name)
         )
@@ -358,7 +371,7 @@ class Workbench:
         Raises:
             SyndarixError: from the answer: there was none, or it broke off.
         """
-        project = checked(project or self.project)
+        project = self._named(project)
         return Asked(
             f"{to}: {text}", self._parts.background.submit(self._parts.talking.ask(project, text, to, timeout_s))
         )
@@ -387,7 +400,7 @@ class Workbench:
         Raises:
             StreamError: from the decorator: the server does not let it in.
         """
-        project = checked(project or self.project)
+        project = self._named(project)
         return lambda answer: self._parts.talking.bring(name, project, answer, at_once)
 
     def debugger(self, project: str | None = None) -> Debugger:
@@ -395,7 +408,7 @@ class Workbench:
 
         The last one of that project is closed.
         """
-        project = checked(project or self.project)
+        project = self._named(project)
         return self._parts.talking.show(
             "debug", project, lambda: Debugger(self._parts.url, project, self._parts.background)
         )

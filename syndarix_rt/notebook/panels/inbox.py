@@ -79,12 +79,14 @@ class ApprovalInbox:
         self._since_asked = {}
 
     def correct(self, approvals: Iterable[Approval], simulation: str | None = None) -> None:
-        """Take what the server says waits.
+        """Take what the server says waits; nothing if the log has begun anew since it was asked.
 
         Args:
             approvals: all that wait.
             simulation: only those of this simulation count.
         """
+        if self._since_asked is None:
+            return
         old, self.pending = self.pending, {}
         for approval in approvals:
             if simulation not in (None, approval.simulation):
@@ -99,7 +101,7 @@ class ApprovalInbox:
                 about=_about(msgspec.structs.asdict(approval)),
             )
             self._put(approval.approval_id, old.get(approval.approval_id, told))
-        for approval_id, waiting in (self._since_asked or {}).items():
+        for approval_id, waiting in self._since_asked.items():
             self._put(approval_id, waiting)
         self._since_asked = None
         self.version += 1
@@ -123,9 +125,10 @@ class ApprovalInbox:
         self.version += 1
 
     def begin(self) -> None:
-        """The log begins anew: nothing waits."""
+        """The log begins anew: nothing waits, whatever the server answers that was asked before."""
         self.pending.clear()
         self.uncertain = False
+        self._since_asked = None
         self.version += 1
 
     clear = begin

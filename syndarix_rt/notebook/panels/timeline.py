@@ -60,6 +60,7 @@ class Timeline:
         newest_s: time of the newest event on the axis; NaN before the first.
         event_time: the time of the event that came last, simulated or real; None before the first.
         start_s: when the simulation began whose time it is; None as long as that was not seen.
+        fault: what a panel raised, as kept by who shows it events; None as long as all is well.
     """
 
     def __init__(self, panels: Sequence[Panel], *, simulated: bool = False, simulation: str | None = None) -> None:
@@ -67,6 +68,7 @@ class Timeline:
         self.newest_s = math.nan
         self.event_time: datetime | None = None
         self.start_s: float | None = None
+        self.fault: Exception | None = None
         self.simulated = simulated
         self._panels = list(panels)
         self._simulation = simulation

@@ -144,9 +144,10 @@ class SprintProgress(Levels):
         rows = super().rows(since)
         if not self._sprint_id or self.span_s is None or self.span_s[1] is None or self._ideal_version <= since:
             return rows
-        times_s = np.arange(self._last + 1, math.ceil(self.span_s[1] / self.bin_s) + 1) * self.bin_s
-        ahead = np.full((len(times_s[:MAX_AHEAD]), rows.shape[1]), math.nan)
-        ahead[:, 0] = times_s[:MAX_AHEAD]
+        last = min(math.ceil(self.span_s[1] / self.bin_s), self._last + MAX_AHEAD)
+        times_s = np.arange(self._last + 1, last + 1) * self.bin_s
+        ahead = np.full((len(times_s), rows.shape[1]), math.nan)
+        ahead[:, 0] = times_s
         ahead[:, 2] = [self._ideal(time_s) for time_s in ahead[:, 0]]
         return np.vstack([rows, ahead])
 

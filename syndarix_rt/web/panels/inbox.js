@@ -31,15 +31,16 @@ export class ApprovalInbox {
     this.sinceAsked = new Map();
   }
 
-  /** Take what the server says waits. */
+  /** Take what the server says waits; nothing if the log has begun anew since it was asked. */
   correct(approvals) {
+    if (!this.sinceAsked) return;
     const old = this.pending;
     this.pending = new Map();
     for (const approval of approvals) {
       const told = describe({ ...approval, since: secondsOf(approval.since) });
       this.put(approval.approval_id, old.get(approval.approval_id) ?? told);
     }
-    for (const [id, waiting] of this.sinceAsked ?? []) this.put(id, waiting);
+    for (const [id, waiting] of this.sinceAsked) this.put(id, waiting);
     this.sinceAsked = null;
     this.version += 1;
   }
@@ -62,10 +63,11 @@ export class ApprovalInbox {
     this.version += 1;
   }
 
-  /** The log begins anew: nothing waits. */
+  /** The log begins anew: nothing waits, whatever the server answers that was asked before. */
   begin() {
     this.pending.clear();
     this.isUncertain = false;
+    this.sinceAsked = null;
     this.version += 1;
   }
 
