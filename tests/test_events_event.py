@@ -317,15 +317,11 @@ def test_lines_are_as_many_as_events_even_if_one_came_over_several():
 
 
 def test_one_that_cannot_be_encoded_is_found_among_others():
-    deep = {}
+    objects, lists = {}, []
     for _ in range(MAX_DEPTH):
-        deep = {"a": deep}
-    for data in (
-        {"a": deep},
-        {"a": "x" * MAX_EVENT_BYTES},
-        {"a": object()},
-        {"a": 2**70, "b": {1, "b"}, "c": "\ud800"},
-    ):
+        objects, lists = {"a": objects}, [lists]
+    for value in objects, lists, "x" * MAX_EVENT_BYTES, object(), "\ud800":
+        data = {"a": value}
         wrong = Event.new("lunch_served", data, project="p", id="i", time=USUAL.time)
         with pytest.raises(EventError) as alone:
             wrong.encode()
