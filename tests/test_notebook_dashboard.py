@@ -16,19 +16,20 @@ import pytest_asyncio
 
 from syndarix_rt.client import StreamState
 from syndarix_rt.delivery import Gap, Ledger, RunState
+from syndarix_rt.delivery.ledger import LATENCY_STEPS_MS
 from syndarix_rt.errors import SyndarixError
 from syndarix_rt.events import Event, EventId
 from syndarix_rt.notebook.approvals import ApprovalsWidget
-from syndarix_rt.notebook.connection import ConnectionWidget, StatusWidget
+from syndarix_rt.notebook.connection import ConnectionWidget, StatusWidget, connection, facts
 from syndarix_rt.notebook.control import Controls, ControlWidget
-from syndarix_rt.notebook.dashboard import PANELS, Still
+from syndarix_rt.notebook.dashboard import PANELS
 from syndarix_rt.notebook.feed import Loss
 from syndarix_rt.notebook.log_widget import LogWidget
 from syndarix_rt.notebook.panels.catalogue import CHARTS, Axis, make_chart
 from syndarix_rt.notebook.panels.inbox import ApprovalInbox
 from syndarix_rt.notebook.panels.log import EventLog
 from syndarix_rt.notebook.steering import Asked
-from syndarix_rt.notebook.still import draw_chart
+from syndarix_rt.notebook.still import Still, draw_chart
 from syndarix_rt.notebook.store import Store
 from syndarix_rt.notebook.words import duration, plural
 
@@ -221,6 +222,16 @@ def feed_of(state=StreamState.OPEN, **more):
     )
     feed.__dict__.update(more)
     return feed
+
+
+@pytest.mark.parametrize(("delay_s", "words"), [(0.004, "≤ 5 ms"), (90, "over 60 s")])
+def test_delays_are_told_in_words_however_long(delay_s, words):
+    ledger = Ledger()
+    steps = ledger.latency_counts
+    steps[next((n for n, step in enumerate(LATENCY_STEPS_MS) if delay_s * 1000 <= step), len(steps) - 1)] += 1
+    feed = feed_of(ledger=ledger)
+    assert f"median delay {words}" in facts(feed)
+    assert ("median delay", words, "") in connection(feed)["figures"]
 
 
 def test_a_panel_sends_what_changed_and_everything_to_a_view_that_asks():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 from syndarix_rt.client import StreamState
+from syndarix_rt.delivery import Ledger
+from syndarix_rt.delivery.ledger import LATENCY_STEPS_MS
 from syndarix_rt.notebook.feed import Feed
 from syndarix_rt.notebook.panel_widget import PanelWidget, module
 from syndarix_rt.notebook.words import plural
@@ -41,12 +44,11 @@ def connection(feed: Feed, ended: str = "") -> dict[str, Any]:
     """All about the stream, in words: ``word, level, advice``, ``figures`` (name, value, level) and ``gaps``."""
     ledger, position = feed.ledger, feed.position
     word, level = (ended, "muted") if ended else _STATES[feed.state]
-    delay_ms, late_ms = ledger.latency_ms(0.5), ledger.latency_ms(0.95)
     reconnects = max(0, ledger.connections - 1)
     figures = [
         ("events received", f"{ledger.events:,}", ""),
-        ("median delay", "not yet" if delay_ms is None else f"≤ {delay_ms:g} ms", ""),
-        ("95 % within", "not yet" if late_ms is None else f"{late_ms:g} ms", ""),
+        ("median delay", _delay(ledger, 0.5, "≤ ") or "not yet", ""),
+        ("95 % within", _delay(ledger, 0.95) or "not yet", ""),
         ("reconnects", f"{reconnects:,}", ""),
         ("gaps", f"{len(ledger.gaps):,}", "warn" if ledger.gaps else "good"),
         ("undeclared holes", f"{len(ledger.holes):,}", "bad" if ledger.holes else "good"),
@@ -76,14 +78,22 @@ def connection(feed: Feed, ended: str = "") -> dict[str, Any]:
 def facts(feed: Feed) -> list[str]:
     """The most telling figures, in words."""
     ledger, position = feed.ledger, feed.position
-    delay_ms = ledger.latency_ms(0.5)
+    delay = _delay(ledger, 0.5, "≤ ")
     return [
         f"{plural(ledger.events, 'event')} received",
         f"position {position.offset:,}" if position else "no position yet",
         plural(len(ledger.gaps), "gap"),
         plural(max(0, ledger.connections - 1), "reconnect"),
-        *([] if delay_ms is None else [f"median delay ≤ {delay_ms:g} ms"]),
+        *([f"median delay {delay}"] if delay else []),
     ]
+
+
+def _delay(ledger: Ledger, quantile: float, sign: str = "") -> str:
+    """The bound of a share of the delays; empty without events."""
+    delay_ms = ledger.latency_ms(quantile)
+    if delay_ms is None:
+        return ""
+    return f"over {LATENCY_STEPS_MS[-1] / 1000:g} s" if math.isinf(delay_ms) else f"{sign}{delay_ms:g} ms"
 
 
 def _advice(feed: Feed) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from base64 import b64encode
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from datetime import datetime
@@ -30,7 +29,7 @@ from syndarix_rt.notebook.panels.catalogue import CHARTS, Axis, make_chart
 from syndarix_rt.notebook.panels.inbox import ApprovalInbox
 from syndarix_rt.notebook.panels.log import EventLog
 from syndarix_rt.notebook.panels.timeline import Panel, Timeline
-from syndarix_rt.notebook.still import draw_chart, draw_page
+from syndarix_rt.notebook.still import NO_VIEW, Still, draw_chart, no_view
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,11 +63,6 @@ ANSWER_S = 0.5
 
 REFRESH_S = 5.0
 """Time between two pictures where no view is: each is some 100 kB in the notebook's output, in place of the last."""
-
-NO_VIEW = (
-    "No live view has answered. If JupyterLab runs in another environment than this kernel, install the widgets there, "
-    "too: pip install anywidget, then load this page again and run this cell again."
-)
 
 _WIDE = ("control", "log")
 """Panels as wide as the dashboard."""
@@ -398,36 +392,6 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
     def __repr__(self) -> str:
         is_live = self._pumping is not None and not self._pumping.done()
         return f"<Dashboard of {self.project!r}: {'live' if is_live else 'ended'}>"
-
-
-class Still:
-    """A still picture of a dashboard.
-
-    Attributes:
-        pictures: an SVG for each chart, by name.
-        svg: all of them, as one.
-    """
-
-    def __init__(self, pictures: dict[str, str], project: str, line: str) -> None:
-        self.pictures = pictures
-        self.svg = draw_page(list(pictures.values()), f"Project {project}", line)
-        self._text = f"Dashboard of {project!r}: {line}"
-
-    def bundle(self) -> dict[str, str]:
-        """It by MIME type, as notebooks keep it."""
-        return {"image/svg+xml": self.svg, "text/plain": self._text}
-
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        return self.bundle()
-
-    def __repr__(self) -> str:
-        return f"<Still of {len(self.pictures)} charts>"
-
-
-def no_view(svg: str) -> str:
-    """What is shown where widgets are not."""
-    picture = b64encode(svg.encode()).decode()
-    return f'<p><strong>{NO_VIEW}</strong></p><img alt="Still picture" src="data:image/svg+xml;base64,{picture}">'
 
 
 async def _call(work: Callable[[], Any]) -> Any:

@@ -7,9 +7,9 @@ The paper is white, so that they can be read on a dark page, too.
 from __future__ import annotations
 
 import math
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta, tzinfo
-from typing import NamedTuple
+from typing import Any
 from xml.sax.saxutils import escape
 
 import numpy as np
@@ -17,46 +17,38 @@ from numpy.typing import NDArray
 
 from syndarix_rt.notebook.panels.agents import AgentLanes
 from syndarix_rt.notebook.panels.catalogue import Chart
+from syndarix_rt.notebook.still_axes import (
+    CHARACTER_PX,
+    GRID,
+    INK,
+    LEFT,
+    LINE,
+    MUTED,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Clock,
+    Frame,
+    scale,
+    short,
+    text,
+    time_axis,
+    value_axis,
+)
 
-__all__ = ["draw_chart", "draw_page"]
+__all__ = ["NO_VIEW", "Still", "draw_chart", "draw_page", "no_view"]
 
-WIDTH = 620
 _PLOT_PX = 170
 _LANE_PX = 17
-_LEFT, _LANES_LEFT, _RIGHT, _TOP = 58, 104, 14, 52
+_LANES_LEFT = 104
 _LEGEND_PX = 17
-_CHARACTER_PX = 6.2
-"""Mean width of a character at 11 px, generously; nothing here can measure a text."""
-
-_INK, _MUTED, _LINE, _GRID, _GAP = "#1f2933", "#5b6672", "#b6bfc9", "#e8ebef", "#d55e00"
+_GAP = "#d55e00"
 _SANS = "system-ui,-apple-system,Segoe UI,Helvetica,Arial,sans-serif"
-_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
-_DAY_S = 86_400
-_FIRST_S = datetime(1, 1, 2, tzinfo=UTC).timestamp()  # a day from the ends, so that they are times in any zone
-_LAST_S = datetime(9999, 12, 30, tzinfo=UTC).timestamp()
-_UNITS = ((1e9, 1e9, " G"), (1e6, 1e6, " M"), (1e4, 1e3, " k"))
 
-
-class _Frame(NamedTuple):
-    """Where on the picture is what."""
-
-    from_s: float
-    to_s: float
-    top: float
-    """The value at the upper edge."""
-    height: float
-    left: float = _LEFT
-
-    def x(self, time_s: float) -> float:
-        share = (time_s - self.from_s) / (self.to_s - self.from_s)
-        return self.left + min(max(share, 0.0), 1.0) * (WIDTH - self.left - _RIGHT)
-
-    def y(self, value: float) -> float:
-        return _TOP + self.height * (1 - value / self.top)
-
-    @property
-    def bottom(self) -> float:
-        return _TOP + self.height
+NO_VIEW = (
+    "No live view has answered. If JupyterLab runs in another environment than this kernel, install the widgets there, "
+    "too: pip install anywidget, then load this page again and run this cell again."
+)
 
 
 def draw_chart(chart: Chart, now_s: float) -> str:
@@ -81,26 +73,26 @@ def draw_chart(chart: Chart, now_s: float) -> str:
     stacked = options["kind"] in ("bars", "areas")
     top, step = 1.0, 1.0
     if lanes is None and len(table):
-        top, step = _scale(table[:, 1:], stacked=stacked, least=float(options["whole"]))
+        top, step = scale(table[:, 1:], stacked=stacked, least=float(options["whole"]))
     height = _PLOT_PX if lanes is None else max(_LANE_PX * len(lanes), 2 * _LANE_PX)
-    frame = _Frame(from_s, to_s, top, height, _LEFT if lanes is None else _LANES_LEFT)
+    frame = Frame(from_s, to_s, top, height, LEFT if lanes is None else _LANES_LEFT)
     seen = _seen(chart, table)
     parts: list[str] = []
     if not seen or math.isnan(now_s):
-        parts.append(_text(WIDTH / 2, _TOP + height / 2, options["empty"], "middle", size=13, color=_MUTED))
+        parts.append(text(WIDTH / 2, TOP + height / 2, options["empty"], "middle", size=13, color=MUTED))
     else:
-        parts += [*_time_axis(frame, _Clock(options["clock"] == "simulated", model.start_s))]
+        parts += [*time_axis(frame, Clock(options["clock"] == "simulated", model.start_s))]
         if lanes is None:
-            parts += [*_value_axis(frame, step), *_DRAW[options["kind"]](chart, table, frame)]
+            parts += [*value_axis(frame, step), *_DRAW[options["kind"]](chart, table, frame)]
         else:
             parts += [*_lane_names(frame, lanes), *_draw_lanes(chart, frame)]
         parts += [*_gaps(chart, frame)]
     legend, legend_px = _legend(chart, seen, frame.bottom + 34)
     whole = frame.bottom + 34 + legend_px
     head = [
-        f'<rect width="{WIDTH}" height="{whole:g}" rx="8" fill="#ffffff" stroke="{_GRID}"/>',
-        _text(14, 22, options["title"], color=_INK, size=13, weight=600),
-        _text(14, 40, options["unit"]),
+        f'<rect width="{WIDTH}" height="{whole:g}" rx="8" fill="#ffffff" stroke="{GRID}"/>',
+        text(14, 22, options["title"], color=INK, size=13, weight=600),
+        text(14, 40, options["unit"]),
     ]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="srt-still" width="{WIDTH}" height="{whole:g}" '
@@ -108,6 +100,36 @@ def draw_chart(chart: Chart, now_s: float) -> str:
         f"<title>{escape(options['title'])}</title><desc>{escape(_described(chart, table, seen))}</desc>"
         f"{''.join(head)}{''.join(parts)}{''.join(legend)}</svg>"
     )
+
+
+class Still:
+    """A still picture of a dashboard.
+
+    Attributes:
+        pictures: an SVG for each chart, by name.
+        svg: all of them, as one.
+    """
+
+    def __init__(self, pictures: dict[str, str], project: str, line: str) -> None:
+        self.pictures = pictures
+        self.svg = draw_page(list(pictures.values()), f"Project {project}", line)
+        self._text = f"Dashboard of {project!r}: {line}"
+
+    def bundle(self) -> dict[str, str]:
+        """It by MIME type, as notebooks keep it."""
+        return {"image/svg+xml": self.svg, "text/plain": self._text}
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return self.bundle()
+
+    def __repr__(self) -> str:
+        return f"<Still of {len(self.pictures)} charts>"
+
+
+def no_view(svg: str) -> str:
+    """What is shown where widgets are not."""
+    picture = b64encode(svg.encode()).decode()
+    return f'<p><strong>{NO_VIEW}</strong></p><img alt="Still picture" src="data:image/svg+xml;base64,{picture}">'
 
 
 def draw_page(pictures: Sequence[str], heading: str, line: str) -> str:
@@ -125,15 +147,15 @@ def draw_page(pictures: Sequence[str], heading: str, line: str) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height:g}" viewBox="0 0 {width} {height:g}" '
         f'style="max-width:100%;height:auto" font-family="{_SANS}" font-size="11">'
-        f'<rect width="{width}" height="{top - 12}" rx="8" fill="#ffffff" stroke="{_GRID}"/>'
-        f"{_text(14, 18, heading, color=_INK, size=13, weight=600)}{_text(14, 34, line)}{''.join(placed)}</svg>"
+        f'<rect width="{width}" height="{top - 12}" rx="8" fill="#ffffff" stroke="{GRID}"/>'
+        f"{text(14, 18, heading, color=INK, size=13, weight=600)}{text(14, 34, line)}{''.join(placed)}</svg>"
     )
 
 
 # ---- what is drawn ----------------------------------------------------------------------------------------------
 
 
-def _draw_bars(chart: Chart, table: NDArray[np.float64], frame: _Frame) -> Iterator[str]:
+def _draw_bars(chart: Chart, table: NDArray[np.float64], frame: Frame) -> Iterator[str]:
     bin_s = chart.model.bin_s
     bases = np.zeros(len(table))
     for column, line in enumerate(chart.options["series"], 1):
@@ -149,7 +171,7 @@ def _draw_bars(chart: Chart, table: NDArray[np.float64], frame: _Frame) -> Itera
             yield f'<path class="srt-series" fill="{line["color"]}" d="{"".join(boxes)}"/>'
 
 
-def _draw_areas(chart: Chart, table: NDArray[np.float64], frame: _Frame) -> Iterator[str]:
+def _draw_areas(chart: Chart, table: NDArray[np.float64], frame: Frame) -> Iterator[str]:
     bases = np.zeros(len(table))
     for column, line in enumerate(chart.options["series"], 1):
         outlines, edges = [], []
@@ -166,7 +188,7 @@ def _draw_areas(chart: Chart, table: NDArray[np.float64], frame: _Frame) -> Iter
         bases += np.nan_to_num(table[:, column])
 
 
-def _draw_lines(chart: Chart, table: NDArray[np.float64], frame: _Frame) -> Iterator[str]:
+def _draw_lines(chart: Chart, table: NDArray[np.float64], frame: Frame) -> Iterator[str]:
     for column, line in enumerate(chart.options["series"], 1):
         strokes = []
         for run in _runs(chart, table, column):
@@ -186,14 +208,14 @@ def _path(xs: Sequence[float], ys: Sequence[float]) -> str:
 _DRAW = {"bars": _draw_bars, "areas": _draw_areas, "lines": _draw_lines}
 
 
-def _draw_lanes(chart: Chart, frame: _Frame) -> Iterator[str]:
+def _draw_lanes(chart: Chart, frame: Frame) -> Iterator[str]:
     assert isinstance(chart.model, AgentLanes)
     boxes: dict[int, list[str]] = {}
     for lane, start_s, end_s, state in chart.model.spans():
         left, right = frame.x(start_s), frame.x(frame.to_s if end_s is None else end_s)
         if right > left:
             size = (_LANE_PX - 4) * chart.options["series"][state].get("size", 1)
-            low = _TOP + (lane + 1) * _LANE_PX - 2
+            low = TOP + (lane + 1) * _LANE_PX - 2
             boxes.setdefault(state, []).append(f"M{left:.1f} {low}V{low - size:g}H{right:.1f}V{low}Z")
     for state in sorted(boxes):
         color = chart.options["series"][state]["color"]
@@ -221,87 +243,30 @@ def _runs(chart: Chart, table: NDArray[np.float64], column: int) -> Iterator[lis
 # ---- around it --------------------------------------------------------------------------------------------------
 
 
-def _value_axis(frame: _Frame, step: float) -> Iterator[str]:
-    for tick in range(round(frame.top / step) + 1):
-        y = frame.y(tick * step)
-        yield f'<path d="M{frame.left:g} {y:.1f}H{WIDTH - _RIGHT}" stroke="{_LINE if tick == 0 else _GRID}"/>'
-        yield _text(frame.left - 7, y + 4, _short(tick * step), "end")
-
-
-class _Clock(NamedTuple):
-    """How a time axis is read; as of ``web/chart-axes.js``."""
-
-    simulated: bool
-    start_s: float | None
-    """A moment of day 1 of simulated time; None: days have dates."""
-
-    def zone(self, time_s: float) -> tzinfo:
-        return UTC if self.simulated else _moment(time_s, UTC).astimezone().tzinfo or UTC
-
-    def name(self, time_s: float) -> str:
-        offset = _moment(time_s, self.zone(time_s)).isoformat()[-6:]  # its format has no colon
-        return "simulated time" if self.simulated else "UTC" if offset == "+00:00" else f"UTC{offset}"
-
-    def day(self, time: datetime) -> str:
-        if self.simulated and self.start_s is not None:
-            return f"day {int(time.timestamp() // _DAY_S - self.start_s // _DAY_S) + 1}"
-        return f"{time:%m-%d}"
-
-
-def _moment(time_s: float, zone: tzinfo) -> datetime:
-    """As near as a `datetime` comes: simulated time may reach beyond its last year."""
-    return datetime.fromtimestamp(min(max(time_s, _FIRST_S), _LAST_S), zone)
-
-
-def _time_axis(frame: _Frame, clock: _Clock) -> Iterator[str]:
-    zone = clock.zone(frame.to_s)
-    window_s = frame.to_s - frame.from_s
-    step = next((step for step in _STEPS_S if window_s / step <= 6), math.ceil(window_s / 6 / _DAY_S) * _DAY_S)  # noqa: PLR2004 - labels have room
-    shift_s = (_moment(frame.to_s, zone).utcoffset() or timedelta()).total_seconds()
-    name = clock.name(frame.to_s)
-    yield _text(WIDTH - _RIGHT, frame.bottom + 16, name, "end")
-    limit = WIDTH - _RIGHT - _CHARACTER_PX * len(name) - 24
-    time_s = math.ceil((frame.from_s + shift_s) / step) * step - shift_s
-    told = not clock.simulated  # the day, once
-    while time_s <= frame.to_s:
-        x = frame.x(time_s)
-        time = _moment(time_s, zone)
-        label = f"{time:%H:%M}" if step >= 60 else f"{time:%H:%M:%S}"  # noqa: PLR2004 - a minute
-        if step >= _DAY_S or (step >= 60 and label == "00:00"):  # noqa: PLR2004 - a minute
-            label = clock.day(time)
-        elif not told:
-            label = f"{clock.day(time)} {label}"
-        told = True
-        yield f'<path d="M{x:.1f} {frame.bottom:g}v4" stroke="{_LINE}"/>'
-        if x < limit:
-            yield _text(x, frame.bottom + 16, label, "middle")
-        time_s += step
-
-
-def _lane_names(frame: _Frame, names: Sequence[str]) -> Iterator[str]:
-    longest = int((frame.left - 14) / _CHARACTER_PX)
+def _lane_names(frame: Frame, names: Sequence[str]) -> Iterator[str]:
+    longest = int((frame.left - 14) / CHARACTER_PX)
     for lane, name in enumerate(names):
-        y = _TOP + (lane + 1) * _LANE_PX
+        y = TOP + (lane + 1) * _LANE_PX
         shown = name if len(name) <= longest else f"{name[: longest - 4]}…{name[-3:]}"
-        yield f'<path d="M{frame.left:g} {y}H{WIDTH - _RIGHT}" stroke="{_GRID}"/>'
-        yield _text(14, y - 5, shown, color=_INK)
-    yield f'<path d="M{frame.left:g} {frame.bottom:g}H{WIDTH - _RIGHT}" stroke="{_LINE}"/>'
+        yield f'<path d="M{frame.left:g} {y}H{WIDTH - RIGHT}" stroke="{GRID}"/>'
+        yield text(14, y - 5, shown, color=INK)
+    yield f'<path d="M{frame.left:g} {frame.bottom:g}H{WIDTH - RIGHT}" stroke="{LINE}"/>'
 
 
-def _gaps(chart: Chart, frame: _Frame) -> Iterator[str]:
+def _gaps(chart: Chart, frame: Frame) -> Iterator[str]:
     for gap in chart.model.gaps:
         if gap.end_s < frame.from_s or gap.start_s > frame.to_s:
             continue
         width = max(frame.x(gap.end_s) - frame.x(gap.start_s), 3.0)  # a short one is seen too, around where it is
         left = frame.x((gap.start_s + gap.end_s) / 2) - width / 2
         yield (
-            f'<rect class="srt-gap" x="{left:.1f}" y="{_TOP}" width="{width:.1f}" height="{frame.height:g}" '
+            f'<rect class="srt-gap" x="{left:.1f}" y="{TOP}" width="{width:.1f}" height="{frame.height:g}" '
             f'fill="{_GAP}" fill-opacity="0.12" stroke="{_GAP}" stroke-opacity="0.5" stroke-dasharray="3 3">'
             f"<title>{escape(gap.label)}</title></rect>"
         )
-        label = next((text for text in (gap.label, "gap") if len(text) * _CHARACTER_PX < width), "")
+        label = next((text for text in (gap.label, "gap") if len(text) * CHARACTER_PX < width), "")
         if label:
-            yield _text(left + width / 2, _TOP + 14, label, "middle", color=_GAP)
+            yield text(left + width / 2, TOP + 14, label, "middle", color=_GAP)
 
 
 def _legend(chart: Chart, seen: Sequence[int], y: float) -> tuple[list[str], float]:
@@ -310,11 +275,11 @@ def _legend(chart: Chart, seen: Sequence[int], y: float) -> tuple[list[str], flo
     x, first_y = 14.0, y
     for column in seen:
         line = chart.options["series"][column]
-        width = 16 + _CHARACTER_PX * len(line["name"]) + 12
-        if x + width > WIDTH - _RIGHT and x > 14:  # noqa: PLR2004 - the left edge
+        width = 16 + CHARACTER_PX * len(line["name"]) + 12
+        if x + width > WIDTH - RIGHT and x > 14:  # noqa: PLR2004 - the left edge
             x, y = 14.0, y + _LEGEND_PX
         parts.append(f'<rect x="{x:g}" y="{y - 9:g}" width="10" height="10" rx="2" fill="{line["color"]}"/>')
-        parts.append(_text(x + 15, y, line["name"]))
+        parts.append(text(x + 15, y, line["name"]))
         x += width
     return parts, y - first_y + 14
 
@@ -330,16 +295,6 @@ def _lane_count(table: NDArray[np.float64]) -> int:
     return int(table[:, 1].max()) + 1 if len(table) else 0
 
 
-def _scale(values: NDArray[np.float64], *, stacked: bool, least: float) -> tuple[float, float]:
-    """The value at the upper edge, and the step between two ticks, of ``least`` at least."""
-    known = np.nan_to_num(values)
-    highest = float((known.sum(axis=1) if stacked else known.max(axis=1)).max()) or 1.0
-    rough = max(highest / 5, least)
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
-    return math.ceil(highest / step - 1e-9) * step, step
-
-
 def _described(chart: Chart, table: NDArray[np.float64], seen: Sequence[int]) -> str:
     options = chart.options
     if not seen:
@@ -349,25 +304,5 @@ def _described(chart: Chart, table: NDArray[np.float64], seen: Sequence[int]) ->
     holes = f" {gaps} {'gap' if gaps == 1 else 'gaps'} in the data." if gaps else ""
     if isinstance(chart.model, AgentLanes):
         return f"States of {_lane_count(table)} agents: {names}.{holes}"
-    last = ", ".join(f"{options['series'][column]['name']} {_short(table[-1, column + 1])}" for column in seen)
+    last = ", ".join(f"{options['series'][column]['name']} {short(table[-1, column + 1])}" for column in seen)
     return f"{options['unit']} by {names}. Last: {last}.{holes}"
-
-
-def _short(value: float) -> str:
-    if math.isnan(value):
-        return "unknown"
-    for limit, unit, sign in _UNITS:
-        if abs(value) >= limit:
-            return f"{value / unit:.4g}{sign}"
-    return f"{value:.4g}"
-
-
-def _text(
-    x: float, y: float, text: str, anchor: str = "start", *, size: int = 11, color: str = _MUTED, weight: int = 400
-) -> str:
-    if not text:
-        return ""
-    bold = f' font-weight="{weight}"' if weight != 400 else ""  # noqa: PLR2004 - normal
-    larger = f' font-size="{size}"' if size != 11 else ""  # noqa: PLR2004 - that of the picture
-    place = f' text-anchor="{anchor}"' if anchor != "start" else ""
-    return f'<text x="{x:.4g}" y="{y:.4g}" fill="{color}"{place}{larger}{bold}>{escape(text)}</text>'

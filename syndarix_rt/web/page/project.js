@@ -178,8 +178,15 @@ function tellConnection() {
   if ($("connection").textContent !== text) $("connection").textContent = text;
 }
 
+/** The bound of a share of the delays, in words. */
+function delay(share, sign = "") {
+  const bound = ledger.delayMs(share);
+  if (bound === null) return "not yet";
+  return bound === Infinity ? "over 60 s" : `${sign}${bound} ms`;
+}
+
 function tellFigures() {
-  const [delay, late, behind] = [ledger.delayMs(0.5), ledger.delayMs(0.95), stream.behind()];
+  const behind = stream.behind();
   $("received").textContent = count(ledger.events);
   $("rate").textContent = recentRate(Date.now() / 1000).toFixed(1);
   $("position").textContent = epoch ? count(position) : "–";
@@ -193,8 +200,8 @@ function tellFigures() {
     advice: state === "waiting" ? "It tries again by itself and goes on where it was; nothing is lost while the server keeps it." : "",
     position: epoch ? `${epoch}.${count(position)}` : "no position yet",
     figures: [
-      ["median delay", delay === null ? "not yet" : `≤ ${delay} ms`, ""],
-      ["95 % within", late === null ? "not yet" : `${late} ms`, ""],
+      ["median delay", delay(0.5, "≤ "), ""],
+      ["95 % within", delay(0.95), ""],
       ["behind", behind ? plural(behind, "event") : "no", behind ? "warn" : "good"],
       ["reconnects", count(Math.max(0, ledger.connections - 1)), ""],
       ["resumed exactly", count(ledger.resumed), ""],

@@ -6,7 +6,6 @@ const MAX_GAPS = 5; // that are told one by one
 export class Ledger {
   constructor() {
     this.events = 0;
-    this.duplicates = 0;
     this.connections = 0;
     this.resumed = 0;
     this.holes = 0; // events that were neither received nor declared missing; always 0, or delivery is broken
