@@ -19,6 +19,7 @@ from syndarix_rt.delivery import Gap, Ledger, RunState
 from syndarix_rt.delivery.ledger import LATENCY_STEPS_MS
 from syndarix_rt.errors import SyndarixError
 from syndarix_rt.events import Event, EventId
+from syndarix_rt.notebook import control
 from syndarix_rt.notebook.approvals import ApprovalsWidget
 from syndarix_rt.notebook.connection import ConnectionWidget, StatusWidget, connection, facts
 from syndarix_rt.notebook.control import Controls, ControlWidget
@@ -562,3 +563,25 @@ async def test_in_a_browser_there_are_buttons_for_what_the_run_can_do(page, stee
 
 def test_every_panel_has_a_name():
     assert len(set(PANELS)) == len(PANELS) == len(CHARTS) + 4
+
+
+def test_a_run_that_does_not_answer_is_said_to_be_slow_and_one_that_has_ended_to_be_over(steered, monkeypatch):
+    run, _, widget = steered
+    monkeypatch.setattr(control, "ANSWER_S", 0)
+    run.pause = lambda: Asked("pause", Future())
+    widget._handle_custom_msg({"op": "pause"}, [])
+    until_done(widget)
+    assert widget._error == "the run has not answered within 0 s; it may do so yet"
+    run.done = True
+    widget._handle_custom_msg({"op": "pause"}, [])
+    until_done(widget)
+    assert widget._error == "this run cannot be steered; begin one here"
+
+
+def test_what_was_asked_tells_how_it_went():
+    asked = {state: Future() for state in ("open", "failed", "given up", "answered")}
+    asked["failed"].set_exception(SyndarixError("no run"))
+    asked["given up"].cancel()
+    asked["answered"].set_result("yes")
+    told = [repr(Asked("pause", answer)) for answer in asked.values()]
+    assert told == ["<pause …>", "<pause: no run>", "<pause: given up>", "<pause: yes>"]

@@ -17,6 +17,9 @@ from hypothesis import strategies as st
 from syndarix_rt.delivery import Approval
 from syndarix_rt.events import Event
 from syndarix_rt.notebook.metrics import Span
+from syndarix_rt.notebook.panels import census, changes
+from syndarix_rt.notebook.panels import inbox as inbox_module
+from syndarix_rt.notebook.panels import timeline as timeline_module
 from syndarix_rt.notebook.panels.agents import AGENT_STATES, MAX_LANES, AgentLanes
 from syndarix_rt.notebook.panels.catalogue import CHARTS, Axis, make_chart
 from syndarix_rt.notebook.panels.census import Census
@@ -630,3 +633,45 @@ def test_the_log_keeps_the_newest():
     assert log.find(2) is None
     assert told(log.find(3)) == ("", [("n", "2")])
     assert names(AGENT_STATES)[BUSY] == "in a call"
+
+
+# ---- bounds -------------------------------------------------------------------------------------------------------
+
+
+def test_what_panels_remember_is_bounded_and_what_they_count_is_not(monkeypatch):
+    for module, name in (
+        (census, "MAX_FINAL"),
+        (census, "MAX_OPEN"),
+        (changes, "MAX_REQUIRED"),
+        (inbox_module, "MAX_PENDING"),
+        (timeline_module, "MAX_SIMULATIONS"),
+    ):
+        monkeypatch.setattr(module, name, 3)
+    issues, pipelines, inbox = IssueFlow(), Pipelines(), ApprovalInbox()
+    timeline = Timeline([], simulated=True)
+    for n in range(10):
+        show(issues, issue("issue_created", n, n), issue("issue_closed", n + 100, n, resolution="done"))
+        show(pipelines, seen("pr_created", {"pr_id": f"P-{n}", "branch": "b", "require_green": True}, n))
+        show(inbox, asked(n))
+        timeline.add(seen("issue_created", {"issue_id": "I-1", "title": "one"}, n, simulation=f"s-{n}"), n + 2, T0 + n)
+    assert len(issues._issues._open) == len(issues._issues._ended) == 3
+    assert len(pipelines._required) == 3
+    assert list(inbox.pending) == ["A-7", "A-8", "A-9"]
+    assert len(timeline._former) == 3
+    assert last(pipelines, PIPELINE_SERIES) == {"waiting for a runner": 10}
+
+
+def test_a_request_that_is_closed_waits_for_no_pipeline_and_one_simulation_may_be_asked_for():
+    pipelines = Pipelines()
+    show(pipelines, seen("pr_created", {"pr_id": "P-1", "branch": "b", "require_green": True}))
+    assert last(pipelines, PIPELINE_SERIES) == {"waiting for a runner": 1}
+    show(pipelines, seen("pr_closed", {"pr_id": "P-1"}, 2))
+    assert last(pipelines, PIPELINE_SERIES) == {}
+    changes_ = show(Changes(), seen("pr_created", {"pr_id": "P-1"}), seen("pr_closed", {"pr_id": "P-1"}, 2))
+    assert last(changes_, CHANGE_SERIES) == {"closed unmerged": 1}
+    inbox = ApprovalInbox()
+    inbox.ask()
+    common = {"since": datetime.fromtimestamp(T0, UTC), "epoch": "epoch-one", "offset": 1, "event": "e"}
+    told_ = [Approval(approval_id=f"A-{name}", simulation=name, **common) for name in ("s-1", "s-2")]
+    inbox.correct(told_, "s-2")
+    assert list(inbox.pending) == ["A-s-2"]

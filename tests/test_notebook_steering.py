@@ -51,6 +51,7 @@ async def test_a_run_is_paused_stepped_sped_up_and_given_a_fault(bench, kind):
     for how in (("ci_outage", {"minutes": 5}), (CiOutage(minutes=5), {}), ({"kind": "ci_outage", "minutes": 5}, {})):
         await run.inject(how[0], **how[1])
     await run.inject({"type": "my_note", "data": {"text": "here"}})
+    await run.inject(Event.new("my_note", {}, project="apollo", id="e-1", time=datetime(2026, 1, 5, tzinfo=UTC)))
     assert (await run.set_speed(math.inf)).speed == "max"
     await run.resume()
     while run.state.state != "paused":
@@ -62,7 +63,7 @@ async def test_a_run_is_paused_stepped_sped_up_and_given_a_fault(bench, kind):
     await run.set_breakpoints()
     await run.step(500)
     assert (published(bench)["type"] == "fault_started").sum() == 3
-    assert (published(bench)["type"] == "my_note").sum() == 1
+    assert (published(bench)["type"] == "my_note").sum() == 2
     run.stop()
 
 

@@ -403,6 +403,8 @@ async def test_a_running_server_is_found_or_named_by_its_pasted_url(bench):
     async with await Workbench.connect(bench.url.partition("?")[0]) as stranger:
         with pytest.raises(StreamError, match="401"):
             stranger.dashboard()
+        with pytest.raises(StreamError, match="wants its key"):
+            stranger.agent("poet")(lambda said: said.text)
 
 
 async def test_what_is_published_past_the_server_is_kept_as_long_as_the_server_keeps_it(redis_url, monkeypatch):
