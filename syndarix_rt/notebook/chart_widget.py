@@ -99,7 +99,7 @@ class ChartWidget(anywidget.AnyWidget):
 
     # As text: anywidget would watch a file, and never let go of the widget.
     _esm = joined(*_MODULES, adapter="widget.js")
-    _css = (WEB / "chart.css").read_text()
+    _css = (WEB / "chart.css").read_text(encoding="utf-8")
     options = traitlets.Dict().tag(sync=True)
 
     def __init__(self, model: ChartModel, options: dict[str, Any]) -> None:

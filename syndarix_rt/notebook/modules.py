@@ -12,9 +12,10 @@ _HERE = files("syndarix_rt") / "notebook"
 
 
 def joined(*names: str, adapter: str) -> str:
-    """Modules of ``web/``, each after those that it imports, and below them an adapter of this folder.
+    """Modules of ``web/``, each after those that it imports, and below them ``follow.js`` and an adapter of here.
 
     Each widget sends it, so without comments.
     """
-    text = "\n".join([*((WEB / name).read_text() for name in names), (_HERE / adapter).read_text()])
+    texts = [*(WEB / name for name in names), _HERE / "follow.js", _HERE / adapter]
+    text = "\n".join(file.read_text(encoding="utf-8") for file in texts)
     return re.sub(r"^\s*(import .*\n|//.*\n|/\*\*(.|\n)*?\*/\n)?", "", text, flags=re.MULTILINE)

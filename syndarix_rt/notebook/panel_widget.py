@@ -26,7 +26,7 @@ class PanelWidget(anywidget.AnyWidget):
         options: what the module is told at its start.
     """
 
-    _css = (WEB / "panels.css").read_text()
+    _css = (WEB / "panels.css").read_text(encoding="utf-8")
     options = traitlets.Dict().tag(sync=True)
 
     def __init__(self, options: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import { refusal } from "./refusal.js";
 
 const EVERY_MS = 3000;
+const ANSWER_MS = 10_000; // a server that takes longer is asked again: the connection may be dead
 let notBefore = 0; // on the page's clock: what Retry-After said
 const rates = new Map(); // project -> events per second at each look, null: not known
 const $ = (id) => document.getElementById(id);
@@ -13,7 +14,7 @@ const number = new Intl.NumberFormat("en");
 
 async function refresh() {
   try {
-    const answer = await fetch("projects");
+    const answer = await fetch("projects", { signal: AbortSignal.timeout(ANSWER_MS) });
     if (!answer.ok) {
       if (answer.status === 401 || answer.status === 403) {
         show("closed", "no key: open the URL that the server printed");
@@ -80,5 +81,11 @@ function spark(values) {
   return picture;
 }
 
+/** Ask again and again, never twice at once: answers that overtake each other would show what was before. */
+async function keepUp() {
+  if (!document.hidden && performance.now() >= notBefore) await refresh();
+  setTimeout(keepUp, EVERY_MS);
+}
+
 await refresh();
-setInterval(() => document.hidden || performance.now() < notBefore || refresh(), EVERY_MS);
+setTimeout(keepUp, EVERY_MS);
