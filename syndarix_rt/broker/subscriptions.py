@@ -29,7 +29,7 @@ PING_S = 2.0
 """How often a PING goes out, so that a healthy connection never looks silent."""
 
 SILENCE_S = 5.0
-"""A connection without a byte for so long is replaced: two PINGs without a PONG."""
+"""A connection without a word for so long is replaced: two PINGs without a PONG."""
 
 COMPARE_S = 1.0
 """How often the tops of all logs are compared: the longest that a lost announcement can stay unnoticed."""
@@ -201,6 +201,7 @@ class Subscriptions:
         self._subscribed: set[str] = set()
         self._pending: Counter[str] = Counter()
         self._standing: set[str] = set()
+        self._heard_s = 0.0  # when anything came, the loop's clock
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -281,8 +282,13 @@ class Subscriptions:
                 task.result()
 
     async def _subscribe(self, connection: Connection) -> None:
-        """Bring what is subscribed in line with what is wanted, PING in between; return when nothing is wanted."""
+        """Bring what is subscribed in line with what is wanted, PING in between; return when nothing is wanted.
+
+        Raise when nothing has come for too long.
+        """
         self._subscribed = set()
+        now_s = asyncio.get_running_loop().time
+        self._heard_s = now_s()
         while self._feeds:
             self._wanted.clear()
             wanted = set(self._feeds)
@@ -294,9 +300,11 @@ class Subscriptions:
                 await self._send(connection, "UNSUBSCRIBE", old)
             self._subscribed = wanted
             try:
-                async with asyncio.timeout(PING_S):
+                async with asyncio.timeout(min(PING_S, self._heard_s + SILENCE_S - now_s())):
                     await self._wanted.wait()
             except TimeoutError:
+                if now_s() - self._heard_s >= SILENCE_S:
+                    raise TimeoutError(f"silent for {SILENCE_S:g} s") from None
                 await connection.send_command("PING")
 
     async def _send(self, connection: Connection, command: str, names: set[str]) -> None:
@@ -318,15 +326,16 @@ class Subscriptions:
             self._moved()
 
     async def _receive(self, connection: Connection) -> None:
-        """Hand out what arrives; raise when nothing has for too long."""
+        """Hand out what arrives."""
+        now_s = asyncio.get_running_loop().time
         while True:
             try:
-                reply = await connection.read_response(timeout=SILENCE_S)
+                # Without a limit: to set and unset one costs more than to read, and `_subscribe` looks at the clock.
+                reply = await connection.read_response(timeout=math.inf)
             except MovedError as error:
                 self._lose([name for name in self._subscribed if key_slot(name.encode()) == error.slot_id])
                 continue
-            if reply is None:
-                break
+            self._heard_s = now_s()
             kind = reply[0] if isinstance(reply, list) else b"pong"
             if self._moved is not None and kind != b"pong":
                 kind = kind[1:]  # "smessage" and so on
@@ -350,7 +359,6 @@ class Subscriptions:
                     self._lose([name])  # unasked: its slot went to another node
                 elif name not in self._pending:  # whose subscription was acknowledged after it had been given up
                     self._standing.discard(name)
-        raise TimeoutError(f"silent for {SILENCE_S:g} s")
 
     async def _compare(self) -> None:
         """Compare the tops of all logs, some in one round trip, again and again."""

@@ -273,6 +273,22 @@ class Cursor:
         """What a subscriber that is cut off now should resume from: the last position that it was told."""
         return EventId(self.epoch, self.told)
 
+    def since(self, other: Cursor) -> Cursor:
+        """At this place, having taken what the other one had not; see `at`."""
+        return self._moved(self, other, -1)
+
+    def at(self, other: Cursor) -> Cursor:
+        """At the other one's place, having taken what both have: ``cursor.since(common).at(common)`` follows it."""
+        return self._moved(other, other, 1)
+
+    def _moved(self, place: Cursor, other: Cursor, times: int) -> Cursor:
+        moved = Cursor(place.epoch, place.offset, self.types)
+        moved.told = place.told
+        moved.events = self.events + times * other.events
+        moved.size_bytes = self.size_bytes + times * other.size_bytes
+        moved.pieces = self.pieces + times * other.pieces
+        return moved
+
     def jump(self, epoch: str, offset: int) -> bytes:
         """Move without events in between (a declared gap, a new epoch); the checkpoint that says so."""
         self.epoch = epoch

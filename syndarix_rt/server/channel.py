@@ -21,6 +21,7 @@ import structlog
 from syndarix_rt.broker.protocol import Batch, TailUpdate
 from syndarix_rt.delivery import Log, Piece, Pieces, Position, Span, TypeFilter
 from syndarix_rt.errors import BrokerError
+from syndarix_rt.server.crowd import Crowd
 
 if TYPE_CHECKING:
     from syndarix_rt.server.hub import Hub
@@ -67,7 +68,9 @@ class Channel:
         name: the channel's.
         log: its newest entries.
         started: whether the log is contiguous to what the tail gives; false while the broker is away.
-        streams: who listens.
+        streams: who listens …
+        crowd: … those who are live, at one place …
+        alone: … and those who are not, or have a filter, or have just become live.
         pages: of the broker's log, read lately.
         version: changes with what the tail says.
     """
@@ -77,6 +80,8 @@ class Channel:
         self.log = Log()
         self.started = False
         self.streams: set[Stream] = set()
+        self.alone: set[Stream] = set()
+        self.crowd = Crowd(self.log)
         self.pages = Pages()
         self.version = 0
         self.position: Joint[Position] = Joint(lambda: hub.broker.position(name))
@@ -141,21 +146,28 @@ class Channel:
     def _flush(self) -> None:
         """Write to the streams, a slice of them at a time; a round is over when all have had their turn."""
         self._flushing = None
-        began_s = time.monotonic()
-        if not self._round:
+        now_s = time.monotonic()
+        until_s = now_s + SLICE_S
+        crowd = self.crowd
+        if not self._round and not crowd.is_writing:
             self._has_news = False
-            self._round = list(self.streams)
-            self._round_began_s = began_s
-        now_s = began_s
-        while self._round and now_s - began_s < SLICE_S:
+            self._round_began_s = now_s
+            crowd.begin()
+            self._round = list(self.alone)
+        if crowd.is_writing:
+            crowd.write(until_s)
+            now_s = time.monotonic()
+        while self._round and now_s < until_s:
             stream = self._round.pop()
             if stream.is_live:
                 stream.advance(now_s)
+                stream.join_crowd()
             else:
                 stream.wake()
             now_s = time.monotonic()
         # A loop may hold writes back until its callbacks have run (uvloop does): they belong to what the round takes.
-        self._flushing = asyncio.get_running_loop().call_soon(self._flush if self._round else self._flushed)
+        is_over = not self._round and not crowd.is_writing
+        self._flushing = asyncio.get_running_loop().call_soon(self._flushed if is_over else self._flush)
 
     def _flushed(self) -> None:
         """The round is over; the next one comes after a pause."""
@@ -171,6 +183,18 @@ class Channel:
         """After a round that took longer than the pause, the next one still leaves a turn to everything else."""
         loop = asyncio.get_running_loop()
         self._flushing = loop.call_later(max(0.0, self._flush_at_s - time.monotonic()), self._flush)
+
+    # ---- who listens ----------------------------------------------------------------------------------------------
+
+    def add(self, stream: Stream) -> None:
+        """Let it listen."""
+        self.streams.add(stream)
+        self.alone.add(stream)
+
+    def discard(self, stream: Stream) -> None:
+        """It does not listen any more."""
+        self.streams.discard(stream)
+        self.alone.discard(stream)
 
     # ---- what streams ask for -------------------------------------------------------------------------------------
 

@@ -99,7 +99,7 @@ class Hub:
         channel = self._channels.get(name)
         if channel is None:
             channel = self._channels[name] = Channel(name, self)
-        channel.streams.add(stream)
+        channel.add(stream)
         began_s = time.monotonic()
         if self.settings.log_clients:
             _log.info("stream opened", channel=name, client=stream.client)
@@ -107,7 +107,7 @@ class Hub:
         try:
             yield channel
         finally:
-            channel.streams.discard(stream)
+            channel.discard(stream)
             self.ended[stream.reason or "left"] += 1
             self.tally.ended(stream.cursor)
             if self.settings.log_clients:

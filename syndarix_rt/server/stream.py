@@ -2,8 +2,8 @@
 
 It is *working* or *live*. Working, a task of its own waits for the broker, judges the cursor, says where it stands, and
 writes pieces: from the channel's log while the cursor is in memory, else pages from the broker. At the log's head it is
-live: it has no task, its channel writes to it whenever there is news. A client that does not take a write, a new epoch
-and the end make it work again.
+live: it has no task, its channel writes to it whenever there is news, mostly as to one of a crowd. A client that does
+not take a write, a new epoch and the end make it work again.
 """
 
 from __future__ import annotations
@@ -76,7 +76,6 @@ class Stream:
 
     Attributes:
         channel_name: what it follows.
-        cursor: its place; None until the broker has answered.
         is_live: whether its channel writes to it.
         reason: why it ended, or is to end.
         slot: its place in the hub's wheel.
@@ -85,9 +84,9 @@ class Stream:
     """
 
     __slots__ = (
-        "_channel", "_expires_s", "_finishing", "_hub", "_opened_s", "_parked", "_start", "_task", "_types", "_until_s",
-        "_waiter", "_writer", "_written_s", "channel_name", "client", "cursor", "is_live", "reason", "slot",
-        "token_id",
+        "_channel", "_cursor", "_expires_s", "_finishing", "_hub", "_in_crowd", "_opened_s", "_parked", "_start",
+        "_task", "_types", "_until_s", "_waiter", "_writer", "_written_s", "channel_name", "client", "is_live",
+        "reason", "slot", "token_id",
     )  # fmt: skip
 
     def __init__(
@@ -104,7 +103,6 @@ class Stream:
         self.channel_name = channel_name
         self.client = client
         self.token_id = token_id
-        self.cursor: Cursor | None = None
         self.is_live = False
         self.reason: Reason | None = None
         self.slot: int | None = None
@@ -113,11 +111,20 @@ class Stream:
         self._types = types
         self._expires_s = expires_s  # seconds since 1970, when the subscriber's token ends
         self._channel: Channel | None = None
+        self._cursor: Cursor | None = None
+        self._in_crowd = False
         self._task: asyncio.Task[None] | None = None
         self._parked: asyncio.Task[None] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._finishing = False
         self._opened_s: float | None = None
+
+    @property
+    def cursor(self) -> Cursor | None:
+        """Its place; None until the broker has answered."""
+        if self._in_crowd:
+            return self._channel.crowd.place(self._writer, self._cursor)  # type: ignore[union-attr,arg-type]
+        return self._cursor
 
     @property
     def detour(self) -> Detour:
@@ -164,7 +171,7 @@ class Stream:
             finally:
                 self.reason = self.reason or "left"
                 self._parked = None
-                self.is_live = False
+                self._stop_live()
                 if self._task is not None:
                     self._task.cancel()
                 self._writer.close()
@@ -184,6 +191,7 @@ class Stream:
         """End it with its connection, at once."""
         if self._parked is not None:
             self.reason = reason
+            self._stop_live()
             self._writer.abort()
             self._parked.cancel()
 
@@ -202,9 +210,11 @@ class Stream:
             self.end("aged" if self._expires_s is None else "expired")
         if self.reason is not None:
             return now_s + settings.stall_s
-        checkpoint_s = self.cursor.checkpoint_due_s() if self.cursor else None
-        if self.cursor and checkpoint_s is not None and now_s >= checkpoint_s:
-            self._put(self.cursor.checkpoint())
+        if self._in_crowd and self._channel is not None:
+            self._written_s = max(self._written_s, self._channel.crowd.written_s)
+        checkpoint_s = self._cursor.checkpoint_due_s() if self._cursor else None
+        if self._cursor and checkpoint_s is not None and now_s >= checkpoint_s:
+            self._put(self._cursor.checkpoint())
             checkpoint_s = None
         elif now_s >= self._written_s + settings.keepalive_s:
             self._put(_KEEPALIVE)
@@ -217,7 +227,7 @@ class Stream:
         """Write what the log has beyond the cursor; only while it is live."""
         # All subscribers of all events pass here: what is spared counts more than elsewhere.
         channel: Channel = self._channel  # type: ignore[assignment] # it has one, and a cursor
-        cursor: Cursor = self.cursor  # type: ignore[assignment]
+        cursor: Cursor = self._cursor  # type: ignore[assignment]
         log = channel.log
         if cursor.epoch != log.epoch or not log.first - 1 <= cursor.offset <= log.last:
             self._work()
@@ -226,6 +236,22 @@ class Stream:
             self._put(cursor.advance(log.piece(cursor.offset, cursor.types), now_s), now_s)
         if cursor.types is not None and (due_s := cursor.checkpoint_due_s()) is not None:
             self._hub.look(self, due_s)
+
+    def join_crowd(self) -> None:
+        """Be written to with the others, if it is live at the place where they are, and has no filter."""
+        channel, cursor = self._channel, self._cursor
+        if self.is_live and channel is not None and cursor is not None and cursor.types is None:
+            joined = channel.crowd.join(self, self._writer, cursor)
+            if joined is not None:
+                self._cursor, self._in_crowd = joined, True
+                channel.alone.discard(self)
+
+    def step_out(self) -> None:
+        """Be written to by itself again, if it was one of the crowd."""
+        channel, cursor = self._channel, self._cursor
+        if self._in_crowd and channel is not None and cursor is not None:
+            self._cursor, self._in_crowd = channel.crowd.leave(self._writer, cursor), False
+            channel.alone.add(self)
 
     def wake(self) -> None:
         """There may be something to do for a stream that works."""
@@ -240,14 +266,19 @@ class Stream:
         try:
             taken = self._writer.write(data)
         except Exception:  # noqa: BLE001 - logged with its traceback, and the others must go on
-            self._fail()
+            self.fail()
             return
         if not taken:
-            self._hub.counts["blocked"] += 1
-            self._hub.look(self, self._written_s + self._hub.settings.stall_s)
-            self._work()
+            self.wait_for_client()
 
-    def _fail(self) -> None:
+    def wait_for_client(self) -> None:
+        """Go on when its client has taken what was written."""
+        self._hub.counts["blocked"] += 1
+        self._hub.look(self, time.monotonic() + self._hub.settings.stall_s)
+        self._work()
+
+    def fail(self) -> None:
+        """Log the error that is being handled, and end it."""
         # As text: the log's own formatter may show local variables, and passwords are among them.
         _log.error("an event stream failed", channel=self.channel_name, exception=format_exc())
         self._cut("failed")
@@ -255,20 +286,24 @@ class Stream:
     # ---- working --------------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        self.is_live = False
+        self._stop_live()
         if self._task is None and self._parked is not None:
             self._task = asyncio.get_running_loop().create_task(self._working())
 
+    def _stop_live(self) -> None:
+        self.step_out()
+        self.is_live = False
+
     async def _working(self) -> None:
         try:
-            if self.cursor is None and self.reason is None:
+            if self._cursor is None and self.reason is None:
                 await self._open()
             if self.reason is None:
                 await self._catch_up()
             if self.reason is not None:
                 await self._finish()
         except Exception:  # noqa: BLE001 - logged with its traceback
-            self._fail()
+            self.fail()
         finally:
             self._task = None
 
@@ -286,14 +321,14 @@ class Stream:
             if position is None:
                 await self._wait(AWAY_S if channel.started else None)
         after, gap = self._start.resolve(position)
-        self.cursor = Cursor(position.epoch, after, channel.shared(self._types))
+        self._cursor = Cursor(position.epoch, after, channel.shared(self._types))
         self._opened_s = time.monotonic()
         await self._writer.free()
-        self._put(self._opening(position, gap) + self.cursor.checkpoint())
+        self._put(self._opening(position, gap) + self._cursor.checkpoint())
 
     async def _catch_up(self) -> None:
         """Write until the log's head is reached, or the end is near."""
-        channel, cursor = self._channel, self.cursor
+        channel, cursor = self._channel, self._cursor
         assert channel is not None
         assert cursor is not None
         while True:
@@ -365,7 +400,7 @@ class Stream:
 
     async def _finish(self) -> None:
         """The planned end: what memory has, where that is, and when to come back."""
-        channel, cursor = self._channel, self.cursor
+        channel, cursor = self._channel, self._cursor
         if cursor is not None and channel is not None:
             while cursor.epoch == channel.log.epoch and channel.log.holds(cursor.offset):
                 await self._writer.free()

@@ -1,0 +1,108 @@
+"""`Crowd`: the live streams of a channel that stand at one place, as nearly all do. One cursor serves them.
+
+What it takes from the log is written to one member after the other, and a write is all that each costs. Who leaves (its
+client is slow, or it ends) has a cursor of its own again, at the place that it has come to.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from syndarix_rt.delivery import Cursor, Log
+
+if TYPE_CHECKING:
+    from syndarix_rt.server.stream import Stream
+    from syndarix_rt.server.writer import Writer
+
+__all__ = ["Crowd"]
+
+
+class Crowd:
+    """The members, and what they have in common. Streams without a filter only: those have nothing to tell but events.
+
+    Args:
+        log: the channel's.
+
+    Attributes:
+        written_s: when something was written to members, monotonic clock.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self.written_s = 0.0
+        self._log = log
+        self._cursor = Cursor("", 0)
+        self._members: dict[Writer, Stream] = {}
+        self._data = b""
+        self._lacking: set[Writer] = set()  # they have not been given the data …
+        self._before = self._cursor  # … and stand here
+        self._target = 0  # offset at which the round is over
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether a round is under way."""
+        return bool(self._lacking) or (self._cursor.offset < self._target and bool(self._members))
+
+    def join(self, stream: Stream, writer: Writer, cursor: Cursor) -> Cursor | None:
+        """Take in a stream, if it stands where the members do.
+
+        Returns:
+            Its cursor from now on, from which `place` tells where it stands; None: it stands elsewhere.
+        """
+        common = self._cursor
+        if not self._members:
+            common.jump(cursor.epoch, cursor.offset)
+            self._target = cursor.offset
+        elif cursor.offset != common.offset or cursor.epoch != common.epoch:
+            return None
+        self._members[writer] = stream
+        return cursor.since(common)
+
+    def place(self, writer: Writer, cursor: Cursor) -> Cursor:
+        """Where a member stands, and what it has been given; ``cursor`` is what `join` returned."""
+        return cursor.at(self._before if writer in self._lacking else self._cursor)
+
+    def leave(self, writer: Writer, cursor: Cursor) -> Cursor:
+        """Let a member go; its `place`."""
+        place = self.place(writer, cursor)
+        self._lacking.discard(writer)
+        del self._members[writer]
+        return place
+
+    def begin(self) -> None:
+        """Begin a round, for all that the log has. Where that does not go on from here, each sees for itself."""
+        cursor, log = self._cursor, self._log
+        if not self._members:
+            return
+        if cursor.epoch == log.epoch and log.holds(cursor.offset):
+            self._target = log.last
+        else:
+            for stream in list(self._members.values()):
+                stream.step_out()
+
+    def write(self, until_s: float) -> None:
+        """Write to those whose turn it is, until the round is over or time is up (monotonic clock)."""
+        now_s = self.written_s = time.monotonic()
+        while now_s < until_s and (self._lacking or self._take()):
+            writer = self._lacking.pop()
+            try:
+                taken = writer.write(self._data)
+            except Exception:  # noqa: BLE001 - the stream logs it, and the others must go on
+                self._members[writer].fail()
+            else:
+                if not taken:
+                    self._members[writer].wait_for_client()
+            now_s = time.monotonic()
+
+    def _take(self) -> bool:
+        """Take the round's next piece, which all lack then; whether there is one."""
+        cursor, log = self._cursor, self._log
+        if not self._members or cursor.offset >= self._target:
+            return False
+        if cursor.epoch != log.epoch or not log.holds(cursor.offset):  # another log since the round began
+            self._target = cursor.offset
+            return False
+        self._before = Cursor("", 0).at(cursor)
+        self._data = cursor.advance(log.piece(cursor.offset, None), 0.0)
+        self._lacking = set(self._members)
+        return True
