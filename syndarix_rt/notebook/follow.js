@@ -5,9 +5,10 @@ const ASK_AGAIN_MS = 1000; // a kernel that is busy answers late; asking more of
 
 /**
  * Receive numbered messages and their buffers. Messages may be dropped on the way, as Jupyter does when a cell prints too
- * much; whoever misses one asks for everything. Returns what stops it.
+ * much; whoever misses one asks for everything. Other options make another view, which begins with a reset. Returns what
+ * stops it.
  */
-function follow(model, receive) {
+function follow(model, receive, rebuild) {
   let next = null; // number of the message that must come; null: a reset
   let asked = -Infinity;
 
@@ -27,7 +28,16 @@ function follow(model, receive) {
     receive(message, buffers);
   }
 
+  function renew() {
+    rebuild();
+    next = null;
+  }
+
   model.on("msg:custom", take);
+  model.on("change:options", renew);
   ask();
-  return () => model.off("msg:custom", take);
+  return () => {
+    model.off("msg:custom", take);
+    model.off("change:options", renew);
+  };
 }

@@ -5,13 +5,11 @@ export default {
     const rebuild = () => {
       view.destroy?.();
       el.replaceChildren();
-      view = build(); // a reset follows
+      view = build();
     };
-    const stop = follow(model, (message) => view.receive(message));
-    model.on("change:options", rebuild);
+    const stop = follow(model, (message) => view.receive(message), rebuild);
     return () => {
       stop();
-      model.off("change:options", rebuild);
       view.destroy?.();
     };
   },

@@ -3,9 +3,9 @@ export default {
     let chart = createChart(el, model.get("options"));
     const rebuild = () => {
       chart.destroy();
-      chart = createChart(el, model.get("options")); // a reset follows
+      chart = createChart(el, model.get("options"));
     };
-    const stop = follow(model, ({ op, now, text, ...state }, [buffer]) => {
+    const receive = ({ op, now, text, ...state }, [buffer]) => {
       const rows = new Float64Array(buffer.buffer.slice(buffer.byteOffset, buffer.byteOffset + buffer.byteLength));
       if (op === "reset") {
         chart.reset({ ...state, rows, now: now ?? NaN });
@@ -16,11 +16,10 @@ export default {
         state.marks.forEach((mark) => chart.mark(...mark));
       }
       if (text) chart.end(text);
-    });
-    model.on("change:options", rebuild);
+    };
+    const stop = follow(model, receive, rebuild);
     return () => {
       stop();
-      model.off("change:options", rebuild);
       chart.destroy();
     };
   },
