@@ -522,6 +522,24 @@ async def test_a_refused_batch_is_lost_and_the_next_one_goes_on(caplog):
         await asyncio.to_thread(reporter.close)
 
 
+async def test_an_odd_answer_does_not_end_the_reporting(monkeypatch):
+    monkeypatch.setattr("syndarix_rt.client.courier.FIRST_DELAY_S", 0.01)
+    year = "Mon, 20 Nov 99999999999999 19:12:08 GMT"
+
+    async def refuse(exchange):
+        await exchange.send(answer("503 Service Unavailable", b"[" * 60_000, retry_after=year))
+
+    async def store(exchange):
+        await exchange.send(answer("202 Accepted", STORED, content_type="application/json"))
+
+    async with ScriptedServer(refuse, store) as server:
+        reporter = Reporter(server.url, project="apollo")
+        reporter.event("my_event", {"n": 1})
+        await flushed(reporter)
+        assert reporter.delivery == (1, 0, 0, "")
+        await asyncio.to_thread(reporter.close)
+
+
 async def test_a_wrong_key_loses_nothing():
     async with running(token="s3cret") as server:
         with Reporter(server.url, project="apollo", token="wrong") as wrong:

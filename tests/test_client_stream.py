@@ -297,8 +297,9 @@ async def test_control_frames_of_a_newer_server_are_passed_over(client):
         assert numbers(await read_all(stream)) == [1]
 
 
-async def test_a_gap_that_cannot_be_read_ends_the_stream_instead_of_hiding_a_loss(client):
-    body = [opening(0, 2), frame(1), encode(b'{"reason":"cosmic"}', event="gap"), frame(2)]
+@pytest.mark.parametrize("gap", [b'{"reason":"cosmic"}', b'{"a":' + b"[" * 60_000])
+async def test_a_gap_that_cannot_be_read_ends_the_stream_instead_of_hiding_a_loss(gap, client):
+    body = [opening(0, 2), frame(1), encode(gap, event="gap"), frame(2)]
     async with ScriptedServer(whole(*body)) as server, client(server) as stream:
         assert numbers(await read(stream, 1)) == [1]
         with pytest.raises(StreamError, match="cannot read the server's frame 'gap'"):
@@ -425,6 +426,7 @@ async def test_a_refusal_says_what_the_server_said(client, clock):
         (answer("403 Forbidden", b'{"title":"No"}', content_type="application/json"), "403 Forbidden: No"),
         (answer("404 Not Found", b"{not json", content_type="application/json"), "is this the server's URL"),
         (answer("404 Not Found", b"x" * 70_000, content_type="application/json"), "is this the server's URL"),
+        (answer("404 Not Found", b'{"a":' + b"[" * 60_000, content_type="application/json"), "is this the server's"),
         (answer("499 Whatever"), "499"),
         (answer("200 OK", b"<html>", content_type="text/html"), "text/html, which is no event stream"),
         (answer("304 Not Modified"), "304"),
@@ -487,10 +489,11 @@ def jitter(share):
 @pytest.mark.parametrize("status", ["429 Too Many Requests", "500 Internal Server Error", "503 Service Unavailable"])
 async def test_429_and_5xx_are_tried_again_no_earlier_than_retry_after(status, client, clock):
     later = formatdate(2_000_000_000, usegmt=True)
-    scripts = [refused(status, retry_after=7), refused(status, retry_after=later), refused(status, retry_after="soon")]
+    odd = ["soon", "Mon, 20 Nov 99999999999999 19:12:08 GMT"]
+    scripts = [refused(status, retry_after=value) for value in (7, later, *odd)]
     async with ScriptedServer(*scripts, no_more) as server, client(server, rng=jitter(1.0)) as stream:
         assert await read_all(stream) == []
-    assert clock.slept == [7 + 1, 300 + 2, 4]  # Retry-After (capped) plus a delay that doubles
+    assert clock.slept == [7 + 1, 300 + 2, 4, 8]  # Retry-After (capped) plus a delay that doubles
 
 
 async def test_delays_double_up_to_30_s_and_half_of_each_is_chance(client, clock):

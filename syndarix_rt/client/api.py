@@ -12,7 +12,7 @@ import aiohttp
 import msgspec
 
 from syndarix_rt.client.closing import Closing
-from syndarix_rt.client.http import CONNECT_S, open_session, refusal, translated
+from syndarix_rt.client.http import CONNECT_S, UNREADABLE, open_session, refusal, translated
 from syndarix_rt.client.url import parse_server_url
 from syndarix_rt.delivery import Approval, Decision, Position
 from syndarix_rt.delivery.approvals import Verdict
@@ -150,7 +150,7 @@ class Api(Closing):
         status, raw = await self._answer(method, path, body=body, headers=headers, accept=accept)
         try:
             return msgspec.json.decode(raw or b"null", type=answer)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise StreamError(
                 f"{self._base_url}{path}: not the answer of a Syndarix RT server: {error}", status
             ) from error

@@ -23,6 +23,7 @@ from syndarix_rt.errors import ApprovalDecided, BrokerUnavailable, StreamError
 __all__ = [
     "CONNECT_S",
     "MAX_WAIT_S",
+    "UNREADABLE",
     "TooLate",
     "Unavailable",
     "open_session",
@@ -36,6 +37,9 @@ CONNECT_S = 10.0
 
 MAX_WAIT_S = 300.0
 """The longest delay that a server may ask for (``Retry-After``, ``retry:``): a mistake there must not be for ever."""
+
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What `msgspec` raises of a text that is not what it should be; the last one if it is nested too deeply."""
 
 _MAX_PROBLEM_BYTES = 64 * 1024
 _MAX_DETAIL = 1_000  # characters; more of a server's text than this helps nobody
@@ -168,7 +172,7 @@ async def _problem(response: aiohttp.ClientResponse) -> _Problem:
                 return _Problem()
     try:
         return msgspec.json.decode(body, type=_Problem)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return _Problem()
 
 
@@ -179,7 +183,7 @@ def retry_after_s(value: str) -> float:
         return min(float(value[:10]), MAX_WAIT_S)
     try:
         date = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # of a year or an offset beyond all bounds
         return 0.0
     if date.tzinfo is None:  # "-0000": UTC without a claim about the place
         date = date.replace(tzinfo=UTC)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from syndarix_rt._version import __version__
-from syndarix_rt.client.http import phrase, retry_after_s
+from syndarix_rt.client.http import UNREADABLE, phrase, retry_after_s
 from syndarix_rt.client.spool import Segment
 
 __all__ = ["Answer", "Post"]
@@ -106,6 +106,6 @@ def _detail(raw: bytes) -> str:
     """What a problem document (RFC 9457) says."""
     try:
         detail = msgspec.json.decode(raw)["detail"]
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
+    except (*UNREADABLE, KeyError, TypeError):
         return ""
     return f": {str(detail)[:1000]}"

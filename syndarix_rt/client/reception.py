@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import msgspec
 
+from syndarix_rt.client.http import UNREADABLE
 from syndarix_rt.delivery import Gap, Ledger
 from syndarix_rt.delivery.sse import Decoder, Frame
 from syndarix_rt.errors import EventError, StreamError
@@ -150,7 +151,7 @@ class Reception:
                     self.announced = "the token is about to expire"
                 case _:  # of a newer server; what must not be missed comes as events
                     pass
-        except msgspec.DecodeError as error:  # not skipped: it may be a loss that was declared
+        except UNREADABLE as error:  # not skipped: it may be a loss that was declared
             raise StreamError(f"cannot read the server's frame {frame.event!r}: {error}") from error
         return None
 

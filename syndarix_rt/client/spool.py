@@ -154,7 +154,7 @@ class Spool:
         found = []
         for path in sorted(self.directory.iterdir()):
             number, _, project = path.name.partition(".")
-            if number.isdigit() and is_project_name(project):
+            if number.isdecimal() and is_project_name(project):
                 segment = Segment(f"{self.directory.name}-{int(number)}", project, path)
                 body = path.read_bytes()
                 segment.sealed = True
