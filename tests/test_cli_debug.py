@@ -71,6 +71,8 @@ async def test_a_script_ends_at_the_first_command_that_is_refused():
         for words, told in (
             ("fly", "there is no command 'fly'"),
             ("step x", "no number from 1 on"),
+            ("wait 1.2.3", "no number of seconds"),
+            ("wait long", "no number of seconds"),
             ("speed 0", "is no speed"),
             ("break x_* where a =", "breakpoints"),
             ("inspect nothing", "nothing is known of 'nothing'"),
@@ -84,6 +86,18 @@ async def test_a_script_ends_at_the_first_command_that_is_refused():
         run.player.resume()
         done = await script(server, "wait", "--wait", "0.2")
         assert (done.code, "still plays after 0.2 s" in done.err) == (1, True)
+
+
+async def test_a_script_that_is_no_text_midway_does_not_look_as_if_all_of_it_were_done():
+    async with running() as server, steered(ticks(9), broker=server.broker):
+        for locale in ({}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}):
+            done = await asyncio.to_thread(
+                run, "debug", "apollo", "--url", server.url, input=b"runs\nuse \xff\n", text=False,
+                env=environment(**locale),
+            )  # fmt: skip
+            assert done.code == 1
+            assert b"not UTF-8" in done.err
+            assert done.err.count(b"\n") == 1
 
 
 async def test_it_says_what_to_do_where_nothing_plays_or_several_do():

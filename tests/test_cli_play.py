@@ -145,7 +145,19 @@ def test_watch_continues_after_a_position_and_takes_only_some_types(cli, server)
 def test_a_person_sees_a_line_for_each_event_that_moves_no_cursor(capsys):
     data = {"text": "\x1b[2J\rgone\n", "number": 7, "list": [1]}
     _write_line(Event.new("my_event", data, project="apollo", id="e1", time=datetime(2026, 1, 5, 9, tzinfo=UTC)))
-    assert capsys.readouterr().out == "09:00:00  my_event              text=?[2J?gone?  number=7\n"
+    assert capsys.readouterr().out == "09:00:00  my_event            text=?[2J?gone?  number=7\n"
+
+
+def test_who_watches_a_project_of_no_such_name_at_a_terminal_is_told_so(server):
+    ours, terminal = os.openpty()
+    command = [*PROGRAM, "watch", "apolo", "--url", server]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=terminal, env=environment()) as watching:
+        os.close(terminal)
+        try:
+            assert b"watching apolo, into which nothing has been published yet, at http" in os.read(ours, 1_000)
+        finally:
+            watching.kill()
+    os.close(ours)
 
 
 def test_who_watches_at_a_terminal_is_told_that_the_stream_is_open(cli, server):

@@ -8,7 +8,7 @@ from functools import partial
 
 import click
 import pytest
-from command_line import call, run
+from command_line import call, environment, run
 
 from syndarix_rt import Scenario
 from syndarix_rt.cli import COMMANDS, _cli
@@ -92,6 +92,12 @@ def test_the_module_runs_as_the_command_does():
     assert run("token").out != run("token").out
 
 
+def test_a_terminal_that_lacks_a_character_shows_the_others():
+    done = run("serve", "--help", env=environment(PYTHONIOENCODING="latin-1"))
+    assert (done.code, done.err) == (0, "")
+    assert "? of one address" in done.out
+
+
 # ---- wrong usage ----------------------------------------------------------------------------------------------------
 
 
@@ -128,6 +134,7 @@ def test_the_module_runs_as_the_command_does():
         (["serve", "--tls-key", "key.pem"], "--tls-cert"),
         (["serve", "--tls", "self-signed", "--tls-cert", "cert.pem"], "there is a certificate already"),
         (["import", "azure-vm", "."], "'azure-vm' is not"),
+        (["token", "--revoke", ""], "there is no token to end"),
         (["record", "apollo"], "Missing option '-o' / '--output'"),
     ],
 )
@@ -175,6 +182,7 @@ def test_the_command_line_wins_over_the_environment(cli):
         (["record", "apollo", "-o", "a.jsonl"], "start one (syndarix-rt demo), or name one with --url"),
         (["replay", "none.jsonl", "--redis-url", "redis://127.0.0.1:1"], "none.jsonl: no such file"),
         (["validate", "none.jsonl"], "none.jsonl: no such file"),
+        (["fit", "none.jsonl", "-o", "/no/such/dir/p.toml"], "cannot write: No such file or directory"),
         (["import", "aidev", "none", "-o", "a.jsonl"], "cannot read: No such file or directory"),
         (["serve", "--host", "192.0.2.1", "--port", "0"], "cannot listen on 192.0.2.1, port 0"),
         (["serve", "--port", "0", "--redis-url", "http://h"], "'http://h' is not the URL of a broker"),

@@ -16,6 +16,7 @@ import click
 
 from syndarix_rt.cli.console import say
 from syndarix_rt.cli.options import COUNT, option, report_option
+from syndarix_rt.table import aligned
 
 if TYPE_CHECKING:
     from syndarix_rt.benchmark.candidate import Candidate
@@ -141,12 +142,11 @@ def _nothing(_: Candidate, __: Loader) -> Figures:
 
 def table(measured: list[Row], found: dict[str, list[Figures]]) -> list[str]:
     """A line for each measure: medians of what was found."""
-    width = max(len(row.name) for row in measured)
     lines = []
     for row in measured:
         cells = [
             f"{column} {statistics.median(figures.get(column, float('nan')) for figures in found[row.name]):{form}}"
             for column, form in row.columns.items()
         ]
-        lines.append(f"{row.name.ljust(width)}  {'  '.join(cells)}")
-    return lines
+        lines.append((row.name, "  ".join(cells)))
+    return aligned(lines)

@@ -19,6 +19,7 @@ from syndarix_rt.cli.console import run
 from syndarix_rt.cli.options import PROJECT, RUN, SPEED, option, url_option
 from syndarix_rt.cli.terminal import Terminal, printable
 from syndarix_rt.errors import StreamError, SyndarixError
+from syndarix_rt.table import aligned
 
 if TYPE_CHECKING:
     from syndarix_rt.client import DebugClient
@@ -200,7 +201,7 @@ class _Session:
 
     async def wait(self, rest: str) -> None:
         """Until it stands or has ended."""
-        wait_s = float(rest) if re.fullmatch(r"[0-9.]{1,9}", rest) else self._wait_s
+        wait_s = _seconds(rest) if rest else self._wait_s
         if self.run is None:
             await self.use("")
         try:
@@ -270,10 +271,8 @@ class _Session:
         columns = [name, *(column for column in COLUMNS if column != name and any(column in row for row in rows))]
         cells = [[column.removesuffix("_id") for column in columns]]
         cells += [[_shown(row.get(column, ""))[:CELL] for column in columns] for row in rows]
-        widths = [max(len(row[column]) for row in cells) for column in range(len(columns))]
         room = shutil.get_terminal_size().columns if self.terminal.interactive else None
-        for number, row in enumerate(cells):
-            line = "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for number, line in enumerate(aligned(cells)):
             self.terminal.say(f"  {line}"[:room], **({"bold": True} if number == 0 else {}))
 
     async def inject(self, rest: str) -> None:
@@ -291,6 +290,12 @@ def _count(text: str, least: int = 1) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < least:
         raise SyndarixError(f"{text[:50]!r} is no number from {least} on")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
+        raise SyndarixError(f"{text[:50]!r} is no number of seconds")
+    return float(text)
 
 
 def _settings(text: str) -> dict[str, Any]:

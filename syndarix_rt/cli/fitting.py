@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -41,14 +42,19 @@ def fit_command(*, file: Path, output: Path, scenario: Path | None, human_time_s
     A scenario takes the profile with: profile = "PROFILE".
     """
     from syndarix_rt.playback import decode_lines, read_recording
+    from syndarix_rt.playback.output import whole_file
     from syndarix_rt.simulation import fit
 
     events = decode_lines(sys.stdin.buffer, "stdin") if str(file) == "-" else read_recording(file)
-    with progress("Fitting") as update:
-        profile = fit(counted(events, update), name=output.stem, source=file.name, human_time_scale=human_time_scale)
-    output.write_text(profile.to_toml(), encoding="utf-8")
-    if scenario is not None:
-        scenario.write_text(profile.scenario.to_toml(), encoding="utf-8")
+    with ExitStack() as files:  # opened first: nobody wants to hear in the end that they cannot be written
+        as_profile = files.enter_context(whole_file(output))
+        as_scenario = files.enter_context(whole_file(scenario)) if scenario is not None else None
+        with progress("Fitting") as update:
+            fed = counted(events, update)
+            profile = fit(fed, name=output.stem, source=file.name, human_time_scale=human_time_scale)
+        as_profile.write(profile.to_toml().encode())
+        if as_scenario is not None:
+            as_scenario.write(profile.scenario.to_toml().encode())
     rows = [("QUANTITY", "UNIT", "N", "LAW", "KS", "", "PARAMETERS")]
     rows += [
         (key, unit, f"{n:,}", law, f"{ks:.3f}", "*" if chosen else "", parameters)

@@ -15,6 +15,8 @@ from typing import Any
 
 import click
 
+from syndarix_rt.errors import SyndarixError
+
 __all__ = ["Terminal", "printable"]
 
 MIN_COLUMNS = 20
@@ -52,12 +54,16 @@ class Terminal:
         sys.stdout.flush()
 
     async def lines(self) -> AsyncGenerator[str]:
-        """What is typed, to its end (Ctrl-D). The next line is read when the one before has been dealt with."""
+        """What is typed, to its end (Ctrl-D). The next line is read when the one before has been dealt with.
+
+        Raises:
+            SyndarixError: the input is no text in UTF-8.
+        """
         loop = asyncio.get_running_loop()
         wanted = threading.Semaphore(0)
-        lines: asyncio.Queue[str | None] = asyncio.Queue()
+        lines: asyncio.Queue[str | SyndarixError | None] = asyncio.Queue()
 
-        def put(line: str | None) -> None:
+        def put(line: str | SyndarixError | None) -> None:
             with suppress(RuntimeError):  # the loop has ended before the thread
                 loop.call_soon_threadsafe(lines.put_nowait, line)
 
@@ -65,7 +71,12 @@ class Terminal:
             while True:
                 wanted.acquire()
                 try:
-                    put(self._read())
+                    line = self._read()
+                    line.encode()  # in a locale that is not UTF-8, what is no text comes as surrogates
+                    put(line)
+                except UnicodeError:  # half a script must not look like all of it
+                    put(SyndarixError("the input is not UTF-8 text from here on; nothing more of it is done"))
+                    return
                 except (EOFError, OSError, ValueError, KeyboardInterrupt):
                     put(None)
                     return
@@ -84,6 +95,8 @@ class Terminal:
                 if self.interactive:
                     click.echo()
                 return
+            if isinstance(line, SyndarixError):
+                raise line
             yield line
 
     def _read(self) -> str:

@@ -57,7 +57,9 @@ def token_command(
 
     syndarix-rt token subscribe:apollo 'chat:demo_*' --name Ada --life 2
     """
-    if revoke:
+    if revoke is not None:
+        if not revoke:  # a script's variable that is not set: a fresh secret would look like success
+            raise click.BadParameter("there is no token to end.", param_hint="--revoke")
         if rights:
             raise click.UsageError("--revoke ends a token, rights make one: one of both.")
         run(_revoke(revoke, server_url(url), key))

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -61,7 +62,14 @@ def watch_command(
 
     write = _write_json if as_json else _write_line
     server = server_url(url)
-    state = _tell_state(f"watching {project} at {parse_server_url(server).base_url}; Ctrl-C ends it")
+
+    def opened() -> str:
+        begun = stream.opened
+        empty = begun is not None and begun.last == 0
+        what = f"{project}, into which nothing has been published yet," if empty else project
+        return f"watching {what} at {parse_server_url(server).base_url}; Ctrl-C ends it"
+
+    state = _tell_state(opened)
     stream = EventStream(server, project, types=types, last_event_id=last_event_id, replay=replay, on_state=state)
 
     async def watch() -> None:
@@ -120,13 +128,13 @@ async def _each(stream: EventStream, write: Any, limit: int | None) -> None:
             say(f"gap ({item.reason}) after {item.requested}; events lost: {missed}; kept: {item.first} to {item.last}")
 
 
-def _tell_state(opened: str = "") -> Any:
+def _tell_state(opened: Callable[[], str] | None = None) -> Any:
     """Says what keeps the stream from coming; at a terminal also that it is open, as long may pass without an event."""
     from syndarix_rt.client import StreamState
 
     told = ""
     if not sys.stderr.isatty():
-        opened = ""
+        opened = None
 
     def tell(state: StreamState, reason: str) -> None:
         nonlocal told, opened
@@ -137,8 +145,8 @@ def _tell_state(opened: str = "") -> Any:
             say("connected")
             told = ""
         if state is StreamState.OPEN and opened:
-            say(opened)
-            opened = ""
+            say(opened())
+            opened = None
 
     return tell
 
@@ -152,7 +160,8 @@ def _write_line(event: Event) -> None:
     """Time, type, subject and the payload's plain values, without anything that moves a terminal's cursor."""
     values = sorted(event.data.items(), key=lambda item: item[0] in COMMON)
     plain = [f"{key}={value}" for key, value in values if isinstance(value, str | int | float)]
-    told = [text for text in (event.subject or "", *plain) if text.partition("=")[2] != event.subject]
+    told = [event.subject] if event.subject else []
+    told += [text for text in plain if text.partition("=")[2] != event.subject]
     text = "".join(character if character.isprintable() else "?" for character in "  ".join(told))
     head = f"{event.time:%H:%M:%S}  {event.type:<18}  "
     if sys.stdout.isatty():
