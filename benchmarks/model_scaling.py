@@ -29,7 +29,7 @@ class Measured:
     """Writes to a stream at the most: what comes meanwhile goes along (`PAUSE_S` of server/channel.py)."""
     event_us: float = 30.0
     """What a worker spends on an event of a channel once, for all its streams (bench_delivery, `curves`)."""
-    connection_kib: float = 19.7
+    connection_kib: float = 15.7
     """Memory of an idle connection (bench_delivery, `idle_10000`)."""
     resumes_per_s: float = 1_000.0
     """Streams that come back, each 1,000 events behind (bench_delivery, `resume`: 200 within 0.2 s)."""

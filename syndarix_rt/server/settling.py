@@ -27,7 +27,7 @@ SETTLED_STREAMS = 100
 """Streams opened until what there is counts as settled: few, so that the collector never has many in sight."""
 
 ENDED_STREAMS = 1_000
-"""Streams that must have ended until the settled ones are looked through: about 20 MiB of garbage at most, …"""
+"""Streams that must have ended until the settled ones are looked through: about 16 MiB of garbage at most, …"""
 
 ENDED_SHARE = 0.5
 """… or half as many as are open: so each that ends costs a look at three at most."""
