@@ -450,6 +450,10 @@ async def test_what_has_no_room_is_counted_and_told_in_the_stream():
 STORED = b'{"epoch":"epoch-one","first":1,"last":1,"duplicates":0}'
 
 
+async def store(exchange):
+    await exchange.send(answer("202 Accepted", STORED, content_type="application/json"))
+
+
 async def test_a_batch_keeps_its_key_and_its_bytes_until_there_is_an_answer():
     async def reset(exchange):
         exchange.reset()
@@ -460,9 +464,6 @@ async def test_a_batch_keeps_its_key_and_its_bytes_until_there_is_an_answer():
     async def cut(exchange):
         await exchange.send(answer("202 Accepted", STORED)[:10])
         exchange.cut()
-
-    async def store(exchange):
-        await exchange.send(answer("202 Accepted", STORED, content_type="application/json"))
 
     async with ScriptedServer(reset, busy, cut, store) as server:
         reporter = Reporter(server.url, project="apollo", token="s3cret")
@@ -485,9 +486,6 @@ async def test_what_a_killed_agent_was_just_sending_goes_on_under_the_same_key()
     async def silent(exchange):
         await exchange.gone()
 
-    async def store(exchange):
-        await exchange.send(answer("202 Accepted", STORED, content_type="application/json"))
-
     async with ScriptedServer(silent, store) as server:
         with agent(AGENT, server.url) as first:
             await until(lambda: server.requests)
@@ -505,9 +503,6 @@ async def test_what_a_killed_agent_was_just_sending_goes_on_under_the_same_key()
 async def test_a_refused_batch_is_lost_and_the_next_one_goes_on(caplog):
     async def refuse(exchange):
         await exchange.send(answer("400 Bad Request", b'{"detail":"not so"}', content_type="application/problem+json"))
-
-    async def store(exchange):
-        await exchange.send(answer("202 Accepted", STORED, content_type="application/json"))
 
     async with ScriptedServer(refuse, store) as server:
         reporter = Reporter(server.url, project="apollo")
@@ -528,9 +523,6 @@ async def test_an_odd_answer_does_not_end_the_reporting(monkeypatch):
 
     async def refuse(exchange):
         await exchange.send(answer("503 Service Unavailable", b"[" * 60_000, retry_after=year))
-
-    async def store(exchange):
-        await exchange.send(answer("202 Accepted", STORED, content_type="application/json"))
 
     async with ScriptedServer(refuse, store) as server:
         reporter = Reporter(server.url, project="apollo")

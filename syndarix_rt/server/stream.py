@@ -123,7 +123,7 @@ class Stream:
     def cursor(self) -> Cursor | None:
         """Its place; None until the broker has answered."""
         if self._in_crowd:
-            return self._channel.crowd.place(self._writer, self._cursor)  # type: ignore[union-attr,arg-type]
+            return self._channel.crowd.place(self._writer, self._cursor)  # type: ignore[union-attr,arg-type] # it has both
         return self._cursor
 
     @property
@@ -225,11 +225,10 @@ class Stream:
 
     def advance(self, now_s: float) -> None:
         """Write what the log has beyond the cursor; only while it is live."""
-        # All subscribers of all events pass here: what is spared counts more than elsewhere.
         channel: Channel = self._channel  # type: ignore[assignment] # it has one, and a cursor
         cursor: Cursor = self._cursor  # type: ignore[assignment]
         log = channel.log
-        if cursor.epoch != log.epoch or not log.first - 1 <= cursor.offset <= log.last:
+        if cursor.epoch != log.epoch or not log.holds(cursor.offset):
             self._work()
             return
         while cursor.offset < log.last and self.is_live:
