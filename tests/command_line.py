@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import re
@@ -12,6 +13,7 @@ import threading
 import time
 from typing import NamedTuple
 
+import psutil
 import pytest
 
 from syndarix_rt.cli import main
@@ -145,6 +147,16 @@ class _Reader:
         self.rest()
         self._thread.join(TIMEOUT_S)
         self._pipe.close()
+
+
+def children(word, pid=None):
+    """The live children of ``pid``, our own without one, that have ``word`` in their command line."""
+    found = []
+    for child in psutil.Process(pid).children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # it died since it was listed
+            if word in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def wait_until(found, what, seconds=TIMEOUT_S):

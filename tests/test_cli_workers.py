@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import psutil
 import pytest
-from command_line import TIMEOUT_S, Command, run, wait_until
+from command_line import TIMEOUT_S, Command, children, run, wait_until
 from prometheus_client.parser import text_string_to_metric_families
 from redis_server import RedisServer
 from serving import Subscriber, event, is_data, offsets
@@ -29,7 +29,7 @@ def own_redis(tmp_path):
 
 
 def workers(command):
-    return [child for child in psutil.Process(command.pid).children() if "cli.workers" in " ".join(child.cmdline())]
+    return children("cli.workers", command.pid)
 
 
 def connections(process, port):
@@ -144,7 +144,11 @@ async def test_any_worker_tells_the_figures_of_all_and_none_falls_when_one_dies(
                     times = times + 1 if await asked() == expected else 0
 
         await agreed([STREAMS, 5 * STREAMS, 0, STREAMS, STREAMS])
-        share = connections(both[0], urlsplit(base).port)
+        port = urlsplit(base).port
+        await asyncio.to_thread(
+            wait_until, lambda: sum(connections(each, port) for each in both) == STREAMS, "only streams left"
+        )
+        share = connections(both[0], port)
         assert 0 < share < STREAMS, "either has some"
         both[0].kill()
         await asyncio.to_thread(wait_until, lambda: len(workers(command)) == 2 and both[0] not in workers(command), "")

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from command_line import children
 from serving import running
 
 from syndarix_rt.client import StreamState
@@ -64,7 +65,7 @@ def started(script, *arguments):
 
 
 def our_children():
-    return [child for child in psutil.Process().children() if "child.py" in " ".join(child.cmdline())]
+    return children("child.py")
 
 
 def ours():
@@ -378,13 +379,13 @@ async def test_children_end_with_a_killed_kernel_and_outlive_an_interrupt(redis_
         "time.sleep(60)\n"
     )
     with started(script, redis_url) as kernel:
-        children = [psutil.Process(int(pid)) for pid in (await asyncio.to_thread(kernel.stdout.readline)).split()]
-        assert len(children) == 2
+        left = [psutil.Process(int(pid)) for pid in (await asyncio.to_thread(kernel.stdout.readline)).split()]
+        assert len(left) == 2
         os.killpg(kernel.pid, signal.SIGINT)  # as Jupyter does
         assert await asyncio.to_thread(kernel.stdout.readline) == b"interrupted\n"
-        assert all(child.is_running() for child in children)
+        assert all(child.is_running() for child in left)
         kernel.kill()
-    _, alive = await asyncio.to_thread(psutil.wait_procs, children, timeout=DEADLINE_S)
+    _, alive = await asyncio.to_thread(psutil.wait_procs, left, timeout=DEADLINE_S)
     assert alive == []
 
 
