@@ -24,7 +24,7 @@ from syndarix_rt.errors import ApprovalDecided, BrokerError, BrokerUnavailable, 
 from syndarix_rt.events import Event, EventId
 
 CHANNEL = "project:{apollo}"
-DEADLINE_S = 20
+DEADLINE_S = 60
 
 
 def numbered(first, last):
@@ -371,7 +371,8 @@ class BrokerContract:
         page = await broker.read(CHANNEL, 1, 10)
         assert (page.first, page.entries) == (4, [])
         assert (await broker.publish(CHANNEL, [b"4"])).first == 4
-        assert (await broker.read(CHANNEL, 0, 10)).first == 4
+        page = await broker.read(CHANNEL, 0, 10)
+        assert (page.first, page.entries) in [(4, [b"4"]), (5, [])]  # that one may have expired, too
 
     async def test_publishing_keeps_a_log_alive(self, open_broker):
         broker = open_broker(retention=Retention(age_s=30))

@@ -72,7 +72,7 @@ def users(count=1, **popen):
             user.kill()
 
 
-def poll(condition, seconds=15):
+def poll(condition, seconds=60):
     """What ``condition()`` gives once it is true."""
     deadline = time.monotonic() + seconds
     while not (answer := condition()):
@@ -95,7 +95,7 @@ def endpoint(state):
 
 def kill_server(state):
     os.kill(endpoint(state)["pid"], signal.SIGKILL)
-    FileLock.acquire(state / "redis" / "server.lock", timeout_s=10).release()  # all its threads have ended
+    FileLock.acquire(state / "redis" / "server.lock", timeout_s=60).release()  # all its threads have ended
 
 
 def processes(state, word=""):

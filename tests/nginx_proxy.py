@@ -11,7 +11,7 @@ from system_tools import ROOT, require_tool
 
 EXAMPLE = ROOT / "docs" / "nginx.conf"
 CERTIFICATE = ROOT / "tests" / "localhost.pem"
-START_S = 10
+START_S = 60
 
 WHOLE = """
 daemon off;

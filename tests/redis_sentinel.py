@@ -11,7 +11,7 @@ from redis_server import PASSWORD, RedisServer
 
 from syndarix_rt.broker.sentinel import PERMISSIONS
 
-READY_S = 20
+READY_S = 60
 ASKER = "asker"
 """A user of the Sentinel, with the same password as everything else, who may ask it where a master is."""
 REPLICATION = f"masterauth {PASSWORD}\nrepl-diskless-sync-delay 0\n"

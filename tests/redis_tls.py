@@ -6,7 +6,7 @@ import subprocess
 
 from system_tools import require_tool
 
-OPENSSL_S = 20
+OPENSSL_S = 60
 # Complete enough for the strict checks that Python makes from 3.13 on.
 EXTENSIONS = """
 [req]

@@ -10,7 +10,7 @@ import asyncio
 from syndarix_rt.delivery.sse import encode
 from syndarix_rt.events import Event
 
-TIMEOUT_S = 20
+TIMEOUT_S = 60
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
 END = b"0\r\n\r\n"

@@ -15,7 +15,7 @@ from syndarix_rt.delivery.sse import Decoder
 from syndarix_rt.events import Event
 from syndarix_rt.server import Settings, bind, serve
 
-TIMEOUT_S = 20
+TIMEOUT_S = 60
 
 
 class Server:

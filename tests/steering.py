@@ -18,7 +18,7 @@ from syndarix_rt.events import Event, EventId
 from syndarix_rt.playback import BrokerLine, Control, Player, claim
 from syndarix_rt.simulation import Scenario, Simulation
 
-DEADLINE_S = 20
+DEADLINE_S = 60
 
 
 class Asker:

@@ -14,7 +14,7 @@ from syndarix_rt.delivery.chat import Delta, Done, Finish, Member, Said, Say, St
 from syndarix_rt.errors import BrokerError, ChatError
 from syndarix_rt.events import EventId
 
-DEADLINE_S = 20
+DEADLINE_S = 60
 
 
 @pytest.fixture(params=["memory", "redis"])

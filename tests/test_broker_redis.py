@@ -36,7 +36,7 @@ CERTIFICATE = Path(__file__).parent / "localhost.pem"
 @pytest.fixture(scope="module", params=["valkey", "redis"])
 def shared_server(request, tmp_path_factory):
     """One server of each kind for the tests that leave it alive."""
-    with RedisServer(tmp_path_factory.mktemp(request.param), name=request.param) as server:
+    with RedisServer(tmp_path_factory.mktemp(request.param), name=request.param, appendfsync="no") as server:
         yield server
 
 
@@ -611,15 +611,15 @@ async def test_a_silent_connection_is_replaced(open_broker, monkeypatch):
 
 
 async def test_pings_keep_an_idle_connection(open_broker, monkeypatch, client):
-    monkeypatch.setattr("syndarix_rt.broker.subscriptions.SILENCE_S", 0.5)
-    monkeypatch.setattr("syndarix_rt.broker.subscriptions.PING_S", 0.05)
+    monkeypatch.setattr("syndarix_rt.broker.subscriptions.SILENCE_S", 1.5)
+    monkeypatch.setattr("syndarix_rt.broker.subscriptions.PING_S", 0.1)
     broker = open_broker()
     async with following(broker):
         first = [c["id"] for c in await client.client_list() if "P" in c["flags"]]
         pings = int((await client.info("commandstats"))["cmdstat_ping"]["calls"])
 
         async def pinged():
-            return int((await client.info("commandstats"))["cmdstat_ping"]["calls"]) > pings + 20
+            return int((await client.info("commandstats"))["cmdstat_ping"]["calls"]) > pings + 20  # two seconds
 
         await eventually(pinged)
         assert [c["id"] for c in await client.client_list() if "P" in c["flags"]] == first

@@ -62,7 +62,7 @@ def cluster(shared_cluster):
 
 @pytest.fixture(scope="module")
 def valkey(tmp_path_factory):
-    with RedisServer(tmp_path_factory.mktemp("valkey"), users=USERS) as server:
+    with RedisServer(tmp_path_factory.mktemp("valkey"), users=USERS, appendfsync="no") as server:
         yield server
 
 

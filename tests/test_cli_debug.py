@@ -67,7 +67,7 @@ async def test_faults_and_events_are_injected_by_their_names():
 
 
 async def test_a_script_ends_at_the_first_command_that_is_refused():
-    async with running() as server, steered(ticks(9), broker=server.broker) as run:
+    async with running() as server, steered(ticks(1_000), broker=server.broker) as run:
         for words, told in (
             ("fly", "there is no command 'fly'"),
             ("step x", "no number from 1 on"),

@@ -25,7 +25,7 @@ from syndarix_rt.playback import Control, Player, claim
 from syndarix_rt.playback.inspection import Inspection
 from syndarix_rt.server import steering
 
-DEADLINE_S = 20
+DEADLINE_S = 60
 
 
 async def told(debug, condition):
@@ -139,7 +139,7 @@ async def test_a_run_that_publishes_over_http_goes_on_from_a_persons_decision(se
 
 
 async def test_a_debugger_that_was_killed_does_not_leave_the_run_standing(server, monkeypatch):
-    monkeypatch.setattr("syndarix_rt.playback.control.LEASE_S", 0.5)
+    monkeypatch.setattr("syndarix_rt.playback.control.LEASE_S", 1)
     monkeypatch.setattr(steering, "RENEW_S", 0.1)
     async with steered(ticks(1_000), broker=server.broker) as run:
         async with server.http.ws_connect(
@@ -149,7 +149,7 @@ async def test_a_debugger_that_was_killed_does_not_leave_the_run_standing(server
             while "id" not in await ws.receive_json():
                 pass
             loop = asyncio.get_running_loop()
-            held_until = loop.time() + 1.5  # three leases
+            held_until = loop.time() + 2  # two leases
             while loop.time() < held_until:
                 assert run.player.state == "paused"
                 await asyncio.sleep(0.05)
@@ -264,11 +264,10 @@ async def test_a_run_that_ended_while_the_line_was_cut_is_told_of_as_ended(serve
 
 
 async def test_it_answers_the_servers_question_for_a_sign_of_life():
-    async with running(ping_s=0.05) as server, DebugClient(server.url, "apollo") as debug:
+    async with running(ping_s=0.4) as server, DebugClient(server.url, "apollo") as debug:
         await debug.runs()
         (socket,) = server.hub._sockets
-        for _ in range(20):
-            await asyncio.sleep(0.05)
+        await asyncio.sleep(2)  # without an answer it is closed after 0.8
         assert server.hub._sockets == {socket}
         assert debug.state == "open"
 

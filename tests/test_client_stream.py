@@ -560,7 +560,7 @@ async def test_silence_of_three_keepalives_is_a_dead_connection(start, client):
         await exchange.send(start)
         await exchange.gone()
 
-    async with ScriptedServer(silent, no_more) as server, client(server, keepalive_s=0.03) as stream:
+    async with ScriptedServer(silent, no_more) as server, client(server, keepalive_s=0.3) as stream:
         events = await read_all(stream)
         assert len(events) == start.count(b"event-1")
         assert len(server.requests) == 2
@@ -570,12 +570,12 @@ async def test_comments_keep_a_connection_alive(client):
     async def alive(exchange):
         await exchange.send(HEAD, chunk(opening(0, 1)))
         for _ in range(7):  # longer than three keepalives
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.3)
             await exchange.send(chunk(b": keepalive\n\n"))
         await exchange.send(chunk(frame(1)))
         await exchange.gone()
 
-    async with ScriptedServer(alive) as server, client(server, keepalive_s=0.4) as stream:
+    async with ScriptedServer(alive) as server, client(server, keepalive_s=0.6) as stream:
         assert numbers(await read(stream, 1)) == [1]
         assert len(server.requests) == 1
 

@@ -166,7 +166,7 @@ def test_after_the_last_user_nothing_is_left_but_data_settings_and_logs(state):
         url = first.url()
         assert second.url() == url
         first.leave()
-        with FileLock.acquire(state / "redis" / "start.lock", timeout_s=10):
+        with FileLock.acquire(state / "redis" / "start.lock", timeout_s=60):
             pass  # the watchdog is not about to end it
         with redis.Redis.from_url(url) as redis_client:
             assert redis_client.ping()
@@ -193,7 +193,7 @@ def test_a_killed_user_takes_nothing_from_the_others(server, state):
     with users() as (user,):
         assert user.url() == server.url
         user.kill()
-    with FileLock.acquire(state / "redis" / "start.lock", timeout_s=10), client(server) as redis_client:
+    with FileLock.acquire(state / "redis" / "start.lock", timeout_s=60), client(server) as redis_client:
         assert redis_client.ping()
 
 
@@ -339,6 +339,7 @@ def test_the_watchdog_ends_quietly_when_the_server_is_dead_already(state):
 
 
 def test_a_watchdog_that_does_not_start_is_warned_of_and_tried_again(state, monkeypatch, caplog):
+    monkeypatch.setenv("SYNDARIX_RT_EMBEDDED_LINGER_S", "2")  # so that it is seen
     with monkeypatch.context() as patch:
         patch.setattr(embedded, "_WATCHDOG", "/no/such/file")
         server = EmbeddedServer.acquire()

@@ -20,7 +20,7 @@ from serving import running
 from syndarix_rt.events import Event
 from syndarix_rt.notebook import Workbench
 
-DEADLINE_S = 20
+DEADLINE_S = 60
 RE_RUNS = 20
 
 

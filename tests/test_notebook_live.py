@@ -105,7 +105,7 @@ def test_losses_are_declared_drawn_and_add_up(tmp_path):
 
 # ---- notebook 03 in JupyterLab ------------------------------------------------------------------------------------
 
-DEADLINE_S = 40
+DEADLINE_S = 60
 DEADLINE_MS = DEADLINE_S * 1000
 
 # What cells of the test use; a run of the newest epoch, and what this notebook decided in it.

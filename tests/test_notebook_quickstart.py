@@ -23,7 +23,7 @@ from syndarix_rt.notebook.panels.catalogue import CHARTS, Axis, make_chart
 
 NOTEBOOK = ROOT / "notebooks" / "01_quickstart.ipynb"
 PLAY, WATCH, CHECK = 1, 2, 3
-DEADLINE_S = 30
+DEADLINE_S = 60
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from syndarix_rt.notebook import Workbench
 from syndarix_rt.simulation import Scenario
 from syndarix_rt.simulation.settings import CiOutage
 
-DEADLINE_S = 40
+DEADLINE_S = 60
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from syndarix_rt.client import ChatClient, DebugClient
 from syndarix_rt.errors import SyndarixError
 from syndarix_rt.notebook import Workbench
 
-TIMEOUT_S = 20
+TIMEOUT_S = 60
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ from syndarix_rt.playback import read_recording
 from syndarix_rt.simulation import Scenario
 from syndarix_rt.state import announce_server
 
-DEADLINE_S = 20
+DEADLINE_S = 60
 
 
 @pytest.fixture

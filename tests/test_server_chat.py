@@ -473,7 +473,7 @@ async def test_a_flood_is_cut_with_an_error_and_1008_while_the_others_talk(serve
 
 
 async def test_who_gives_no_sign_of_life_is_closed_and_who_only_listens_is_not():
-    async with running(ping_s=0.2) as server, member(server, "alive") as alive:
+    async with running(ping_s=0.6) as server, member(server, "alive") as alive:
         async with server.http.ws_connect(
             f"{server.url}/projects/apollo/chat?name=silent", protocols=(PROTOCOL,), autoping=False
         ) as ws:

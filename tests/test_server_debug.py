@@ -529,7 +529,7 @@ async def test_too_many_questions_without_an_answer_end_it(server):
 
 
 async def test_who_gives_no_sign_of_life_is_closed_and_who_does_is_not():
-    async with running(ping_s=0.3) as server, connected(server) as silent, connected(server) as alive:
+    async with running(ping_s=0.6) as server, connected(server) as silent, connected(server) as alive:
         ended = asyncio.create_task(silent.closed())
         pings = 0
         while not ended.done() or pings < 3:

@@ -210,7 +210,7 @@ async def test_a_page_in_which_nothing_passes_the_filter_is_no_end_of_the_stream
 
 
 async def test_clients_that_do_not_read_are_given_up_and_cost_the_others_nothing(connect):
-    async with running(**connect.settings, stall_s=0.5, keepalive_s=0.2) as server, AsyncExitStack() as stack:
+    async with running(**connect.settings, stall_s=1.5, keepalive_s=0.5) as server, AsyncExitStack() as stack:
         stuck = [await stack.enter_async_context(raw(server, get(), receive_bytes=4_096)) for _ in range(3)]
         for _, streamer in stuck:
             streamer.transport.pause_reading()
@@ -272,7 +272,7 @@ async def test_a_peer_that_sent_a_second_request_and_left_is_found_by_writing():
 
 
 async def test_an_old_stream_is_ended_with_its_place_and_comes_back():
-    async with running(max_age_s=0.3) as server:
+    async with running(max_age_s=1) as server:
         done = await server.publish(1, 3)
         async with server.stream(types="other_*") as subscriber:
             await subscriber.opened()

@@ -38,8 +38,8 @@ async def channels(url):
         await client.aclose()
 
 
-async def eventually(condition, seconds=10):
-    async with asyncio.timeout(seconds):
+async def eventually(condition):
+    async with asyncio.timeout(TIMEOUT_S):
         while not await condition():
             await asyncio.sleep(0.02)
 
@@ -76,7 +76,7 @@ async def test_streams_go_on_exactly_over_a_kill_of_redis_that_loses_nothing(own
 
 
 async def publish_when_back(server, first, count):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(TIMEOUT_S):
         while True:
             try:
                 return await server.publish(first, count)
@@ -120,7 +120,7 @@ async def test_the_subscription_ends_when_the_last_subscriber_leaves_also_by_kil
             one.response.close()
             await two.until(lambda me: True)
             assert await subscribed()
-        await eventually(given_up, seconds=5)
+        await eventually(given_up)
 
         process = subprocess.Popen(  # noqa: ASYNC220 - starting takes no time
             [sys.executable, "-c", reader, f"{server.url}/projects/apollo/events"], stdout=-1
@@ -129,7 +129,7 @@ async def test_the_subscription_ends_when_the_last_subscriber_leaves_also_by_kil
             await asyncio.to_thread(process.stdout.readline)
             await eventually(subscribed)
             process.send_signal(signal.SIGKILL)
-            await eventually(given_up, seconds=5)
+            await eventually(given_up)
         finally:
             process.kill()
             process.communicate()

@@ -5,7 +5,7 @@ import json
 from contextlib import AsyncExitStack
 
 import pytest
-from serving import event, is_data, offsets, running
+from serving import TIMEOUT_S, event, is_data, offsets, running
 
 from syndarix_rt.broker.memory import MemoryBroker
 from syndarix_rt.broker.protocol import Retention
@@ -259,7 +259,7 @@ async def test_a_client_that_leaves_in_the_middle_of_a_replay_does_not_stop_the_
                 await subscriber.events(1)
                 subscriber.response.close()
         assert (await server.get("/healthz"))[0] == 200
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(TIMEOUT_S):
             while server.hub.streams:
                 await asyncio.sleep(0.01)
 
@@ -270,7 +270,7 @@ async def test_a_channel_is_given_up_soon_after_its_last_subscriber_left():
             await subscriber.opened()
             assert server.hub.subscribers("project:{apollo}") == 1
             assert server.hub._channels
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(TIMEOUT_S):
             while server.hub._channels:
                 await asyncio.sleep(0.01)
 
