@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import os
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -15,6 +16,9 @@ import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, settings
 from system_tools import HOW_TO_GET, require_tool, require_traces
+
+# jsonschema, which nbformat loads, would build a grammar of IRIs for three seconds; nothing here checks one.
+sys.modules["rfc3987_syntax"] = None
 
 pytest.register_assert_rewrite("broker_contract")  # a helper module whose asserts should explain themselves too
 

@@ -15,6 +15,12 @@ START_S = 60
 STOP_S = 20  # it ends within one, on a busy machine within five
 RUN_S = 90  # a cell or a request of a test; it takes seconds, and a page would wait for its end for ever
 NEWS = "@jupyterlab/apputils-extension:announcements"  # would lay a question over the notebook
+MAIN = """
+import sys
+sys.modules["rfc3987_syntax"] = None  # as in conftest.py
+from jupyterlab.labapp import main
+main()
+"""
 ARGUMENTS = [
     "--no-browser",
     "--allow-root",
@@ -43,7 +49,7 @@ async def jupyterlab(directory):
     (config / "page_config.json").write_text(json.dumps({"disabledExtensions": {NEWS: True}}))
     log = (directory / "lab.log").open("wb")
     process = await asyncio.create_subprocess_exec(
-        *[sys.executable, "-m", "jupyterlab", *ARGUMENTS, f"--ServerApp.root_dir={directory}"],
+        *[sys.executable, "-c", MAIN, *ARGUMENTS, f"--ServerApp.root_dir={directory}"],
         env=os.environ | private,
         stdout=log,
         stderr=log,
