@@ -11,6 +11,7 @@ import aiohttp
 import psutil
 import pytest
 from command_line import TIMEOUT_S, Command, children, run, wait_until
+from embedded_users import is_running
 from prometheus_client.parser import text_string_to_metric_families
 from redis_server import RedisServer
 from serving import Subscriber, event, is_data, offsets
@@ -98,7 +99,7 @@ async def test_a_killed_worker_is_replaced_alone_and_all_is_delivered_exactly(ow
             os.kill(command.pid, signal.SIGTERM)
             assert {frames[-1].event for frames in await asyncio.gather(*ends)} == {"server-draining"}
         assert await asyncio.to_thread(command.process.wait, TIMEOUT_S) == 0
-        assert [process for process in running if process.is_running()] == []
+        assert [process for process in running if is_running(process.pid)] == []
         assert "Worker 0 ended with exit code -9; starting it again." in command.err.rest()
     await broker.aclose()
 
@@ -166,7 +167,7 @@ async def test_workers_end_when_their_parent_is_killed(own_redis):
         both = workers(command)
         command.process.kill()
         await asyncio.to_thread(
-            wait_until, lambda: not any(process.is_running() for process in both), "the workers' end"
+            wait_until, lambda: not any(is_running(process.pid) for process in both), "the workers' end"
         )
 
 

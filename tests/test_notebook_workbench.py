@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 import pytest
 from command_line import children
+from embedded_users import is_running
 from serving import running
 
 from syndarix_rt.client import StreamState
@@ -385,8 +386,7 @@ async def test_children_end_with_a_killed_kernel_and_outlive_an_interrupt(redis_
         assert await asyncio.to_thread(kernel.stdout.readline) == b"interrupted\n"
         assert all(child.is_running() for child in left)
         kernel.kill()
-    _, alive = await asyncio.to_thread(psutil.wait_procs, left, timeout=DEADLINE_S)
-    assert alive == []
+    await awaited(lambda: not any(is_running(child.pid) for child in left), "they end")
 
 
 async def test_a_running_server_is_found_or_named_by_its_pasted_url(bench):
