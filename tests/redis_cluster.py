@@ -14,6 +14,7 @@ SLOTS = 16_384
 MASTERS = 3
 READY_S = 60
 NODE_TIMEOUT_MS = 1000  # a failover takes about twice as long
+CALM_MS = 60_000
 
 
 class Node(RedisServer):
@@ -59,11 +60,13 @@ class Node(RedisServer):
 class RedisCluster:
     """Three masters that share the slots, and a replica of each if it is to have any.
 
-    ``options`` are those of `RedisServer`.
+    One that is ``calm`` takes no node for failed, however long the machine lets it wait. ``options`` are those of
+    `RedisServer`.
     """
 
-    def __init__(self, directory, *, replicas=True, **options):
+    def __init__(self, directory, *, replicas=True, calm=False, **options):
         self.nodes = []
+        self.calm = calm
         self.replicas = MASTERS if replicas else 0
         for number in range(MASTERS + self.replicas):
             folder = directory / f"node-{number}"
@@ -83,6 +86,9 @@ class RedisCluster:
         for node in self.nodes:
             node.start()
         self._form()
+        if self.calm:
+            for node in self.nodes:
+                node.call("CONFIG", "SET", "cluster-node-timeout", CALM_MS)
         return self
 
     def __exit__(self, *_):

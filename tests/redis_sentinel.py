@@ -22,7 +22,8 @@ class Sentinel(RedisServer):
 
     arguments = ("--sentinel",)
 
-    def __init__(self, directory, master, **options):
+    def __init__(self, directory, master, *, calm=False, **options):
+        self.down_after_ms = 60_000 if calm else 1_000
         user = f"{ASKER} on >{PASSWORD} -@all {PERMISSIONS}"
         super().__init__(directory, users=[user], **options)
         self.master = master
@@ -30,18 +31,21 @@ class Sentinel(RedisServer):
     def settings(self):
         return (
             f"sentinel monitor ours 127.0.0.1 {self.master.port} 1\nsentinel auth-pass ours {PASSWORD}\n"
-            "sentinel down-after-milliseconds ours 300\nsentinel failover-timeout ours 2000"
+            f"sentinel down-after-milliseconds ours {self.down_after_ms}\nsentinel failover-timeout ours 2000"
         )
 
 
 class Watched:
-    """A master, its replica and a Sentinel; with options as `RedisServer` has them."""
+    """A master, its replica and a Sentinel; with options as `RedisServer` has them.
 
-    def __init__(self, directory, *, users=(), **options):
+    If it is ``calm``, the master is not taken for failed, however long the machine lets it wait.
+    """
+
+    def __init__(self, directory, *, users=(), calm=False, **options):
         self.master, self.replica = (
             RedisServer(_folder(directory, name), users=users, **options) for name in ("master", "replica")
         )
-        self.sentinel = Sentinel(_folder(directory, "sentinel"), self.master, **options)
+        self.sentinel = Sentinel(_folder(directory, "sentinel"), self.master, calm=calm, **options)
 
     def start(self, stack):
         self.master.start(REPLICATION)

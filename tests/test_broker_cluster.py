@@ -20,7 +20,7 @@ CHANNELS = [project_channel(f"p-{number}") for number in range(12)]  # spread ov
 
 @pytest.fixture(scope="module")
 def shared_cluster(tmp_path_factory):
-    with RedisCluster(tmp_path_factory.mktemp("cluster")) as cluster:
+    with RedisCluster(tmp_path_factory.mktemp("cluster"), calm=True) as cluster:
         yield cluster
 
 

@@ -50,7 +50,7 @@ def authority(tmp_path_factory):
 @pytest.fixture(scope="module")
 def shared_cluster(tmp_path_factory, authority):
     directory = tmp_path_factory.mktemp("cluster")
-    with RedisCluster(directory, replicas=False, name="redis", tls=authority, users=USERS) as cluster:
+    with RedisCluster(directory, replicas=False, calm=True, name="redis", tls=authority, users=USERS) as cluster:
         yield cluster
 
 
@@ -68,7 +68,7 @@ def valkey(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shared_watched(tmp_path_factory, authority):
-    with _watched(tmp_path_factory.mktemp("watched"), authority) as watched:
+    with _watched(tmp_path_factory.mktemp("watched"), authority, calm=True) as watched:
         yield watched
 
 
@@ -79,9 +79,9 @@ def watched(shared_watched):
 
 
 @contextmanager
-def _watched(directory, authority):
+def _watched(directory, authority, **options):
     with ExitStack() as stack:
-        watched = Watched(directory, name="redis", tls=authority, users=USERS)
+        watched = Watched(directory, name="redis", tls=authority, users=USERS, **options)
         watched.start(stack)
         yield watched
 
