@@ -352,6 +352,15 @@ async def test_latency_is_booked_for_live_events_only(client):
         assert sum(stream.ledger.latency_counts) == 1
 
 
+async def test_after_a_reset_the_ages_of_what_the_new_log_had_are_no_latencies_but_of_what_follows(client):
+    old = event(1, recordedtime="2020-01-01T00:00:00.000001Z").encode()
+    gap = b'{"reason":"epoch","requested":"epoch-one.7","first":1,"last":2,"missed":null}'
+    body = [opening(7, 7), encode(gap, event="gap"), *(frame(n, "epoch-two", raw=old) for n in (1, 2, 3))]
+    async with ScriptedServer(held(*body)) as server, client(server) as stream:
+        await read(stream, 4)
+        assert sum(stream.ledger.latency_counts) == 1
+
+
 # ---- the request ----------------------------------------------------------------------------------------------------
 
 

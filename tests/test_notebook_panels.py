@@ -586,23 +586,37 @@ def test_the_server_knows_what_waits_and_events_know_what_came_since_it_was_aske
     inbox = show(ApprovalInbox(), asked(1), asked(2))
     inbox.gap(T0 + 5, "gap")
     assert inbox.uncertain
-    inbox.ask()
+    question = inbox.ask()
     assert not inbox.uncertain
     show(inbox, asked(3), resolved(6))
     common = {"since": datetime.fromtimestamp(T0, UTC), "epoch": "epoch-one", "offset": 1, "event": "e"}
-    inbox.correct([Approval(approval_id=name, **common) for name in ("A-2", "A-5", "A-6")])
+    inbox.correct(question, [Approval(approval_id=name, **common) for name in ("A-2", "A-5", "A-6")])
     assert list(inbox.pending) == ["A-2", "A-5", "A-3"]
     assert inbox.pending["A-2"].title == "<b>2</b>"
 
 
 def test_an_answer_about_the_log_before_counts_no_more():
     inbox = show(ApprovalInbox(), asked(1))
-    inbox.ask()
+    question = inbox.ask()
     inbox.begin()  # such as by a reset, while the server answers
     show(inbox, asked(2))
     since = datetime.fromtimestamp(T0, UTC)
-    inbox.correct([Approval(approval_id="A-1", since=since, epoch="epoch-one", offset=1, event="e")])
+    inbox.correct(question, [Approval(approval_id="A-1", since=since, epoch="epoch-one", offset=1, event="e")])
     assert list(inbox.pending) == ["A-2"]
+
+
+def test_of_two_questions_to_the_server_only_the_answer_to_the_last_counts():
+    inbox = show(ApprovalInbox(), asked(1))
+    common = {"since": datetime.fromtimestamp(T0, UTC), "epoch": "epoch-one", "offset": 1, "event": "e"}
+    answer = [Approval(approval_id="A-1", **common)]  # before it was decided
+    first = inbox.ask()
+    show(inbox, resolved(1))
+    inbox.gap(T0 + 5, "gap")
+    second = inbox.ask()
+    inbox.correct(first, answer)
+    assert list(inbox.pending) == []
+    inbox.correct(second, [])
+    assert list(inbox.pending) == []
 
 
 def lines(log, types=(), text="", limit=10, after=0):
@@ -670,8 +684,8 @@ def test_a_request_that_is_closed_waits_for_no_pipeline_and_one_simulation_may_b
     changes_ = show(Changes(), seen("pr_created", {"pr_id": "P-1"}), seen("pr_closed", {"pr_id": "P-1"}, 2))
     assert last(changes_, CHANGE_SERIES) == {"closed unmerged": 1}
     inbox = ApprovalInbox()
-    inbox.ask()
+    question = inbox.ask()
     common = {"since": datetime.fromtimestamp(T0, UTC), "epoch": "epoch-one", "offset": 1, "event": "e"}
     told_ = [Approval(approval_id=f"A-{name}", simulation=name, **common) for name in ("s-1", "s-2")]
-    inbox.correct(told_, "s-2")
+    inbox.correct(question, told_, "s-2")
     assert list(inbox.pending) == ["A-s-2"]

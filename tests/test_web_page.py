@@ -73,6 +73,20 @@ class Page:
             (line["name"], second): count for line in readout["series"] for second, count in line["points"] if count
         }
 
+    async def figure(self, name):
+        """A figure of the connection."""
+        return await self.page.locator(f"#stream dt:text-is('{name}') + dd").inner_text()
+
+    async def hide(self, *, hidden):
+        """Make it believe that it is hidden, or seen again."""
+        await self.page.evaluate(
+            """(hidden) => {
+              Object.defineProperty(document, "hidden", {configurable: true, get: () => hidden});
+              document.dispatchEvent(new Event("visibilitychange"));
+            }""",
+            arg=hidden,
+        )
+
 
 async def eventually(found):
     """Poll until ``found()`` is true."""
@@ -316,6 +330,105 @@ async def test_after_a_reset_the_page_shows_the_new_epoch_and_all_its_events(ope
             assert await page.page.locator("#position").get_attribute("title") == f"{epoch}.3"
 
 
+async def test_custom_events_are_found_even_if_the_log_answers_late_or_not_at_first(open_page):
+    async with running() as server, open_page("about:blank", server.url) as page:
+        asked, held, refused = [], [], []
+
+        async def hold_first(route):
+            asked.append(route)
+            if len(asked) == 1:
+                held.append((route, await route.fetch()))
+            else:
+                await route.continue_()
+
+        async def refuse_once(route):
+            refused.append(route)
+            await (route.abort() if len(refused) == 1 else route.continue_())
+
+        async def received():
+            await page.page.clock.run_for(2_000)
+            return await page.text("received")
+
+        await page.page.clock.install()
+        await page.page.goto(f"{server.url}/p/apollo")
+        await page.until("connection", "live")
+        await publish(server, 1, ["agent_activity"] * 60)
+        await page.until("received", "60")
+        await page.page.route("**/position", hold_first)
+        await page.page.clock.run_for(2_000)
+        await eventually(lambda: held)
+        await page.page.clock.run_for(8_000)
+        await server.broker.reset(CHANNEL)
+        await page.until("gaps", "1")
+        assert len(asked) == 1, "one question at a time"
+        await page.page.route("**/events?after=*", refuse_once)
+        await publish(server, 1, ["new_note"] * 3)
+        route, stale = held.pop()
+        await route.fulfill(response=stale)
+        await until_equal(received, "63")
+        assert len(refused) == 2
+        assert await page.figure("behind") == "no"
+        assert await page.figure("undeclared holes") == "0"
+
+
+async def test_a_tab_that_slept_while_it_asked_why_it_was_refused_opens_one_stream(open_page):
+    async with AsyncExitStack() as stack:
+        async with running(retry_ms=(50, 100)) as server:
+            port = int(server.url.rpartition(":")[2])
+            page = await stack.enter_async_context(open_page("about:blank", server.url))
+            await page.page.clock.install()
+            await page.page.goto(f"{server.url}/p/apollo")
+            await page.until("connection", "live")
+        await page.until_state("waiting")
+        held = []
+        await page.page.route("**/position", lambda route: held.append(route))  # noqa: PLW0108 - it takes attributes
+        async with answering(port, 503):
+            await eventually(lambda: len(held) == 1)
+            await page.hide(hidden=True)
+            hidden_later = "for (const tab of [1, 2]) new BroadcastChannel('syndarix-rt').postMessage('hidden')"
+            await page.page.evaluate(hidden_later)
+            await page.until("connection", "asleep")
+            await page.hide(hidden=False)
+            await eventually(lambda: len(held) == 2)
+            opened = len(page.streams())
+            for route in held[:2]:
+                await route.continue_()
+            await page.until("connection", "reconnecting: the server answers 503")
+            await page.page.clock.run_for(2_001)  # the delay after the second refusal
+            await eventually(lambda: len(held) == 3)  # what was opened was refused, too
+            assert len(page.streams()) == opened + 1
+            await held[2].abort()
+
+
+async def test_the_age_of_history_is_no_delay(open_page):
+    async with running() as server:
+        old = event(1, type="my_note", recordedtime=datetime.now(UTC) - timedelta(hours=1))
+        await server.broker.publish(CHANNEL, [old.encode()])
+        async with open_page(f"{server.url}/p/apollo") as page:
+            await page.until("received", "1")
+            assert await page.figure("median delay") == "not yet"
+            await server.broker.reset(CHANNEL)
+            await page.until("gaps", "1")
+            await publish(server, 1, ["commit_pushed"])
+            await page.until("received", "2")
+            assert (await page.figure("median delay")).endswith(" ms")
+            assert await page.figure("behind") == "no"
+
+
+async def test_numbers_are_shown_as_they_were_sent(open_page):
+    async with running() as server:
+        big = 2**60 + 1  # which a number of JavaScript is not
+        listened_to = event(2, type="commit_pushed", data={"branch": "main", "commit": "c", "big": big})
+        await server.broker.publish(CHANNEL, [event(1, data={"list": [big]}).encode(), listened_to.encode()])
+        async with open_page(f"{server.url}/p/apollo") as page:
+            lines = page.page.locator("#log tr[data-number]", has_text=f"{big}")
+            await lines.nth(1).wait_for()
+            for number in (0, 1):
+                await lines.nth(number).click()
+                await page.page.locator("#log pre", has_text=f"{big}").wait_for()
+                await lines.nth(number).click()
+
+
 async def test_on_a_phone_the_data_stand_below_their_event_and_nothing_is_wider_than_the_window(open_page):
     async with running() as server:
         data = {"text": "x" * 250}
@@ -338,7 +451,11 @@ async def test_the_list_of_projects_leads_to_their_pages(open_page):
         await page.page.get_by_role("link", name="apollo").click()
         await page.until("received", "3")
         await page.page.get_by_role("link", name="Syndarix RT").click()
-        await page.page.get_by_role("link", name="apollo").wait_for()
+        link = page.page.get_by_role("link", name="apollo")
+        await link.focus()
+        await publish(server, 4, ["agent_activity"])
+        await page.page.locator("#projects td:nth-child(5)", has_text="4").wait_for()
+        assert await link.evaluate("(link) => link === document.activeElement"), "the keyboard is where it was"
         assert page.console == []
 
 
@@ -462,10 +579,6 @@ async def test_charts_over_simulated_time_are_those_that_would_have_been_there_f
 
 
 async def test_a_hidden_tab_gives_its_stream_back_after_a_minute_and_goes_on_exactly(open_page):
-    hide = """(state) => {
-      Object.defineProperty(document, "hidden", {configurable: true, get: () => state});
-      document.dispatchEvent(new Event("visibilitychange"));
-    }"""
     async with running() as server, open_page("about:blank", server.url) as page:
         await page.page.clock.install()
         await page.page.goto(f"{server.url}/p/apollo")
@@ -473,12 +586,12 @@ async def test_a_hidden_tab_gives_its_stream_back_after_a_minute_and_goes_on_exa
         published = await publish(server, 1, ["agent_activity", "my_note"])
         await page.page.clock.run_for(5_000)
         await page.until("received", "2")
-        await page.page.evaluate(hide, arg=True)
+        await page.hide(hidden=True)
         await page.page.clock.run_for(61_000)
         await page.until("connection", "asleep")
         await eventually(lambda: server.hub.subscribers(CHANNEL) == 0)
         published += await publish(server, 3, ["commit_pushed"] * 3)
-        await page.page.evaluate(hide, arg=False)
+        await page.hide(hidden=False)
         await eventually(lambda: server.hub.subscribers(CHANNEL) == 1)
         await page.page.clock.resume()
         await page.until("received", "5")

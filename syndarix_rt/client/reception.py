@@ -51,6 +51,7 @@ class Reception:
         self.announced = ""
         self.retry_s: float | None = None
         self._live = live
+        self._history = 0  # up to this offset it was published before the stream was opened, or went on after a gap
         self._decoder = Decoder()
         self._frames: deque[Frame] = deque()
         self._told = ""  # the decoder's id up to which everything was taken
@@ -130,9 +131,9 @@ class Reception:
 
     def _latency_s(self, event: Event | None) -> float | None:
         """From publication to here; None for history, whose age is no latency."""
-        if event is None or event.recordedtime is None or event.position is None or self.opened is None:
+        if event is None or event.recordedtime is None or event.position is None:
             return None
-        live = event.position.offset > self.opened.last
+        live = event.position.offset > self._history
         return self._fed_s - event.recordedtime.timestamp() if live else None
 
     def _control(self, frame: Frame) -> Gap | None:
@@ -140,9 +141,11 @@ class Reception:
             match frame.event:
                 case "stream-open":
                     self.opened = msgspec.json.decode(frame.data, type=StreamOpen)
+                    self._history = self.opened.last
                     self.ledger.open(resumed=self.opened.resumed)
                 case "gap":
                     gap = msgspec.json.decode(frame.data, type=Gap)
+                    self._history = gap.last
                     self.ledger.gap(gap)
                     return gap
                 case "server-draining":

@@ -302,14 +302,14 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
 
     async def _ask_what_waits(self) -> None:
         inbox = self._inbox
-        inbox.ask()
+        question = inbox.ask()
         try:
             async with Api(self._feed.url) as api:
                 approvals = await api.approvals(self.project)
         except SyndarixError:
             inbox.uncertain = True  # asked again
         else:
-            inbox.correct(approvals, self._simulation)
+            inbox.correct(question, approvals, self._simulation)
 
     async def _decide(self, approval_id: str, decision: Any) -> None:
         try:

@@ -36,6 +36,10 @@ class Pending(msgspec.Struct):
     """Why a decision made here was refused."""
 
 
+Question = dict[str, Pending | None]
+"""What events said while the server was asked, by id; None: decided."""
+
+
 class ApprovalInbox:
     """Approvals in the order in which they were asked for.
 
@@ -51,8 +55,7 @@ class ApprovalInbox:
         self.pending: dict[str, Pending] = {}
         self.uncertain = True
         self.version = 0
-        self._since_asked: dict[str, Pending | None] | None = None
-        """What events said while the server was asked; None: decided."""
+        self._since_asked: Question | None = None
 
     def see(self, event: Sighting, time_s: float) -> None:
         """One is asked for or decided."""
@@ -73,19 +76,21 @@ class ApprovalInbox:
             self._since_asked[data["approval_id"]] = waiting
         self.version += 1
 
-    def ask(self) -> None:
-        """The server is asked now; `correct` takes its answer."""
+    def ask(self) -> Question:
+        """The server is asked now; what this returns is given to `correct`, with the answer."""
         self.uncertain = False
         self._since_asked = {}
+        return self._since_asked
 
-    def correct(self, approvals: Iterable[Approval], simulation: str | None = None) -> None:
-        """Take what the server says waits; nothing if the log has begun anew since it was asked.
+    def correct(self, question: Question, approvals: Iterable[Approval], simulation: str | None = None) -> None:
+        """Take what the server says waits; nothing if it was asked again since then, or the log has begun anew.
 
         Args:
+            question: what `ask` returned.
             approvals: all that wait.
             simulation: only those of this simulation count.
         """
-        if self._since_asked is None:
+        if self._since_asked is not question:
             return
         old, self.pending = self.pending, {}
         for approval in approvals:
@@ -101,7 +106,7 @@ class ApprovalInbox:
                 about=_about(msgspec.structs.asdict(approval)),
             )
             self._put(approval.approval_id, old.get(approval.approval_id, told))
-        for approval_id, waiting in self._since_asked.items():
+        for approval_id, waiting in question.items():
             self._put(approval_id, waiting)
         self._since_asked = None
         self.version += 1

@@ -1,11 +1,10 @@
 /** The list of projects, asked for every few seconds. */
 
-import { refusal } from "./refusal.js";
+import { ask, refusal } from "./http.js";
 
 const EVERY_MS = 3000;
-const ANSWER_MS = 10_000; // a server that takes longer is asked again: the connection may be dead
 let notBefore = 0; // on the page's clock: what Retry-After said
-const rates = new Map(); // project -> events per second at each look, null: not known
+const rows = new Map(); // by project; kept, so that a link keeps the focus
 const $ = (id) => document.getElementById(id);
 const KEPT = 60; // looks: three minutes
 const [WIDTH, HEIGHT] = [140, 26];
@@ -13,25 +12,20 @@ const SVG = "http://www.w3.org/2000/svg";
 const number = new Intl.NumberFormat("en");
 
 async function refresh() {
+  let answer = null;
   try {
-    const answer = await fetch("projects", { signal: AbortSignal.timeout(ANSWER_MS) });
-    if (!answer.ok) {
-      if (answer.status === 401 || answer.status === 403) {
-        show("closed", "no key: open the URL that the server printed");
-        return;
-      }
-      const { reason, atLeast } = await refusal(answer);
-      notBefore = performance.now() + atLeast;
-      show("waiting", reason);
+    answer = await ask("projects");
+    if (answer.ok) {
+      list((await answer.json()).projects);
+      show("open", "live");
       return;
     }
-    const { projects } = await answer.json();
-    $("projects").replaceChildren(...projects.map(row));
-    $("empty").hidden = projects.length > 0;
-    show("open", "live");
   } catch {
-    show("waiting", "the server cannot be reached");
+    answer = null;
   }
+  const { reason, atLeast, isFinal } = await refusal(answer);
+  notBefore = performance.now() + atLeast;
+  show(isFinal ? "closed" : "waiting", reason);
 }
 
 function show(state, text) {
@@ -39,20 +33,38 @@ function show(state, text) {
   $("connection").textContent = text;
 }
 
-function row({ project, events_per_s: rate, first, last, subscribers }) {
+function list(projects) {
+  const names = new Set(projects.map(({ project }) => project));
+  for (const [name, row] of rows) {
+    if (names.has(name)) continue;
+    row.line.remove();
+    rows.delete(name);
+  }
+  projects.forEach((told, place) => {
+    if (!rows.has(told.project)) rows.set(told.project, build(told.project));
+    const { line } = fill(rows.get(told.project), told);
+    if ($("projects").rows[place] !== line) $("projects").insertBefore(line, $("projects").rows[place] ?? null);
+  });
+  $("empty").hidden = projects.length > 0;
+}
+
+function build(project) {
   const line = document.createElement("tr");
-  const link = document.createElement("a");
+  const link = line.insertCell().appendChild(document.createElement("a"));
   link.href = `p/${encodeURIComponent(project)}`;
   link.textContent = project;
-  line.insertCell().append(link);
-  const kept = [...(rates.get(project) ?? []), rate].slice(-KEPT);
-  rates.set(project, kept);
-  line.insertCell().textContent = rate === null ? "–" : rate.toFixed(1);
-  line.insertCell().append(spark(kept));
-  for (const text of [last - first + 1, last, subscribers].map(number.format)) {
-    line.insertCell().textContent = text;
-  }
-  return line;
+  const [rate, picture, kept, position, subscribers] = Array.from({ length: 5 }, () => line.insertCell());
+  return { line, rate, picture, kept, position, subscribers, rates: [] }; // events per second at each look, null: not known
+}
+
+function fill(row, { events_per_s: rate, first, last, subscribers }) {
+  row.rates = [...row.rates, rate].slice(-KEPT);
+  row.rate.textContent = rate === null ? "–" : rate.toFixed(1);
+  row.picture.replaceChildren(spark(row.rates));
+  row.kept.textContent = number.format(last - first + 1);
+  row.position.textContent = number.format(last);
+  row.subscribers.textContent = number.format(subscribers);
+  return row;
 }
 
 /** The rates as a small line, as far as they are known. */

@@ -3,7 +3,7 @@
 import { makeCharts } from "../panels/catalogue.js";
 import { ApprovalInbox } from "../panels/inbox.js";
 import { Ledger } from "../panels/ledger.js";
-import { EventLog, tell } from "../panels/log.js";
+import { EventLog, indented, tell } from "../panels/log.js";
 import { sightingOf } from "../panels/sighting.js";
 import { Timeline } from "../panels/timeline.js";
 import { createView as createApprovals } from "../views/approvals.js";
@@ -14,6 +14,7 @@ import { createView as createDebug } from "../views/debug.js";
 import { createView as createLog } from "../views/log.js";
 import { ChartPanel } from "./chart-panel.js";
 import { Chat } from "./chat.js";
+import { ask } from "./http.js";
 import { Runs } from "./runs.js";
 import { openStream } from "./stream.js";
 import { count, duration, plural } from "./words.js";
@@ -66,7 +67,7 @@ const kept = []; // what came, oldest first: {event, offset, now}, or of a gap {
 let charted; // the timeline of the charts, whose axis can be changed
 let drawn = []; // the charts
 let newest; // of the events of simulations, the one that came last
-const recent = []; // [second, events], for the rate
+const recent = new Map(); // events by the second of their publication, for the rate
 let state = "connecting";
 let reason = "";
 let epoch = "";
@@ -81,7 +82,7 @@ const stream = openStream(base, {
     position = Math.max(info.resumed ? position : 0, info.last);
     inbox.isUncertain = true;
   },
-  onEvent(raw, id) {
+  onEvent(raw, id, isLive) {
     const now = Date.now() / 1000;
     const event = sightingOf(raw);
     const dot = id.indexOf(".");
@@ -89,7 +90,7 @@ const stream = openStream(base, {
     epoch = id.slice(0, dot);
     position = Math.max(position, offset);
     const at = Math.min(event.recorded ?? event.time, now);
-    ledger.event(stream?.behind() ? undefined : now - at); // of history, a delay says nothing
+    ledger.event(isLive ? now - at : undefined); // of history, a delay says nothing
     countRecent(at);
     published.add(event, offset, now);
     if (event.simulation) newest = event;
@@ -114,17 +115,18 @@ const stream = openStream(base, {
 
 function countRecent(at) {
   const second = Math.floor(at);
-  const last = recent.at(-1);
-  if (last?.[0] === second) last[1] += 1;
-  else recent.push([second, 1]);
-  if (recent.length > 4 * RATE_S) recent.shift();
+  recent.set(second, (recent.get(second) ?? 0) + 1);
 }
 
 /** Events per second over the last whole seconds. */
 function recentRate(now) {
   const until = Math.floor(now);
-  const inside = recent.filter(([second]) => second >= until - RATE_S && second < until);
-  return inside.reduce((sum, [, events]) => sum + events, 0) / RATE_S;
+  let sum = 0;
+  for (const [second, events] of recent) {
+    if (second < until - RATE_S) recent.delete(second);
+    else if (second < until) sum += events;
+  }
+  return sum / RATE_S;
 }
 
 // ---- charts --------------------------------------------------------------------------------------------------------
@@ -225,7 +227,7 @@ async function decide(id, decision) {
   inbox.decide(id, decision);
   let error = "the server cannot be reached; try again";
   try {
-    const answer = await fetch(`${base}/approvals/${encodeURIComponent(id)}`, {
+    const answer = await ask(`${base}/approvals/${encodeURIComponent(id)}`, {
       method: "POST",
       headers: { "content-type": "application/json" },
       body: JSON.stringify({ decision, by: "web page" }),
@@ -242,11 +244,11 @@ async function decide(id, decision) {
 async function askWhatWaits() {
   if (!inbox.isUncertain || state !== "open" || performance.now() - asked < ASK_EVERY_MS) return;
   asked = performance.now();
-  inbox.ask();
+  const question = inbox.ask();
   try {
-    const answer = await fetch(`${base}/approvals`);
-    if (!answer.ok) throw new Error(answer.status);
-    inbox.correct((await answer.json()).approvals);
+    const answer = await ask(`${base}/approvals`);
+    if (!answer.ok) throw new Error(`the server answers ${answer.status}`);
+    inbox.correct(question, (await answer.json()).approvals);
   } catch {
     inbox.isUncertain = true; // asked again
   }
@@ -274,7 +276,7 @@ function tellApprovals() {
 const lines = createLog($("log"), { title: "Event log", simulated: false, rows: MAX_LINES }, (message) => {
   if (message.op === "details") {
     const line = log.find(message.number);
-    const text = line ? JSON.stringify(JSON.parse(line.raw), null, 2) : "It is too old to be kept here.";
+    const text = line ? indented(line) : "It is too old to be kept here.";
     lines.receive({ op: "details", number: message.number, text });
   } else {
     wanted = { type: message.type, text: message.text };

@@ -25,15 +25,16 @@ export class ApprovalInbox {
     this.version += 1;
   }
 
-  /** The server is asked now; `correct` takes its answer. */
+  /** The server is asked now; what this returns is given to `correct`, with the answer. */
   ask() {
     this.isUncertain = false;
     this.sinceAsked = new Map();
+    return this.sinceAsked;
   }
 
-  /** Take what the server says waits; nothing if the log has begun anew since it was asked. */
-  correct(approvals) {
-    if (!this.sinceAsked) return;
+  /** Take what the server says waits; nothing if it was asked again since then, or the log has begun anew. */
+  correct(question, approvals) {
+    if (this.sinceAsked !== question) return;
     const old = this.pending;
     this.pending = new Map();
     for (const approval of approvals) {

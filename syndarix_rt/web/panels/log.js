@@ -81,7 +81,7 @@ export class EventLog {
 /** What a line says, in short: [its subject, its data as [key, value] with the telling first]; of a gap, its text. */
 export function tell(line) {
   if (!line.type) return ["", [["", line.raw]]];
-  const { subject = "", data } = JSON.parse(line.raw);
+  const { subject = "", data } = exactly(line.raw);
   const keys = Object.keys(data);
   const order = [...keys.filter((key) => !COMMON.includes(key)), ...COMMON.filter((key) => key in data)];
   const pairs = [];
@@ -95,4 +95,13 @@ export function tell(line) {
   return [subject, pairs];
 }
 
+/** A line's event, indented. */
+export const indented = (line) => JSON.stringify(exactly(line.raw), null, 2);
+
 const plain = (value) => (typeof value === "string" ? value : JSON.stringify(value));
+
+/** As `JSON.parse`, but `JSON.stringify` has the numbers again as they were sent: beyond 2^53 they would be rounded. */
+function exactly(raw) {
+  if (!JSON.rawJSON) return JSON.parse(raw); // a browser of before 2025
+  return JSON.parse(raw, (_, value, { source }) => (typeof value === "number" ? JSON.rawJSON(source) : value));
+}
