@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import json
 import logging
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,7 +23,8 @@ from serving import TIMEOUT_S, running
 
 from syndarix_rt import validate
 from syndarix_rt.broker import RedisBroker
-from syndarix_rt.client import LogHandler, Reporter, current_run
+from syndarix_rt.client import LogHandler, Reporter, current_run, spool
+from syndarix_rt.client.spool import Spool
 from syndarix_rt.errors import StreamError
 from syndarix_rt.events import Event
 
@@ -119,6 +122,103 @@ async def test_threads_tasks_and_decorated_functions_have_runs_of_their_own():
     }
 
 
+async def test_a_generators_run_lasts_as_long_as_its_items_are_taken():
+    async with running() as server:
+        with Reporter(server.url, project="apollo") as reporter:
+
+            @reporter.run("sync")
+            def count(limit):
+                for number in range(limit):
+                    current_run().tool("count", number=number)
+                    if (yield number) == "enough":
+                        return "stopped"
+                return "all"
+
+            @reporter.run("async")
+            async def write(limit):
+                for number in range(limit):
+                    current_run().tool("write", number=number)
+                    await asyncio.sleep(0)
+                    if (yield number) == "enough":
+                        return
+
+            assert inspect.isgeneratorfunction(count)
+            assert inspect.isasyncgenfunction(write)
+            numbers = count(3)
+            assert next(numbers) == 0
+            assert current_run() is None  # between two items it is others' turn
+            with reporter.run("between"):
+                assert next(numbers) == 1
+            with pytest.raises(StopIteration, match="stopped"):
+                numbers.send("enough")
+            assert [number async for number in write(2)] == [0, 1]
+            items = write(9)
+            assert await anext(items) == 0
+            assert current_run() is None
+            with pytest.raises(StopAsyncIteration):
+                await items.asend("enough")
+            await flushed(reporter)
+        events = await stored(server.broker)
+    assert [(event.type, event.data["role"]) for event in events] == [
+        ("agent_started", "sync"), ("agent_activity", "sync"),
+        ("agent_started", "between"), ("agent_activity", "sync"), ("agent_completed", "between"),
+        ("agent_completed", "sync"),
+        ("agent_started", "async"), *[("agent_activity", "async")] * 2, ("agent_completed", "async"),
+        ("agent_started", "async"), ("agent_activity", "async"), ("agent_completed", "async"),
+    ]  # fmt: skip
+    assert [event.data["tool_calls"] for event in events if event.type == "agent_completed"] == [0, 2, 2, 1]
+    assert validate(events).ok
+
+
+async def test_whoever_stops_or_breaks_a_generator_ends_its_run():
+    async with running() as server:
+        with Reporter(server.url, project="apollo") as reporter:
+            closed = []
+
+            @reporter.run("sync")
+            def count():
+                try:
+                    yield 1
+                    yield 2
+                except KeyError:
+                    yield "mended"
+                finally:
+                    closed.append(current_run().run_id)
+
+            @reporter.run("async")
+            async def write():
+                try:
+                    yield 1
+                    yield 2
+                except KeyError:
+                    yield "mended"
+                finally:
+                    closed.append(current_run().run_id)
+
+            for _ in count():  # is collected, and thereby closed
+                break
+            numbers = count()
+            next(numbers)
+            assert numbers.throw(KeyError) == "mended"
+            with pytest.raises(ValueError, match="broken"):
+                numbers.throw(ValueError("broken"))
+            async with contextlib.aclosing(write()) as items:
+                await anext(items)
+            items = write()
+            await anext(items)
+            assert await items.athrow(KeyError) == "mended"
+            with pytest.raises(ValueError, match="broken"):
+                await items.athrow(ValueError("broken"))
+            await flushed(reporter)
+        events = await stored(server.broker)
+    ends = [event for event in events if event.type == "agent_error"]
+    assert [(end.data["role"], end.data["end_reason"]) for end in ends] == [
+        ("sync", "cancelled"), ("sync", "error"), ("async", "cancelled"), ("async", "error"),
+    ]  # fmt: skip
+    assert [end.data["run_id"] for end in ends] == closed
+    assert validate(events).ok
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
@@ -154,6 +254,7 @@ async def test_what_is_said_wrongly_is_left_out_and_logged(caplog):
                 run.event("No Type", {"a": float("nan")})
                 run.event("big_event", {"text": "x" * 70_000})
                 run.event("odd_event", {"what": object()})
+                run.event("odd_event", ["no object"])
             run.llm(input_tokens=5)  # it is over
             reporter.event("my_event", {}, project="no project")
             await flushed(reporter)
@@ -163,6 +264,26 @@ async def test_what_is_said_wrongly_is_left_out_and_logged(caplog):
     assert validate(events).ok
     assert "left out: $.data" in caplog.text
     assert len(caplog.records) == 1  # one warning, not one for each
+
+
+class Wordless(Exception):  # noqa: N818 - a name for a test
+    """Cannot say what it is."""
+
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+async def test_an_error_that_cannot_say_what_it_is_is_told_and_goes_on_its_way():
+    async with running() as server:
+        async with Reporter(server.url, project="apollo") as reporter:
+            with pytest.raises(Wordless), reporter.run("coder") as run:
+                run.tool("pytest", error=Wordless())
+                raise Wordless
+            await flushed(reporter)
+        _, call, end = await stored(server.broker)
+    told = "(Wordless without a text: RuntimeError)"
+    assert (call.data["status"], call.data["error"]) == ("error", told)
+    assert (end.data["end_reason"], end.data["error"]) == ("error", f"Wordless: {told}")
 
 
 async def test_log_records_become_events_of_the_run():
@@ -329,6 +450,71 @@ async def test_a_file_that_was_damaged_harms_no_other(caplog):
     assert "503 events are refused" in caplog.text
 
 
+def left_behind(url, producer):
+    """The directory of a spool whose process is gone: the lock is freed by collection."""
+    return Spool.of(url, producer).directory
+
+
+async def test_notes_and_files_that_are_none_harm_no_others(caplog):
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    whole, broken = left_behind(url, "whole"), left_behind(url, "broken")
+    (broken / f"{1:012d}.apollo").mkdir()  # where a file should be
+    who = {"agent_id": "ada", "role": "coder"}
+    runs = {
+        "run-1": {"project": "apollo", "source": "/agent/1", "run_id": "run-1", "who": who},
+        "run-2": {"project": "apollo", "run_id": "run-2", "who": who},
+        "run-3": 3,
+        "run-4": {"project": "no project", "source": "/agent/1", "run_id": "run-4", "who": who},
+        "run-5": {"project": "apollo", "source": "/agent/1", "run_id": "run-5", "who": {"role": "coder"}},
+    }
+    for directory in (whole, broken):
+        (directory / "open-runs.json").write_text(json.dumps(runs))
+    async with running(port=port) as server:
+        async with Reporter(server.url, project="apollo") as reporter:
+            reporter.event("my_event", {})
+            await flushed(reporter)
+        ended, _ = await stored(server.broker)
+        assert (ended.type, ended.data) == ("agent_error", {"run_id": "run-1", "end_reason": "killed", **who})
+        assert caplog.text.count("an open run of a killed process is passed over") == 2
+        assert caplog.text.count("of a killed process cannot be ended") == 2
+        assert caplog.text.count("a killed process has left in") == 1
+        assert len(caplog.records) == 5
+        (broken / f"{1:012d}.apollo").rmdir()  # somebody mends it, and nothing is forgotten
+        async with Reporter(server.url, project="apollo") as reporter:
+            reporter.event("my_event", {})
+            await flushed(reporter)
+        assert types(await stored(server.broker)) == ["agent_error", "my_event", "agent_error", "my_event"]
+    assert not list(reporter_dir().glob("*/*"))
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b"[" * 100_000], ids=["empty", "list", "bytes", "deep"])
+def test_notes_that_cannot_be_read_are_none(content, caplog):
+    gone = Spool.of("http://127.0.0.1:1", "gone")
+    (gone.directory / "open-runs.json").write_bytes(content)
+    assert gone.open_runs([]) == []
+    assert "are not known" in caplog.text
+    gone.forget_open_runs()
+    assert gone.open_runs([]) == []
+    assert len(caplog.records) == 1
+    gone.close()
+
+
+def test_a_spool_that_goes_away_just_now_is_not_left_behind(monkeypatch):
+    """Another process takes over what is left, and removes it, while this one looks."""
+    url = "http://127.0.0.1:1"
+    gone, there = (left_behind(url, name) for name in ("gone", "there"))
+    (there / "000000000001.apollo").touch()
+    is_settled = spool._is_settled
+
+    def looked_at(directory):
+        shutil.rmtree(gone, ignore_errors=True)
+        return is_settled(directory)
+
+    monkeypatch.setattr(spool, "_is_settled", looked_at)
+    assert [found.directory for found in Spool.left_behind(url)] == [there]
+
+
 async def test_a_living_agents_spool_is_left_alone():
     port = free_port()
     with agent(AGENT, f"http://127.0.0.1:{port}") as first:
@@ -368,7 +554,9 @@ async def test_a_forked_child_reports_for_itself():
             with reporter.run("parent"):
                 pass
             reporter.flush()
-            if os.fork() == 0:
+            with reporter.runs_lock:  # as if another thread were just reporting
+                child = os.fork()
+            if child == 0:
                 with reporter.run("child"):
                     pass
                 reporter.close()

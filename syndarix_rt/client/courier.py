@@ -16,14 +16,12 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
-
-import msgspec
+from typing import NamedTuple
 
 from syndarix_rt.client.post import ANSWER_S, Answer, Post
-from syndarix_rt.client.spool import SEGMENT_BYTES, Segment, Spool
+from syndarix_rt.client.spool import SEGMENT_BYTES, OpenRun, Segment, Spool
 from syndarix_rt.delivery import MAX_BATCH_EVENTS, backoff
-from syndarix_rt.errors import SyndarixError
+from syndarix_rt.errors import EventError, SyndarixError
 
 __all__ = ["Courier", "Delivery"]
 
@@ -65,7 +63,8 @@ class Courier:
         producer: a name of this process that no other has.
         memory_bytes: what may wait in memory.
         disk_bytes: what may wait on the disk; 0: nothing is ever written.
-        ended: makes the last event of a run whose process was killed, from its notes; project and encoding.
+        ended: makes the last event of a run whose process was killed, from its note; project and encoding. It raises
+            `EventError` if that cannot be.
         lost: makes the event that tells of a loss, from the project and the number; its encoding.
 
     Attributes:
@@ -81,10 +80,10 @@ class Courier:
         *,
         memory_bytes: int,
         disk_bytes: int,
-        ended: Callable[[dict[str, Any]], tuple[str, bytes]],
+        ended: Callable[[OpenRun], tuple[str, bytes]],
         lost: Callable[[str, int], bytes],
     ) -> None:
-        self.open_runs: dict[str, dict[str, Any]] = {}
+        self.open_runs: dict[str, OpenRun] = {}
         self.lock = threading.Lock()
         self._keeping = threading.Lock()
         self._post = Post(base_url, token)
@@ -209,19 +208,43 @@ class Courier:
             return
         try:
             self._spool = Spool.of(self._base_url, self._producer)
-            for spool in Spool.left_behind(self._base_url):
-                self._left.append(spool)
-                segments = spool.segments()
-                ends = [self._make_end(run) for run in spool.open_runs(segments)]
-                with self.lock:
-                    self._segments += segments
-                    self._spooled_bytes += sum(segment.bytes for segment in segments)
-                    self._buffer[:0] = ends
-                    self._held_bytes += sum(len(raw) for _, raw in ends)
-                self._keep()  # before they are forgotten there
-                spool.forget_open_runs()
-        except (OSError, SyndarixError, msgspec.DecodeError) as error:
+        except (OSError, SyndarixError) as error:
             _log.warning("nothing can be kept on the disk while the server is away: %s", error)
+            return
+        try:
+            left_behind = list(Spool.left_behind(self._base_url))
+        except (OSError, SyndarixError) as error:
+            _log.warning("what killed processes have left cannot be looked for: %s", error)
+            return
+        for spool in left_behind:
+            self._left.append(spool)
+            try:
+                self._take_over(spool)
+            except OSError as error:
+                _log.warning("what a killed process has left in %s cannot be sent: %s", spool, error)
+
+    def _take_over(self, spool: Spool) -> None:
+        """Send what waits there, and end the runs that were open.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        segments = spool.segments()
+        ends = list(filter(None, map(self._end, spool.open_runs(segments))))
+        with self.lock:
+            self._segments += segments
+            self._spooled_bytes += sum(segment.bytes for segment in segments)
+            self._buffer[:0] = ends
+            self._held_bytes += sum(len(raw) for _, raw in ends)
+        self._keep()  # before they are forgotten there
+        spool.forget_open_runs()
+
+    def _end(self, run: OpenRun) -> tuple[str, bytes] | None:
+        try:
+            return self._make_end(run)
+        except EventError as error:
+            _log.warning("the run %r of a killed process cannot be ended: %s", run.run_id, error)
+            return None
 
     def _keep(self) -> None:
         """Take the list, and append it to segments."""

@@ -7,9 +7,8 @@ import contextlib
 import functools
 import inspect
 import secrets
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast
@@ -33,7 +32,14 @@ def current_run() -> ReportedRun | None:
 
 
 class ReportedRun:
-    """A run that is reported; made by `Reporter.run`. Its methods may be called from any thread and task."""
+    """A run that is reported; made by `Reporter.run`. Its methods may be called from any thread and task.
+
+    As a context manager it is entered once at a time; each entry is a new run.
+
+    Attributes:
+        run_id: of the run that was entered last; empty before.
+        project: whose run it is.
+    """
 
     def __init__(
         self,
@@ -49,7 +55,7 @@ class ReportedRun:
         self.run_id = ""
         self.project = project or reporter.project
         self._reporter = reporter
-        self._role = role
+        self._role = as_text(role) or ""
         self._agent = agent
         self._slot = 0
         self._about = {"issue_id": None if issue is None else as_id(issue), "branch": branch}
@@ -60,7 +66,6 @@ class ReportedRun:
         self._reason: str | None = None
         self._is_open = False
         self._sums: dict[str, float] = {}
-        self._lock = threading.Lock()
         self._token: Token[ReportedRun | None] | None = None
 
     # --- what the agent says ---
@@ -113,11 +118,11 @@ class ReportedRun:
 
     def event(self, type: str, data: dict[str, Any] | None = None) -> None:  # noqa: A002 - as Event.new
         """Anything else that this run does, such as ``commit_pushed``; who did it is added to the data."""
-        self._emit(type, data or {})
+        self._emit(type, {} if data is None else data)
 
     def end(self, reason: str) -> None:
         """Why the run will have ended, if not because all is done: it will be an ``agent_error``."""
-        self._reason = reason
+        self._reason = as_text(reason)
 
     # --- how it begins and ends ---
 
@@ -129,9 +134,10 @@ class ReportedRun:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._token is not None:
+        token, self._token = self._token, None
+        if token is not None:
             with contextlib.suppress(ValueError):  # it is left in another task than it was entered in
-                _current.reset(self._token)
+                _current.reset(token)
         self._end(error)
 
     async def __aenter__(self) -> Self:
@@ -143,22 +149,82 @@ class ReportedRun:
         self.__exit__(kind, error, trace)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Decorate a function, of asyncio or not: each call of it is a run of its own, see `current_run`."""
-        if inspect.iscoroutinefunction(function):
+        """Decorate a function, of asyncio or not, or a generator: each call is a run of its own, see `current_run`.
+
+        A generator's run lasts from the first item that is asked for to the end of the items. It is ``cancelled`` if
+        whoever takes them stops before that, as soon as the generator is closed.
+        """
+        wrapped: Callable[..., Any]
+        if inspect.isasyncgenfunction(function):
 
             @functools.wraps(function)
-            async def wrapped_coroutine(*args: P.args, **kwargs: P.kwargs) -> Any:
+            async def wrapped(*args: P.args, **kwargs: P.kwargs) -> Any:
+                run, items = self._another(), function(*args, **kwargs)
+                with run._as_long_as():  # noqa: SLF001 - of this class
+                    step = items.__anext__
+                    while True:
+                        try:
+                            with _Step(run):
+                                item = await step()
+                        except StopAsyncIteration:
+                            return
+                        try:
+                            step = functools.partial(items.asend, (yield item))
+                        except GeneratorExit:
+                            with _Step(run):
+                                await items.aclose()
+                            raise
+                        except BaseException as error:  # noqa: BLE001 - for the generator, which may want it
+                            step = functools.partial(items.athrow, error)
+
+        elif inspect.isgeneratorfunction(function):
+
+            @functools.wraps(function)
+            def wrapped(*args: P.args, **kwargs: P.kwargs) -> Any:
+                run, items = self._another(), function(*args, **kwargs)
+                with run._as_long_as():  # noqa: SLF001 - of this class
+                    step = items.__next__
+                    while True:
+                        try:
+                            with _Step(run):
+                                item = step()
+                        except StopIteration as end:
+                            return end.value
+                        try:
+                            step = functools.partial(items.send, (yield item))
+                        except GeneratorExit:
+                            with _Step(run):
+                                items.close()
+                            raise
+                        except BaseException as error:  # noqa: BLE001 - for the generator, which may want it
+                            step = functools.partial(items.throw, error)
+
+        elif inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def wrapped(*args: P.args, **kwargs: P.kwargs) -> Any:
                 with self._another():
                     return await function(*args, **kwargs)
 
-            return cast("Callable[P, R]", wrapped_coroutine)
+        else:
 
-        @functools.wraps(function)
-        def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-            with self._another():
-                return function(*args, **kwargs)
+            @functools.wraps(function)
+            def wrapped(*args: P.args, **kwargs: P.kwargs) -> Any:
+                with self._another():
+                    return function(*args, **kwargs)
 
-        return wrapped
+        return cast("Callable[P, R]", wrapped)
+
+    @contextlib.contextmanager
+    def _as_long_as(self) -> Iterator[None]:
+        """It lasts as long as the block, which need not be one piece of anybody's time (see `_Step`)."""
+        self._start()
+        try:
+            yield
+        except BaseException as error:
+            self._end(error)
+            raise
+        self._end(None)
 
     def _another(self) -> ReportedRun:
         return ReportedRun(
@@ -180,13 +246,13 @@ class ReportedRun:
         if agent_id is None:
             self._slot, agent_id = self._reporter.take_slot(self._role)
         about = {key: value for key, value in self._about.items() if value is not None}
-        self._who = {"run_id": self.run_id, "agent_id": as_id(agent_id), "role": as_text(self._role)} | about
+        self._who = {"run_id": self.run_id, "agent_id": as_id(agent_id), "role": self._role} | about
         data = self._who | ({"gen_ai.request.model": self._model} if self._model else {})
         self._is_open = True
         self._last = self._reporter.event("agent_started", data, project=self.project)
 
     def _end(self, error: BaseException | None) -> None:
-        with self._lock:
+        with self._reporter.runs_lock:
             if not self._is_open:
                 return
             self._is_open = False
@@ -197,7 +263,7 @@ class ReportedRun:
         data: dict[str, Any] = self._who | {"end_reason": reason or "completed"} | self._sums
         data["duration_s"] = round(time.monotonic() - self._started_s, 6)
         if error is not None:
-            data["error"] = as_text(f"{type(error).__name__}: {error}")
+            data["error"] = as_text(f"{type(error).__name__}: {as_text(error) or ''}")
         ended = "agent_completed" if reason is None else "agent_error"
         self._reporter.event(ended, data, project=self.project, cause=self._last)
         if self._agent is None:
@@ -222,13 +288,27 @@ class ReportedRun:
         data: dict[str, Any],
         sums: dict[str, float | None] | None = None,
     ) -> None:
-        with self._lock:
+        with self._reporter.runs_lock:
             if not self._is_open:  # not entered, or over
                 return
-            event_id = self._reporter.event(type, self._who | data, project=self.project, cause=self._last)
+            told = self._who | data if isinstance(data, dict) else data  # which is refused and logged
+            event_id = self._reporter.event(type, told, project=self.project, cause=self._last)
             if event_id is None:
                 return
             self._last = event_id
             for name, value in (sums or {}).items():
                 if value is not None:
                     self._sums[name] = self._sums.get(name, 0) + value
+
+
+class _Step:
+    """One step of a run's generator. Between two steps others go on, whose run it is not."""
+
+    def __init__(self, run: ReportedRun) -> None:
+        self._run = run
+
+    def __enter__(self) -> None:
+        self._token = _current.set(self._run)
+
+    def __exit__(self, *error: object) -> None:
+        _current.reset(self._token)

@@ -22,6 +22,7 @@ from typing import Any, Self
 
 from syndarix_rt.client.courier import Courier, Delivery
 from syndarix_rt.client.report import ReportedRun, current_run
+from syndarix_rt.client.spool import OpenRun
 from syndarix_rt.client.url import parse_server_url
 from syndarix_rt.errors import EventError, StreamError
 from syndarix_rt.events import Event, as_text, is_project_name
@@ -40,7 +41,8 @@ DISK_BYTES = 256 * 1024 * 1024
 CLOSE_S = 2.0
 """How long the end of a program is delayed at most to send what waits; the rest is on the disk."""
 
-_WHO = ("run_id", "agent_id", "role", "issue_id", "branch")
+_WHO = ("agent_id", "role", "issue_id", "branch")
+"""What the end of a run has in common with its beginning, beside its ``run_id``."""
 
 _log = logging.getLogger(__name__)
 _alive: weakref.WeakSet[Reporter] = weakref.WeakSet()
@@ -50,14 +52,20 @@ class Reporter:
     """Reports to one server; use it with ``with`` or ``async with``, ``close()`` it, or leave it to the program's end.
 
     One for a program is enough; every method may be called from any thread and any task, and returns at once.
+    What is told of no project, or wrongly, is left out and logged; nothing raises into the agent.
 
     Args:
         url: the server's URL as it was printed, key included. Unless given, that of ``SYNDARIX_RT_URL``; without either
             nothing is reported, so that an instrumented agent runs anywhere.
-        project: whose runs these are, unless a run says otherwise; unless given, that of ``SYNDARIX_RT_PROJECT``.
+        project: whose runs these are, unless a run says otherwise; unless given, that of ``SYNDARIX_RT_PROJECT``, else
+            the one whose page the URL leads to.
         token: the secret, if it is not in the URL.
         memory_bytes: events that wait in memory.
         disk_bytes: events that wait on the disk while the server is away, in the user's state directory; 0 for none.
+
+    Attributes:
+        project: whose runs these are, unless a run says otherwise; None: nobody has said.
+        runs_lock: held while a run or the numbers of agents change; of this process (a forked child has its own).
 
     Raises:
         StreamError: the URL or the project's name is wrong.
@@ -100,7 +108,7 @@ class Reporter:
         self._source = f"/syndarix-rt/reporter/{self._producer}"
         self._count = 0
         self._slots: dict[str, set[int]] = {}
-        self._slots_lock = threading.Lock()
+        self.runs_lock = threading.Lock()
         self._latest = datetime.min.replace(tzinfo=UTC)
         self._courier = None
         if self._server is not None:
@@ -187,8 +195,8 @@ class Reporter:
             self._complain("an event of type %s is left out: %s", type, error)
             return None
         if type == "agent_started":
-            noted = {key: data[key] for key in _WHO if key in data}
-            courier.open_runs[data["run_id"]] = noted | {"project": project, "source": self._source}
+            who = {key: data[key] for key in _WHO if key in data}
+            courier.open_runs[data["run_id"]] = OpenRun(project, self._source, data["run_id"], who)
         elif type in ("agent_completed", "agent_error"):
             courier.open_runs.pop(data["run_id"], None)
         courier.put(project, raw)
@@ -196,7 +204,7 @@ class Reporter:
 
     def take_slot(self, role: str) -> tuple[int, str]:
         """The first number of a role that nobody in this process has, and the agent's name with it."""
-        with self._slots_lock:
+        with self.runs_lock:
             taken = self._slots.setdefault(role, set())
             slot = next(number for number in itertools.count(1) if number not in taken)
             taken.add(slot)
@@ -204,7 +212,7 @@ class Reporter:
 
     def give_slot(self, role: str, slot: int) -> None:
         """Its agent has nothing to do."""
-        with self._slots_lock:
+        with self.runs_lock:
             self._slots.get(role, set()).discard(slot)
 
     def _made(
@@ -225,17 +233,24 @@ class Reporter:
         )  # fmt: skip
         return event.encode(), event_id
 
-    def _end_of_killed(self, noted: dict[str, Any]) -> tuple[str, bytes]:
-        """The end of a run whose process was killed before it could tell."""
-        project, source = noted["project"], noted["source"]
-        data = {key: noted[key] for key in _WHO if key in noted} | {"end_reason": "killed"}
-        event_id = f"{source.rpartition('/')[2]}-{data['run_id']}"[:128]
+    def _end_of_killed(self, run: OpenRun) -> tuple[str, bytes]:
+        """The end of a run whose process was killed before it could tell.
+
+        Raises:
+            EventError: no event can be made of the note.
+        """
         event = Event.new(
-            "agent_error", data, project=project, id=event_id, time=datetime.now(UTC), source=source
-        )  # as if it had told so itself
-        return project, event.encode()
+            "agent_error",
+            run.who | {"run_id": run.run_id, "end_reason": "killed"},
+            project=run.project,
+            id=f"{run.source.rpartition('/')[2]}-{run.run_id}"[:128],
+            time=datetime.now(UTC),
+            source=run.source,  # as if it had told so itself
+        )
+        return run.project, event.encode()
 
     def _loss(self, project: str, count: int) -> bytes:
+        """What tells of events that had no room; with the courier's lock held."""
         return self._made("events_lost", {"count": count, "reporter": self._producer}, project)[0]
 
     def _complain(self, text: str, *arguments: object) -> None:

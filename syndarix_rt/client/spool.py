@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -22,11 +23,12 @@ from typing import Any
 
 import msgspec
 
+from syndarix_rt.client.http import UNREADABLE
 from syndarix_rt.delivery import MAX_BATCH_EVENTS
 from syndarix_rt.events import is_project_name
 from syndarix_rt.state import FileLock, private_dir, write_private
 
-__all__ = ["SEGMENT_BYTES", "Segment", "Spool"]
+__all__ = ["SEGMENT_BYTES", "OpenRun", "Segment", "Spool"]
 
 SEGMENT_BYTES = 1024 * 1024
 """A quarter of a batch: a request is over soon, and what the server adds to each event has room."""
@@ -35,6 +37,22 @@ _NEW_S = 60.0
 _LOCK = "lock"
 _OPEN_RUNS = "open-runs.json"
 _ENDS = ("agent_completed", "agent_error")
+
+_log = logging.getLogger(__name__)
+
+
+class OpenRun(msgspec.Struct, frozen=True):
+    """What is noted of a run that is open, so that another process can end it."""
+
+    project: str
+    source: str
+    """Of its events."""
+    run_id: str
+    who: dict[str, Any]
+    """What its last event has in common with its first."""
+
+
+_open_run = msgspec.json.Decoder(OpenRun).decode
 
 
 class _Who(msgspec.Struct):
@@ -112,10 +130,10 @@ class Segment:
 class Spool:
     """The directory of one producer. `of` makes one, `left_behind` takes those of dead processes over."""
 
-    def __init__(self, directory: Path, lock: FileLock) -> None:
+    def __init__(self, directory: Path, lock: FileLock, *, is_new: bool) -> None:
         self.directory = directory
         self._lock = lock
-        self._noted: list[str] = []
+        self._noted: list[str] | None = [] if is_new else None  # None: by another process
 
     @classmethod
     def of(cls, base_url: str, producer: str) -> Spool:
@@ -127,7 +145,7 @@ class Spool:
         """
         directory = _of_server(base_url) / producer
         directory.mkdir(mode=0o700)
-        return cls(directory, FileLock.acquire(directory / _LOCK))
+        return cls(directory, FileLock.acquire(directory / _LOCK), is_new=True)
 
     @classmethod
     def left_behind(cls, base_url: str) -> Iterator[Spool]:
@@ -137,10 +155,14 @@ class Spool:
             SyndarixError: as of `of`.
             OSError: as of `of`.
         """
-        found = [each for each in _of_server(base_url).iterdir() if each.is_dir() and _is_settled(each)]
-        for directory in sorted(found, key=lambda each: each.stat().st_mtime):
+        found: list[tuple[float, Path]] = []
+        for directory in _of_server(base_url).iterdir():
+            with contextlib.suppress(OSError):  # another process has just removed it, or it is no directory
+                if _is_settled(directory):
+                    found.append((directory.stat().st_mtime, directory))
+        for _, directory in sorted(found):
             with contextlib.suppress(OSError):  # its process lives, or another one takes it over just now
-                yield cls(directory, FileLock.acquire(directory / _LOCK))
+                yield cls(directory, FileLock.acquire(directory / _LOCK), is_new=False)
 
     def __str__(self) -> str:
         return str(self.directory)
@@ -165,7 +187,7 @@ class Spool:
                     segment.remove()
         return found
 
-    def note_open_runs(self, runs: dict[str, dict[str, Any]]) -> None:
+    def note_open_runs(self, runs: dict[str, OpenRun]) -> None:
         """Keep which runs are open, so that the next process can end them if this one is killed.
 
         Raises:
@@ -175,14 +197,25 @@ class Spool:
             write_private(self.directory / _OPEN_RUNS, msgspec.json.encode(runs))
             self._noted = list(runs)
 
-    def open_runs(self, segments: Sequence[Segment]) -> list[dict[str, Any]]:
-        """The noted runs, with what its segments say of their beginnings and ends since then."""
-        runs: dict[str, dict[str, Any]] = {}
-        with contextlib.suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):
-            runs = msgspec.json.decode((self.directory / _OPEN_RUNS).read_bytes(), type=dict[str, dict[str, Any]])
+    def open_runs(self, segments: Sequence[Segment]) -> list[OpenRun]:
+        """The noted runs, less those whose end waits in these segments. A note that cannot be read is passed over."""
+        path = self.directory / _OPEN_RUNS
+        noted: dict[str, msgspec.Raw] = {}
+        runs: dict[str, OpenRun] = {}
+        try:
+            noted = msgspec.json.decode(path.read_bytes(), type=dict[str, msgspec.Raw])
+        except FileNotFoundError:  # none was open
+            pass
+        except (OSError, *UNREADABLE) as error:
+            _log.warning("the runs that a killed process left open are not known: %s: %s", path, error)
+        for run_id, note in noted.items():
+            try:
+                runs[run_id] = _open_run(note)
+            except UNREADABLE as error:
+                _log.warning("an open run of a killed process is passed over: %s: %r: %s", path, run_id, error)
         for segment in segments:
             for line in segment.body().splitlines():
-                with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):  # the server will refuse it
+                with contextlib.suppress(*UNREADABLE):  # the server will refuse it
                     event = msgspec.json.decode(line, type=_Told)
                     if event.type in _ENDS:
                         runs.pop(event.data.run_id, None)
@@ -195,7 +228,7 @@ class Spool:
 
     def close(self) -> None:
         """Leave it: what waits in it and which runs are open stays for the next process; else it is removed."""
-        if not self._noted:
+        if self._noted == []:
             self.forget_open_runs()
         with contextlib.suppress(OSError):
             if not any(path.name != _LOCK for path in self.directory.iterdir()):

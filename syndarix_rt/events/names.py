@@ -26,9 +26,12 @@ def as_id(name: object, *, otherwise: str = "unknown") -> str:
 
 
 def as_text(value: object, *, longest: int = _MAX_TEXT) -> str | None:
-    """A text of a payload, cut to what is allowed, with U+FFFD for what no encoding has; None of an empty one."""
-    text = str(value)[:longest].encode("utf-8", "replace").decode("utf-8")
-    return text or None
+    """A text of a payload, cut to what is allowed, with ``?`` for what no encoding has; None of an empty one."""
+    try:
+        text = str(value)
+    except Exception as error:  # noqa: BLE001 - others' objects, such as an exception that cannot even say what it is
+        text = f"({type(value).__name__} without a text: {type(error).__name__})"
+    return text[:longest].encode("utf-8", "replace").decode("utf-8") or None
 
 
 def as_time(unix_ns: int) -> datetime:
