@@ -77,7 +77,7 @@ async def test_what_cannot_be_is_told_in_one_line():
             ("@nobody hello", (), "'nobody' is not here"),
             ("@mute", (), "write what to say to mute"),
             ("/fly", (), "there is no command '/fly'"),
-            ("hello", ("--name", "all"), "does not take this client"),
+            ("hello", ("--name", "all"), "name must be 1 to 64 printable characters, not 'all'"),
             ("@mute hello", ("--wait", "0.2"), "no answer from mute after 0.2 s"),
         ):
             done = await script(server, words, *options)

@@ -240,7 +240,11 @@ async def test_what_is_said_while_there_is_no_server_is_said_when_there_is_one()
 
 @pytest.mark.parametrize(
     ("options", "why"),
-    [({"token": "wrong"}, "key"), ({"name": "all"}, "does not take"), ({"last_event_id": "x"}, "does not take")],
+    [
+        ({"token": "wrong"}, "401 Unauthorized: this server wants its key; use the URL"),
+        ({"name": "all"}, "400 Bad Request: name must be 1 to 64 printable characters, not 'all'"),
+        ({"history": -1}, "400 Bad Request: history must be a number"),
+    ],
 )
 async def test_a_refusal_for_good_is_an_error_everywhere(options, why):
     async with running(token="s3cret") as server, client(server.url, **({"token": "s3cret"} | options)) as ana:

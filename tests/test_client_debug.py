@@ -285,7 +285,7 @@ async def test_a_server_that_knows_no_debugging_is_said_to_be_none():
     try:
         port = site._server.sockets[0].getsockname()[1]
         async with DebugClient(f"http://127.0.0.1:{port}", "apollo") as debug:
-            with pytest.raises(StreamError, match="does not take this client"):
+            with pytest.raises(StreamError, match="text/plain, which is no WebSocket; is this the server's URL"):
                 await debug.runs()
     finally:
         await runner.cleanup()

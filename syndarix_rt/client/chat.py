@@ -105,7 +105,8 @@ class ChatClient(SocketClient):
         token: the secret, if it is not in the URL.
         last_event_id: continue after this position; else with the last messages.
         history: how many of these; None: as many as the server gives.
-        on_change: called after each frame, when members, typing or transcript may have changed.
+        on_change: called after each frame, when members, typing or transcript may have changed. If it raises, that is
+            logged.
         rng: the source of the jitter.
         sleep: waits a number of seconds; for tests.
 
@@ -114,6 +115,7 @@ class ChatClient(SocketClient):
 
     Raises:
         StreamError: the URL or the project's name is wrong.
+        EventError: ``last_event_id`` is no event id.
     """
 
     PROTOCOL: ClassVar[str] = wire.PROTOCOL
@@ -141,7 +143,7 @@ class ChatClient(SocketClient):
         self._name = name
         self._kind: Kind = kind
         self._history = history
-        self._position = None if last_event_id is None else str(last_event_id)
+        self._position = None if last_event_id is None else str(EventId.parse(str(last_event_id)))
         self._on_change = on_change
         self._ready: Ready | None = None
         self._members: set[Member] = set()
@@ -400,7 +402,7 @@ class ChatClient(SocketClient):
                     self._refused(frame)
             self._changed.notify_all()
         if self._on_change is not None:
-            self._on_change()
+            self._call(self._on_change)
 
     def _is_ours(self, speaker: str) -> bool:
         return speaker == self._name

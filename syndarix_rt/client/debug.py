@@ -68,7 +68,7 @@ class DebugClient(SocketClient):
         base_url: the server's URL, also as printed or pasted.
         project: whose runs.
         token: the secret, if it is not in the URL.
-        on_notice: called with each notice, instead of iterating.
+        on_notice: called with each notice, instead of iterating. If it raises, that is logged.
         rng: the source of the jitter.
         sleep: waits a number of seconds; for tests.
 
@@ -173,7 +173,7 @@ class DebugClient(SocketClient):
         if notice.state.state in ("ended", "cancelled", "failed"):
             del self._attached[notice.state.run]
         if self._on_notice is not None:
-            self._on_notice(notice)
+            self._call(self._on_notice, notice)
         else:
             self._notices.append(notice)
 

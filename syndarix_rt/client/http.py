@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -22,11 +22,13 @@ from syndarix_rt.errors import ApprovalDecided, BrokerUnavailable, StreamError
 
 __all__ = [
     "CONNECT_S",
+    "HINTS",
     "MAX_WAIT_S",
     "UNREADABLE",
     "TooLate",
     "Unavailable",
     "open_session",
+    "phrase",
     "refusal",
     "retry_after_s",
     "translated",
@@ -44,10 +46,12 @@ UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _MAX_PROBLEM_BYTES = 64 * 1024
 _MAX_DETAIL = 1_000  # characters; more of a server's text than this helps nobody
 
-_HINTS = {
+HINTS = {
     401: "use the URL that the server printed, with its ?key=",
+    403: "this key does not reach so far",
     404: "is this the server's URL, with the prefix of its proxy if there is one?",
 }
+"""What a person can do about a refusal that does not say so itself."""
 
 
 class Unavailable(StreamError, BrokerUnavailable):  # noqa: N818 - a state, as BrokerUnavailable
@@ -81,9 +85,20 @@ class _Problem(msgspec.Struct):
 
 
 def open_session(
-    token: str | None, timeout: aiohttp.ClientTimeout, *, keep_connections: bool = True
+    token: str | None,
+    timeout: aiohttp.ClientTimeout,
+    *,
+    keep_connections: bool = True,
+    check: Callable[[aiohttp.ClientResponse], Awaitable[None]] | None = None,
 ) -> aiohttp.ClientSession:
-    """A session that shows the token with every request. Needs a running event loop."""
+    """A session that shows the token with every request. Needs a running event loop.
+
+    Args:
+        token: the secret.
+        timeout: of each request.
+        keep_connections: for later requests.
+        check: looks at each answer, and raises if it is a refusal.
+    """
     headers = {"User-Agent": f"syndarix-rt/{__version__}"}
     if token:
         headers["Authorization"] = f"Bearer {token}"
@@ -92,6 +107,7 @@ def open_session(
         cookie_jar=aiohttp.DummyCookieJar(),  # the token is shown with each request, and a session must not outlive it
         headers=headers,
         timeout=timeout,
+        raise_for_status=check or False,
     )
 
 
@@ -135,14 +151,26 @@ def _cause(error: Exception) -> str:
             return str(error) or type(error).__name__
 
 
-async def refusal(response: aiohttp.ClientResponse, url: str) -> StreamError:
-    """The error that an answer means; reads what its problem document says (RFC 9457)."""
+async def refusal(response: aiohttp.ClientResponse, url: str, wanted: str = "answer of ours") -> StreamError:
+    """The error that an answer means; reads what its problem document says (RFC 9457).
+
+    Args:
+        response: the answer.
+        url: what was asked.
+        wanted: what was asked for, for a person.
+    """
     status = response.status
+    if status // 100 == 2:  # noqa: PLR2004 - 2xx
+        return StreamError(
+            f"{url}: answered with {response.content_type}, which is no {wanted}; "
+            "is this the server's URL, and does its proxy let the key pass?",
+            status,
+        )
     text = f"{url}: {status} {phrase(status)}"
     if location := response.headers.get("Location") if status // 100 == 3 else None:  # noqa: PLR2004 - 3xx
         return StreamError(f"{text}: it points to {location[:200]!r}; use that server's URL", status)
     problem = await _problem(response)
-    detail = (problem.detail or problem.title)[:_MAX_DETAIL] or _HINTS.get(status, "")
+    detail = (problem.detail or problem.title)[:_MAX_DETAIL] or HINTS.get(status, "")
     if detail:
         text = f"{text}: {detail}"
     if problem.late:

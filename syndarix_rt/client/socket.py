@@ -9,20 +9,26 @@ state          on                                          becomes
 ``waiting``    the delay is over                           ``connecting``
 any            a refusal for good, or ``aclose()``         ``closed``
 =============  ==========================================  =============
+
+A callback of the user's that raises is logged with its traceback, and the connection goes on: a display that fails must
+not cut off whoever talks. Anything else that fails here ends the client, and everybody who waits gets it as the cause
+of a `StreamError`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from http import HTTPStatus
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, ParamSpec, Self
 
 import aiohttp
 
 from syndarix_rt.client.closing import Closing
-from syndarix_rt.client.http import CONNECT_S, Unavailable, open_session, retry_after_s, translated
+from syndarix_rt.client.http import CONNECT_S, HINTS, Unavailable, open_session, phrase, refusal, translated
 from syndarix_rt.client.url import parse_server_url
 from syndarix_rt.delivery import backoff
 from syndarix_rt.errors import StreamError
@@ -42,11 +48,12 @@ MAX_RECEIVED_BYTES = 4 * 1024 * 1024
 
 State = Literal["connecting", "open", "waiting", "closed"]
 
-_FOR_GOOD = {
-    4401: "the server wants its key; use the URL that it printed, with its ?key=",
-    4403: "this key does not reach so far",
-    4404: "there is no such project",
-}
+_REFUSED = range(4400, 4500)
+"""Close codes of a server that does not take this client: 4000 and the HTTP status that says the same."""
+
+_log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
 
 
 class SocketClient(Closing):
@@ -138,9 +145,9 @@ class SocketClient(Closing):
             await asyncio.wait({task})
 
     async def _run(self) -> None:
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=CONNECT_S)  # of the upgrade
         try:
-            async with open_session(self._token, timeout, keep_connections=False) as session:
+            async with open_session(self._token, timeout, keep_connections=False, check=self._check) as session:
                 delays: Iterator[float] | None = None
                 while True:
                     await self._move("connecting")
@@ -159,26 +166,31 @@ class SocketClient(Closing):
                         await self._sleep(error.retry_after_s + next(delays))
         except StreamError as error:
             self._failure = error
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
+            _log.exception("%s: the client has ended", self._url)
+            self._failure = StreamError(f"{self._url}: the client has ended: {type(error).__name__}: {error}")
+            self._failure.__cause__ = error
         finally:
             self._cut(self._failure or Unavailable(f"{self._url}: closed here"))
             await self._move("closed", str(self._failure or "closed here"))
 
     async def _connect(self, session: aiohttp.ClientSession) -> aiohttp.ClientWebSocketResponse:
         with translated(self._url):
+            return await session.ws_connect(
+                self._url,
+                params=self._query(),
+                protocols=(self.PROTOCOL,),
+                max_msg_size=MAX_RECEIVED_BYTES,
+                compress=0,
+            )
+
+    async def _check(self, response: aiohttp.ClientResponse) -> None:
+        """Raise what an answer means that is no upgrade."""
+        if response.status != HTTPStatus.SWITCHING_PROTOCOLS:
             try:
-                return await session.ws_connect(
-                    self._url,
-                    params=self._query(),
-                    protocols=(self.PROTOCOL,),
-                    max_msg_size=MAX_RECEIVED_BYTES,
-                    compress=0,
-                )
-            except aiohttp.WSServerHandshakeError as error:
-                text = f"{self._url}: {error.status}: the server does not take this client"
-                if error.status == HTTPStatus.TOO_MANY_REQUESTS or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-                    wait_s = retry_after_s(error.headers.get("Retry-After", "") if error.headers else "")
-                    raise Unavailable(text, error.status, wait_s) from error
-                raise StreamError(text, error.status) from error
+                raise await refusal(response, self._url, "WebSocket")
+            finally:
+                response.close()
 
     async def _use(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         """Receive until the socket ends, which raises.
@@ -188,7 +200,7 @@ class SocketClient(Closing):
             StreamError: it was closed for good.
         """
         self._socket = socket
-        begun = asyncio.create_task(self._begin())
+        begun = asyncio.create_task(self._begin_on(socket))
         try:
             await self._move("open")
             while True:
@@ -200,10 +212,31 @@ class SocketClient(Closing):
         finally:
             begun.cancel()
             await asyncio.wait({begun})
-        reason = _FOR_GOOD.get(socket.close_code or 0)
-        if reason is not None:
-            raise StreamError(f"{self._url}: {reason}")
-        raise Unavailable(f"{self._url}: the server ended the connection ({message.extra or socket.close_code})")
+        if not begun.cancelled() and (error := begun.result()):
+            raise error
+        code, reason = socket.close_code or 0, message.extra or ""
+        if code in _REFUSED:
+            status = code - 4000
+            told = "; ".join(filter(None, [reason, HINTS.get(status)]))
+            raise StreamError(f"{self._url}: {status} {phrase(status)}: {told}", status)
+        raise Unavailable(f"{self._url}: the server ended the connection ({reason or socket.close_code})")
+
+    async def _begin_on(self, socket: aiohttp.ClientWebSocketResponse) -> Exception | None:
+        """Begin; if that fails, close the socket, so that the receiving side ends. The failure, if there is one."""
+        try:
+            await self._begin()
+        except Exception as error:  # noqa: BLE001 - whatever it is, see the module
+            with suppress(asyncio.CancelledError):  # by the receiving side, which has just ended
+                await socket.close()
+            return error
+        return None
+
+    def _call(self, callback: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Call something of the user's, whose failure is not ours."""
+        try:
+            callback(*args, **kwargs)
+        except Exception:  # noqa: BLE001 - the user's, see above
+            _log.exception("%s: a callback has failed; the connection goes on", self._url)
 
     async def _send(self, text: str) -> None:
         """Send on the socket that is open.

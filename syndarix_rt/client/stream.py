@@ -275,14 +275,8 @@ class EventStream(Closing):
         try:
             if response.status == HTTPStatus.NO_CONTENT:
                 self._move(StreamState.CLOSED, "the server ended the stream for good")
-            elif response.status == HTTPStatus.OK:
-                raise StreamError(
-                    f"{self._url}: answered with {response.content_type}, which is no event stream; "
-                    "is this the server's URL, and does its proxy let the key pass?",
-                    response.status,
-                )
             else:
-                raise await refusal(response, self._url)
+                raise await refusal(response, self._url, "event stream")
         finally:
             response.close()
 
