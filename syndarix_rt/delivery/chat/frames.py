@@ -1,27 +1,9 @@
-"""Chat: the frames of ``syndarix.chat.v1``, each a JSON object with a ``type``, and what a member makes of them.
-
-What a client sends: `Say`, `Typing`, `Ping`; an agent's client also `Stream` and `Finish`, in pieces and as a whole
-what it answers. What a server sends: `Ready` first, then `Said`, `Delta` and `Done` in the order of the log, each with
-its ``position``; and, in between, `Missed`, `Presence`, `Refused` and `Pong`.
-
-The log of ``chat:{project}`` holds `Said`, `Delta` and `Done` as they are sent, but for the ``position``, which is
-where they stand. **Everything that is said is durable, the deltas of an answer too**: they are entries like any other,
-so every member sees the same order, and whoever resumes in the middle of an answer gets the deltas that it lacks.
-Nothing beside the log has to be repaired. A delta says at which character it begins, and `Done` repeats the whole text,
-which is what counts: deltas of an answer that has its `Done` may be left out of history and of what a member catches up
-on, and are. An agent keeps the log small by sending what came within `DELTA_S` as one delta.
-
-Who speaks (``from``) is set by the server, from the credential; a run that plays speaks for its agents over one socket,
-and says itself which of them it is. A message is named by its speaker and the ``id`` that its client gave it: said
-again under the same id, it is there once. An answer has the id that follows from who answers what (`answer_id`), so an
-agent that is started again cannot answer the same message twice.
-"""
+"""The frames of ``syndarix.chat.v1`` and how they are read and written, and who may be called what."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections import OrderedDict, deque
 from datetime import datetime
 from typing import Annotated, Any, Literal, get_args
 
@@ -30,7 +12,6 @@ from msgspec import UNSET, Meta, UnsetType
 
 from syndarix_rt.delivery.resume import GapReason
 from syndarix_rt.errors import ChatError
-from syndarix_rt.events import EventId
 
 __all__ = [
     "DELTA_S",
@@ -45,7 +26,6 @@ __all__ = [
     "Finish",
     "Kind",
     "Member",
-    "Message",
     "Missed",
     "Ping",
     "Pong",
@@ -57,7 +37,6 @@ __all__ = [
     "Say",
     "ServerFrame",
     "Stream",
-    "Transcript",
     "Typing",
     "answer_id",
     "decode_client",
@@ -84,7 +63,6 @@ MAX_AGENTS = 64
 """Agents of one run that are shown as being there."""
 
 MAX_NAME = 64
-_MAX_MESSAGES = 1_000
 
 Id = Annotated[str, Meta(min_length=1, max_length=128, description="Random, or counted: unique for its speaker.")]
 Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME, description="A member's name, or `all`.")]
@@ -363,90 +341,3 @@ def encode(frame: ClientFrame | ServerFrame) -> bytes:
 def placed(entry: bytes, epoch: str, offset: int) -> bytes:
     """The frame that tells of an entry: the entry with its position."""
     return b'{"position":"%s.%d",%s' % (epoch.encode(), offset, entry[1:])
-
-
-# ---- what a member makes of it ------------------------------------------------------------------------------------
-
-
-class Message:
-    """Something that was said, or an answer that may still be on its way.
-
-    Attributes:
-        id: as its speaker's client named it.
-        speaker: who says it.
-        to: whom it is meant for; `EVERYBODY`.
-        text: all of it that is known.
-        time: when it was said; None of an answer that is on its way.
-        reply_to: the id of the message of ``to`` that it answers.
-        position: where it stands in the log; None of an answer that is on its way.
-        answer: whether it came as the stream of an answer.
-        done: whether it is complete.
-        error: why it broke off.
-    """
-
-    __slots__ = ("answer", "done", "error", "id", "position", "reply_to", "speaker", "text", "time", "to")
-
-    def __init__(self, frame: Entry) -> None:
-        self.id, self.speaker, self.to, self.reply_to = frame.id, frame.speaker, frame.to, frame.reply_to
-        self.answer = not isinstance(frame, Said)
-        self.text = ""
-        self.time: datetime | None = None
-        self.position: EventId | None = None
-        self.done = False
-        self.error: str | None = None
-        self.apply(frame)
-
-    def apply(self, frame: Entry) -> None:
-        """Take what more is known of it. A delta that does not follow on is left to `Done`."""
-        if isinstance(frame, Delta):
-            if frame.at <= len(self.text) < frame.at + len(frame.text):
-                self.text = self.text[: frame.at] + frame.text
-            return
-        self.text, self.time, self.done = frame.text, frame.time, True
-        if isinstance(frame.position, str):
-            self.position = EventId.parse(frame.position)
-        if isinstance(frame, Done):
-            self.error = frame.error
-
-    def __repr__(self) -> str:
-        return f"<{self.speaker} to {self.to}: {self.text[:40]!r}{'' if self.done else ' …'}>"
-
-
-class Transcript:
-    """What was said, as one member knows it: in the order of the log, each message once, at most ``keep`` of them.
-
-    Attributes:
-        messages: what was said and the answers that are complete, in the order of the log.
-        answers: those on their way, by speaker and id, in the order in which they began.
-    """
-
-    def __init__(self, *, keep: int = _MAX_MESSAGES) -> None:
-        self.messages: deque[Message] = deque(maxlen=keep)
-        self.answers: OrderedDict[tuple[str, str], Message] = OrderedDict()
-        self._finished: OrderedDict[tuple[str, str], None] = OrderedDict()
-        self._keep = keep
-
-    def apply(self, frame: Entry) -> Message | None:
-        """Take a frame; the message that it made or changed, None if it told nothing new."""
-        name = (frame.speaker, frame.id)
-        if name in self._finished:
-            return None
-        message = self.answers.get(name)
-        if message is None:
-            message = Message(frame)
-        else:
-            known = message.text
-            message.apply(frame)
-            if not message.done and message.text == known:
-                return None
-        if message.done:
-            self.answers.pop(name, None)
-            self.messages.append(message)
-            self._finished[name] = None
-            while len(self._finished) > self._keep:
-                self._finished.popitem(last=False)
-        else:
-            self.answers[name] = message
-            while len(self.answers) > self._keep:
-                self.answers.popitem(last=False)
-        return message
