@@ -6,6 +6,9 @@ For what no well-behaved server does: half an answer, silence, a reset, another 
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
+
+import aiohttp.web
 
 from syndarix_rt.delivery.sse import encode
 from syndarix_rt.events import Event
@@ -159,3 +162,26 @@ def opening(after, last, *, epoch=EPOCH, resumed=False, retry_ms=10, gap=None):
 async def no_more(exchange):
     """204: the stream ends for good."""
     await exchange.send(answer("204 No Content"))
+
+
+@asynccontextmanager
+async def scripted_socket(script):
+    """The URL of a server that takes every WebSocket, under any subprotocol, and does with it what a script says."""
+
+    async def upgraded(request):
+        wanted = request.headers["sec-websocket-protocol"]
+        ws = aiohttp.web.WebSocketResponse(protocols=[wanted])
+        await ws.prepare(request)
+        await script(ws)
+        return ws
+
+    app = aiohttp.web.Application()
+    app.router.add_get("/{anything:.*}", upgraded)
+    runner = aiohttp.web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = aiohttp.web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
+    finally:
+        await runner.cleanup()

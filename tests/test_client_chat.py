@@ -15,14 +15,14 @@ import urllib.request
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
+from scripted_server import scripted_socket
 from serving import TIMEOUT_S, running
 
 from syndarix_rt.broker import Chat, MemoryBroker, RedisBroker
 from syndarix_rt.broker import chat as broker_chat
-from syndarix_rt.client import ChatClient
-from syndarix_rt.client import chat as client_chat
+from syndarix_rt.client import ChatClient, chat_socket
 from syndarix_rt.delivery.chat import Delta, Done, Finish, Missed, Presence, Said, Say, Stream
-from syndarix_rt.errors import BrokerUnavailable, ChatError, StreamError
+from syndarix_rt.errors import BrokerUnavailable, ChatError, EventError, StreamError
 from syndarix_rt.events import EventId
 from syndarix_rt.server import room as server_room
 
@@ -95,7 +95,7 @@ async def test_people_and_an_agent_talk(server):
 
 
 async def test_what_is_said_while_the_broker_is_away_is_said_again_and_stands_once(monkeypatch):
-    monkeypatch.setattr(client_chat, "AGAIN_S", 0.01)
+    monkeypatch.setattr(chat_socket, "AGAIN_S", 0.01)
 
     class Away(MemoryBroker):
         """Refuses the first message; stores the second time and loses the reply; then is well."""
@@ -207,7 +207,7 @@ async def test_a_client_that_starts_anew_continues_where_the_last_one_stood(serv
 
 
 async def test_whoever_takes_slowly_misses_nothing_and_whoever_never_takes_can_talk(server, monkeypatch):
-    monkeypatch.setattr(client_chat, "MAX_HEARD", 10)
+    monkeypatch.setattr(chat_socket, "MAX_HEARD", 10)
     chat = Chat(server.broker, "apollo")
     async with client(server.url, "slow") as slow, client(server.url, "deaf") as deaf:
         await slow.ready()
@@ -221,6 +221,118 @@ async def test_whoever_takes_slowly_misses_nothing_and_whoever_never_takes_can_t
         frames = await until(slow, lambda frame: isinstance(frame, Said) and frame.text == "in between")
         said = [frame.text for frame in frames if isinstance(frame, Said)]
         assert said == [*map(str, range(200)), "I only talk", "in between"]
+
+
+async def test_who_iterates_may_wait_for_a_reply_however_much_is_said_meanwhile(server, monkeypatch):
+    monkeypatch.setattr(chat_socket, "MAX_HEARD", 10)
+    async with client(server.url, "ana") as ana, client(server.url, "dev", kind="agent") as dev:
+        await ana.ready()
+
+        async def answer():
+            (question,) = [
+                frame for frame in await until(dev, lambda frame: isinstance(frame, Said)) if isinstance(frame, Said)
+            ]
+            chat = Chat(server.broker, "apollo")
+            for n in range(50):
+                await chat.send("ben", Say(id=f"{n}", text=f"{n}"))
+            async with dev.answer(question) as answer:
+                await answer.write("yes")
+
+        answering = asyncio.create_task(answer())
+        async for frame in ana:
+            if isinstance(frame, Presence):
+                said = await ana.say("well?", to="dev")
+                async with asyncio.timeout(TIMEOUT_S):
+                    assert (await ana.reply(said)).text == "yes"
+                break
+        await answering
+        frames = await until(ana, lambda frame: isinstance(frame, Done))
+        assert [frame.text for frame in frames if isinstance(frame, Said)] == ["well?", *map(str, range(50))]
+
+
+async def test_an_answer_is_written_once_at_a_time_and_within_its_block(server):
+    async with client(server.url, "dev", kind="agent") as dev:
+        async with dev.answer(to="ana", id="a") as answer:
+            with pytest.raises(ChatError, match="is being written") as caught:
+                async with dev.answer(to="ana", id="a"):
+                    pass
+            assert caught.value.code == "conflict"
+            await answer.write("once")
+        with pytest.raises(RuntimeError, match="within its block"):
+            await answer.write("more")
+        await eventually(lambda: texts(dev) == ["once"])
+        saying = asyncio.create_task(dev.say("one", id="m"))
+        await asyncio.sleep(0)
+        with pytest.raises(ChatError, match="another message waits under this id"):
+            await dev.say("two", id="m")
+        assert (await saying).text == "one"
+
+
+class Odd(Exception):  # noqa: N818 - a name for a test
+    """Says what no JSON can."""
+
+    def __str__(self):
+        return "\ud800"
+
+
+async def test_what_a_block_raises_is_told_whatever_it_says_and_goes_on_its_way_whatever_became_of_the_socket(server):
+    async with client(server.url, "dev", kind="agent") as dev:
+        with pytest.raises(Odd):
+            async with dev.answer(to="ana", id="odd"):
+                raise Odd
+        await eventually(lambda: [message.error for message in dev.transcript.messages] == ["Odd: ?"])
+        with pytest.raises(ZeroDivisionError):
+            async with dev.answer(to="ana", id="a"):
+                await dev.aclose()
+                raise ZeroDivisionError
+    async with client(server.url, "dev", kind="agent") as dev:
+        written = asyncio.Event()
+
+        async def write():
+            async with dev.answer(to="ana", id="b") as answer:
+                await dev.aclose()
+                with pytest.raises(StreamError, match="closed here"):
+                    await answer.write("text")
+                written.set()
+                await asyncio.Event().wait()
+
+        writing = asyncio.create_task(write())
+        await written.wait()
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+
+
+async def test_a_client_is_entered_once_before_anything_else(server):
+    chat = client(server.url, "ana")
+    for call in (chat.ready, chat.flush, lambda: chat.say("hello"), lambda: anext(chat)):
+        with pytest.raises(RuntimeError, match="async with ChatClient"):
+            await call()
+    async with chat:
+        with pytest.raises(RuntimeError, match="entered once"):
+            await chat.__aenter__()
+        assert (await chat.say("hello")).text == "hello"
+    with pytest.raises(EventError, match="not an event id"):
+        client(server.url, last_event_id="x")
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "{",
+        "[]",
+        '{"type":"said","position":"41","id":"1","from":"ana","to":"all","text":"x","time":"2026-01-05T09:00:00Z"}',
+        '{"type":"gap","position":"","reason":"epoch","requested":"","first":1,"last":1,"missed":null}',
+    ],
+)
+async def test_what_does_not_speak_the_protocol_is_left_for_good(frame):
+    async def script(ws):
+        await ws.send_str(frame)
+        await ws.receive()
+
+    async with scripted_socket(script) as url, client(url, "ana") as ana:
+        with pytest.raises(StreamError, match=r"does not speak syndarix\.chat\.v1"):
+            await anext(ana)
 
 
 async def test_what_is_said_while_there_is_no_server_is_said_when_there_is_one():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import random
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,6 +13,7 @@ import aiohttp.web
 import msgspec
 import pytest
 from playback_clock import ticks
+from scripted_server import scripted_socket
 from serving import running
 from steering import demo, plain, steered, undisturbed
 
@@ -261,6 +263,61 @@ async def test_a_run_that_ended_while_the_line_was_cut_is_told_of_as_ended(serve
         notice = await told(debug, lambda notice: notice.state.state == "ended")
         assert notice.state.run == "run-1"
         assert debug.attached == {}
+
+
+async def test_a_run_that_cannot_be_reached_just_after_a_reconnect_is_attached_to_again(monkeypatch):
+    """What cut the debugger off may have cut off the broker, too."""
+    monkeypatch.setattr("syndarix_rt.client.debug.AGAIN_S", 0.01)
+    asked = []
+
+    async def answer(ws):
+        call = json.loads((await ws.receive()).data)
+        asked.append(call["method"])
+        number = len(asked)
+        if number in (2, 3):
+            code = {2: jsonrpc.BROKER_AWAY, 3: jsonrpc.NO_ANSWER}[number]
+            await ws.send_str(jsonrpc.encode(jsonrpc.failure(call["id"], RpcError(code, "later"))))
+        else:
+            state = {"run": "run-1", "project": "apollo", "state": "playing", "published": number}
+            await ws.send_str(jsonrpc.encode(jsonrpc.result(call["id"], state)))
+
+    async def script(ws):
+        for _ in range(3 if asked else 1):
+            await answer(ws)
+        if len(asked) == 4:
+            await ws.receive()
+        else:
+            await ws.close()
+
+    async def no_sleep(_):
+        pass
+
+    async with scripted_socket(script) as url, DebugClient(url, "apollo", sleep=no_sleep) as debug:
+        await debug.attach("run-1")
+        notice = await told(debug, lambda _: True)
+        assert (notice.method, notice.state.published) == ("run.state", 4)
+        assert asked == ["run.attach"] * 4
+
+
+@pytest.mark.parametrize(
+    ("answer", "when"),
+    [
+        ("{", "at once"),
+        ('{"jsonrpc":"2.0","method":"run.state","params":{"run":7}}', "at once"),
+        ('{"jsonrpc":"2.0","id":1,"result":{"run":7}}', "asked"),
+    ],
+)
+async def test_what_does_not_speak_the_protocol_is_said_to_be_none(answer, when):
+    async def script(ws):
+        if when == "asked":
+            await ws.receive()
+        await ws.send_str('{"jsonrpc":"2.0","id":[],"result":1}')  # an answer to nobody's question is none of ours
+        await ws.send_str(answer)
+        await ws.receive()
+
+    async with scripted_socket(script) as url, DebugClient(url, "apollo") as debug:
+        with pytest.raises(StreamError, match=r"does not speak syndarix\.debug\.v1"):
+            await debug.attach("run-1")
 
 
 async def test_it_answers_the_servers_question_for_a_sign_of_life():

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import asynccontextmanager
 from typing import ClassVar
 
-import aiohttp.web
 import pytest
 from playback_clock import ticks
-from scripted_server import ScriptedServer, answer
+from scripted_server import ScriptedServer, answer, scripted_socket
 from serving import TIMEOUT_S, running
 from steering import steered
 
@@ -43,28 +41,6 @@ class Plain(SocketClient):
         async with asyncio.timeout(TIMEOUT_S), self._changed:
             await self._changed.wait_for(lambda: self.state == "closed")
         return self._failure
-
-
-@asynccontextmanager
-async def scripted(script):
-    """A server that takes every upgrade, and does with the socket what a script says."""
-
-    async def upgraded(request):
-        ws = aiohttp.web.WebSocketResponse(protocols=[Plain.PROTOCOL])
-        await ws.prepare(request)
-        await script(ws)
-        return ws
-
-    app = aiohttp.web.Application()
-    app.router.add_get("/{anything:.*}", upgraded)
-    runner = aiohttp.web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = aiohttp.web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
-    finally:
-        await runner.cleanup()
 
 
 DETAIL = b'{"type":"about:blank","title":"No","status":400,"detail":"kind must be person."}'
@@ -139,7 +115,7 @@ async def test_a_close_code_is_told_with_the_servers_words():
     async def script(ws):
         await ws.close(code=4403, message=b"no right to chat")
 
-    async with scripted(script) as url, Plain(url) as client:
+    async with scripted_socket(script) as url, Plain(url) as client:
         error = await client.closed()
         assert str(error) == (
             f"{url}/projects/apollo/debug: 403 Forbidden: no right to chat; this key does not reach so far"
@@ -176,7 +152,7 @@ async def test_a_failure_of_our_own_ends_the_client_and_is_told_to_everybody(whe
         await ws.receive()
 
     broken = type("Broken", (Plain,), {where: fail})
-    async with scripted(script) as url, broken(url) as client:
+    async with scripted_socket(script) as url, broken(url) as client:
         error = await client.closed()
         assert isinstance(error, StreamError)
         assert isinstance(error.__cause__, ZeroDivisionError)

@@ -163,6 +163,26 @@ def test_pieces_in_any_order_and_number_never_give_a_wrong_text(text, data):
     assert [message.text for message in transcript.messages] == [text]
 
 
+def test_after_a_hole_an_answer_that_was_on_its_way_is_known_by_what_comes_of_it():
+    transcript = Transcript()
+    transcript.apply(delta(1, 0, "I "))
+    transcript.apply(delta(2, 0, "It ", id="a2"))
+    transcript.missed()  # in it the first one ended
+    assert not transcript.answers
+    transcript.apply(delta(9, 7, "late ", id="a2"))
+    assert [answer.text for answer in transcript.answers.values()] == [""]
+    transcript.apply(done(10, "It is very late ", id="a2"))
+    assert [message.text for message in transcript.messages] == ["It is very late "]
+    assert not transcript.answers
+
+
+def test_an_exception_is_told_in_words_that_a_frame_can_carry():
+    assert chat.failure_text(ValueError("no idea")) == "ValueError: no idea"
+    assert chat.failure_text(ValueError("\ud800")) == "ValueError: ?"
+    assert chat.failure_text(ValueError()) == "ValueError: "
+    assert len(chat.failure_text(ValueError("x" * 5_000))) == 1_000
+
+
 def test_a_transcript_is_bounded():
     transcript = Transcript(keep=10)
     for n in range(1, 101):

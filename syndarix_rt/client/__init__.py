@@ -4,6 +4,8 @@
 * :mod:`~syndarix_rt.client.reception`: what a stream receives, without I/O
 * :mod:`~syndarix_rt.client.publisher`: `HttpPublisher` publishes into a project
 * :mod:`~syndarix_rt.client.chat`: `ChatClient` talks in a project's chat, for a person or as an agent
+* :mod:`~syndarix_rt.client.chat_socket`: how it hears and speaks, over one socket after another
+* :mod:`~syndarix_rt.client.outbox`: what it has to send, until it is acknowledged
 * :mod:`~syndarix_rt.client.agent`: `ChatAgent` answers there by a function of yours
 * :mod:`~syndarix_rt.client.run_chat`: `RunChat` for the agents of a run that publishes over HTTP
 * :mod:`~syndarix_rt.client.debug`: `DebugClient` steers the runs that play into a project

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, aclosing, suppress
 from inspect import isasyncgen
 
 from syndarix_rt.client.chat import ChatClient
-from syndarix_rt.delivery.chat import Said, is_addressed
+from syndarix_rt.delivery.chat import Said, failure_text, is_addressed
 from syndarix_rt.errors import ChatError
 from syndarix_rt.events import EventId
 
@@ -143,7 +143,7 @@ class ChatAgent:
             self.answered += 1
         except Exception as error:  # noqa: BLE001 - the chat has been told; the agent goes on
             self.failed += 1
-            self.error = f"{type(error).__name__}: {error}"
+            self.error = failure_text(error)
 
 
 def _is_history(said: Said, began: EventId) -> bool:

@@ -7,11 +7,12 @@ import itertools
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, ClassVar, Literal, Self
+from contextlib import suppress
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import msgspec
 
-from syndarix_rt.client.http import Unavailable
+from syndarix_rt.client.http import UNREADABLE, Unavailable
 from syndarix_rt.client.socket import MAX_SENT_BYTES, SocketClient
 from syndarix_rt.delivery import RunState, jsonrpc
 from syndarix_rt.delivery.steering import Notice
@@ -21,6 +22,9 @@ __all__ = ["DebugClient"]
 
 ANSWER_S = 70.0
 """A run answers within milliseconds, and a server itself after a minute at most."""
+
+AGAIN_S = 1.0
+"""After a reconnect, a run whose server cannot reach it yet is asked for again after so long."""
 
 MAX_NOTICES = 1_000
 """Notices that wait to be taken; the oldest go first, the newest tell the state."""
@@ -45,7 +49,7 @@ class _Error(msgspec.Struct):
     data: Any = None
 
 
-_message = msgspec.json.Decoder(_Message).decode
+T = TypeVar("T")
 
 
 class DebugClient(SocketClient):
@@ -108,7 +112,7 @@ class DebugClient(SocketClient):
 
     async def runs(self) -> list[RunState]:
         """The runs that play into the project."""
-        return msgspec.json.decode(await self._ask("run.list", {}), type=list[RunState])
+        return self._read(await self._ask("run.list", {}), list[RunState])
 
     async def attach(self, run: str | None = None) -> RunState:
         """Be told what becomes of a run; how it is now."""
@@ -149,7 +153,7 @@ class DebugClient(SocketClient):
         return msgspec.json.decode(await self._ask("run.inspect", _params(run, entity=entity)))
 
     async def _steer(self, method: str, run: str | None, **params: Any) -> RunState:
-        state = msgspec.json.decode(await self._ask(method, _params(run, **params)), type=RunState)
+        state = self._read(await self._ask(method, _params(run, **params)), RunState)
         if state.run not in self._attached:
             self._attached[state.run] = state
         return state
@@ -160,6 +164,7 @@ class DebugClient(SocketClient):
         return self
 
     async def __anext__(self) -> Notice:
+        self._check_entered()
         async with self._changed:
             await self._changed.wait_for(lambda: self._notices or self._state == "closed")
         if self._notices:
@@ -180,36 +185,50 @@ class DebugClient(SocketClient):
     # ---- the socket -----------------------------------------------------------------------------------------------
 
     async def _take(self, text: str) -> None:
-        try:
-            message = _message(text)
-            if message.method == "ping":
-                await self._send(jsonrpc.encode(jsonrpc.notice("pong", {})))
-            elif message.method in ("run.state", "run.stopped"):
-                notice = Notice(message.method, msgspec.json.decode(message.params, type=RunState))  # type: ignore[arg-type]  # one of the two
-                async with self._changed:
-                    self._note(notice)
-                    self._changed.notify_all()
-            elif message.method is None:
-                asked = self._pending.pop(message.id, None)
-                if asked is not None and not asked.done():
-                    asked.set_result(message)
-        except (msgspec.DecodeError, TypeError) as error:
-            raise StreamError(f"{self._url}: what answers there does not speak {self.PROTOCOL}: {error}") from error
+        message = self._read(text, _Message)
+        if message.method == "ping":
+            await self._send(jsonrpc.encode(jsonrpc.notice("pong", {})))
+        elif message.method in ("run.state", "run.stopped"):
+            notice = Notice(message.method, self._read(message.params, RunState))  # type: ignore[arg-type]  # one of the two
+            async with self._changed:
+                self._note(notice)
+                self._changed.notify_all()
+        elif message.method is None and isinstance(message.id, int):  # others are none of ours
+            asked = self._pending.pop(message.id, None)
+            if asked is not None and not asked.done():
+                asked.set_result(message)
 
     async def _begin(self) -> None:
         """After a reconnect; a run that has ended meanwhile is told of as ended."""
-        for run, known in list(self._attached.items()):
+        with suppress(Unavailable):  # cut again
+            await asyncio.gather(*(self._attach_again(run) for run in self._attached.values()))
+
+    async def _attach_again(self, known: RunState) -> None:
+        while True:
             try:
-                state = msgspec.json.decode(await self._ask("run.attach", {"run": run}), type=RunState)
+                state = self._read(await self._ask("run.attach", {"run": known.run}), RunState)
             except RpcError as error:
-                if error.code != jsonrpc.UNKNOWN_RUN:
+                if error.code in (jsonrpc.BROKER_AWAY, jsonrpc.NO_ANSWER):  # as what cut us off may have done, too
+                    await asyncio.sleep(AGAIN_S)
                     continue
+                if error.code != jsonrpc.UNKNOWN_RUN:
+                    return
                 state = msgspec.structs.replace(known, state="ended", stopped=None)
-            except StreamError:
-                return  # cut again
             async with self._changed:
                 self._note(Notice("run.state", state))
                 self._changed.notify_all()
+            return
+
+    def _read(self, raw: str | bytes | msgspec.Raw, kind: type[T]) -> T:
+        """Read what a server has said.
+
+        Raises:
+            StreamError: it is something else.
+        """
+        try:
+            return msgspec.json.decode(raw, type=kind)
+        except UNREADABLE as error:
+            raise StreamError(f"{self._url}: what answers there does not speak {self.PROTOCOL}: {error}") from error
 
     async def _ask(self, method: str, params: dict[str, Any]) -> bytes:
         """Ask, again after a cut if that does no harm; the result as JSON.
@@ -237,8 +256,7 @@ class DebugClient(SocketClient):
         return bytes(answer.result)
 
     async def _ask_once(self, method: str, params: dict[str, Any]) -> _Message:
-        if self._task is None and self._state != "closed":
-            raise RuntimeError("enter the client first: async with DebugClient(…) as debug")
+        self._check_entered()
         async with self._changed:
             await self._changed.wait_for(lambda: self._state in ("open", "closed"))
         socket = self._socket
@@ -254,7 +272,6 @@ class DebugClient(SocketClient):
             await self._send(text)
             return await asked
         except Unavailable:
-            self._pending.pop(call_id, None)
             async with self._changed:  # it may be dead already, and nobody has noticed yet
                 await self._changed.wait_for(lambda: self._socket is not socket)
             raise

@@ -10,7 +10,8 @@ from typing import ClassVar
 
 import msgspec
 
-from syndarix_rt.client.chat import Answer, ChatClient
+from syndarix_rt.client.chat_socket import ChatSocket
+from syndarix_rt.client.outbox import Draft
 from syndarix_rt.delivery.chat import (
     MAX_AGENTS,
     Delta,
@@ -31,7 +32,7 @@ from syndarix_rt.errors import ChatError
 __all__ = ["RunChat"]
 
 
-class RunChat(ChatClient):
+class RunChat(ChatSocket):
     """Opened by `follow`, and open until ``aclose()``, so that what is broken off can still be told.
 
     Args:
@@ -73,13 +74,15 @@ class RunChat(ChatClient):
         if isinstance(frame, Say):
             raise ChatError("not-yours", "a run answers, and says nothing by itself", "$.type", frame.id)
         if isinstance(frame, Finish):
-            self._answers.pop(frame.id, None)
+            self._outbox.drafts.pop(frame.id, None)
             await self._deliver(msgspec.structs.replace(frame, speaker=speaker))
             return
-        answer = self._answers.get(frame.id)
-        if answer is None:
-            answer = self._answers[frame.id] = Answer(self, frame.id, frame.to, frame.reply_to, speaker)
-        await answer.write(frame.text)
+        self._check_open()
+        draft = self._outbox.drafts.get(frame.id)
+        if draft is None:
+            draft = self._outbox.drafts[frame.id] = Draft(frame.id, frame.to, frame.reply_to, speaker)
+        draft.add(frame.text)
+        self._work.set()
 
     async def arrive(self, member: Member, session: str) -> None:  # noqa: ARG002 - the socket has one
         """An agent is there, as long as the socket is."""

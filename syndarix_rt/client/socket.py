@@ -134,15 +134,20 @@ class SocketClient(Closing):
     # ---- life -----------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
+        if self._task is not None:
+            raise RuntimeError("a client is entered once; make another one")
         self._task = asyncio.create_task(self._run(), name=f"client of {self._url}")
         return self
 
     async def aclose(self) -> None:
         """Close the socket; who waits for something gets an error."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait({task})
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    def _check_entered(self) -> None:
+        if self._task is None:
+            raise RuntimeError(f"enter the client first: async with {type(self).__name__}(…) as client")
 
     async def _run(self) -> None:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=CONNECT_S)  # of the upgrade

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from syndarix_rt.delivery.chat import DELTA_S, Finish, Said, Stream, answer_id
+from bisect import bisect_right
 
-__all__ = ["MAX_REPLY_BYTES", "Reply"]
+from syndarix_rt.delivery.chat import (
+    DELTA_S,
+    MAX_ANSWER_BYTES,
+    Finish,
+    Said,
+    Stream,
+    answer_id,
+    failure_text,
+    json_bytes,
+)
 
-MAX_REPLY_BYTES = 40 * 1024
-"""An answer stands in one entry of the log at its end, where a quote takes two bytes."""
+__all__ = ["Reply"]
 
 
 class Reply:
@@ -20,7 +28,7 @@ class Reply:
     Attributes:
         id: its `answer_id`.
         text: all of it so far.
-        full: whether it has become too long; what is added then is left out.
+        full: whether it has become longer than `MAX_ANSWER_BYTES`; what is added then is left out.
     """
 
     def __init__(self, said: Said, agent: str) -> None:
@@ -30,20 +38,24 @@ class Reply:
         self._said = said
         self._sent = 0
         self._bytes = 0
-        self._due_s: float | None = None
+        self._due_s = 0.0
 
     def add(self, piece: str) -> None:
         """What comes next; characters that can be written nowhere become question marks."""
-        encoded = piece.encode(errors="replace")
-        room = MAX_REPLY_BYTES - self._bytes
-        self.full = self.full or len(encoded) > room
-        encoded = encoded[:room]
-        self._bytes += len(encoded)
-        self.text += encoded.decode(errors="ignore")
+        if self.full:
+            return
+        piece = piece.encode(errors="replace").decode()
+        room = MAX_ANSWER_BYTES - self._bytes
+        if json_bytes(piece) > room:
+            self.full = True
+            fits = bisect_right(range(len(piece)), room, key=lambda end: json_bytes(piece[:end])) - 1
+            piece = piece[:fits]
+        self._bytes += json_bytes(piece)
+        self.text += piece
 
     def due_s(self) -> float | None:
         """When `take` has something, on the caller's clock; None if nothing waits."""
-        return None if self._sent == len(self.text) else self._due_s or 0.0
+        return None if self._sent == len(self.text) else self._due_s
 
     def take(self, now_s: float) -> Stream | None:
         """The frame to send now, at most one every `DELTA_S`."""
@@ -58,7 +70,7 @@ class Reply:
 
     def finish(self, error: Exception | str | None = None) -> Finish:
         """The last frame; ``error`` is what broke it off."""
-        told = f"{type(error).__name__}: {error}"[:1_000] if isinstance(error, Exception) else error
+        told = failure_text(error) if isinstance(error, Exception) else error
         if self.full and told is None:
-            told = f"cut off after {MAX_REPLY_BYTES} bytes"
+            told = f"cut off after {MAX_ANSWER_BYTES} bytes"
         return Finish(id=self.id, text=self.text, to=self._said.speaker, reply_to=self._said.id, error=told)

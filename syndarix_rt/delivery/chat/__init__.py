@@ -24,6 +24,7 @@ from syndarix_rt.delivery.chat.frames import (
     DELTA_S,
     EVERYBODY,
     MAX_AGENTS,
+    MAX_ANSWER_BYTES,
     MAX_ENTRY_BYTES,
     PROTOCOL,
     ClientFrame,
@@ -50,8 +51,10 @@ from syndarix_rt.delivery.chat.frames import (
     decode_entry,
     decode_server,
     encode,
+    failure_text,
     is_addressed,
     is_member_name,
+    json_bytes,
     placed,
 )
 from syndarix_rt.delivery.chat.transcript import Message, Transcript
@@ -60,6 +63,7 @@ __all__ = [
     "DELTA_S",
     "EVERYBODY",
     "MAX_AGENTS",
+    "MAX_ANSWER_BYTES",
     "MAX_ENTRY_BYTES",
     "PROTOCOL",
     "ClientFrame",
@@ -88,7 +92,9 @@ __all__ = [
     "decode_entry",
     "decode_server",
     "encode",
+    "failure_text",
     "is_addressed",
     "is_member_name",
+    "json_bytes",
     "placed",
 ]

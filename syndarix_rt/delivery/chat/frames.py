@@ -12,11 +12,13 @@ from msgspec import UNSET, Meta, UnsetType
 
 from syndarix_rt.delivery.resume import GapReason
 from syndarix_rt.errors import ChatError
+from syndarix_rt.events import as_text
 
 __all__ = [
     "DELTA_S",
     "EVERYBODY",
     "MAX_AGENTS",
+    "MAX_ANSWER_BYTES",
     "MAX_ENTRY_BYTES",
     "PROTOCOL",
     "ClientFrame",
@@ -43,8 +45,10 @@ __all__ = [
     "decode_entry",
     "decode_server",
     "encode",
+    "failure_text",
     "is_addressed",
     "is_member_name",
+    "json_bytes",
     "placed",
 ]
 
@@ -59,10 +63,14 @@ DELTA_S = 0.05
 MAX_ENTRY_BYTES = 64 * 1024
 """Largest entry, as of an event."""
 
+MAX_ANSWER_BYTES = 56 * 1024
+"""Of a whole answer as JSON, which is one entry in the end; the rest is for ids, names and why it broke off."""
+
 MAX_AGENTS = 64
 """Agents of one run that are shown as being there."""
 
 MAX_NAME = 64
+_MAX_FAILURE = 1_000  # characters: where it happened is in the agent's own log
 
 Id = Annotated[str, Meta(min_length=1, max_length=128, description="Random, or counted: unique for its speaker.")]
 Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME, description="A member's name, or `all`.")]
@@ -248,8 +256,8 @@ class Refused(_Frame, frozen=True, kw_only=True, tag="error"):
 
     code: str
     """``invalid-json``, ``invalid-frame``, ``conflict`` (this id came with other content before), ``not-yours`` (a name
-    that one may not speak under), ``broker-away`` (send it again), ``rate-limit``, ``too-large``, ``too-slow``,
-    ``silent``; the last four close the socket."""
+    that one may not speak under), ``broker-away`` and ``broker-error`` (send it again later), ``rate-limit``,
+    ``too-large``, ``too-slow``, ``silent``; the last four close the socket."""
     detail: str
     """For a person."""
     path: str | None = None
@@ -332,10 +340,28 @@ def encode(frame: ClientFrame | ServerFrame) -> bytes:
     Raises:
         ChatError: the text is none that can be written (a lone surrogate).
     """
+    return _encoded(frame)
+
+
+def json_bytes(text: str) -> int:
+    """How many bytes a text takes within a frame.
+
+    Raises:
+        ChatError: as of `encode`.
+    """
+    return len(_encoded(text)) - len('""')
+
+
+def _encoded(value: ClientFrame | ServerFrame | str) -> bytes:
     try:
-        return _encode(frame)
+        return _encode(value)
     except UnicodeError as error:
         raise ChatError("invalid-frame", f"cannot be written as JSON: {error}", "$.text") from error
+
+
+def failure_text(error: BaseException) -> str:
+    """An exception, as the ``error`` of a `Finish`."""
+    return f"{type(error).__name__}: {as_text(error, longest=_MAX_FAILURE) or ''}"[:_MAX_FAILURE]
 
 
 def placed(entry: bytes, epoch: str, offset: int) -> bytes:

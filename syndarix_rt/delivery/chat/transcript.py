@@ -96,3 +96,7 @@ class Transcript:
             while len(self.answers) > self._keep:
                 self.answers.popitem(last=False)
         return message
+
+    def missed(self) -> None:
+        """Some frames are gone for good: an answer on its way may have ended among them."""
+        self.answers.clear()
