@@ -15,10 +15,11 @@ import msgspec
 from syndarix_rt.client.api import Api
 from syndarix_rt.client.closing import Closing
 from syndarix_rt.client.http import TooLate, Unavailable
+from syndarix_rt.client.url import checked_project
 from syndarix_rt.delivery import Position, Published, backoff, batches
 from syndarix_rt.delivery.batch import encode_all
 from syndarix_rt.errors import StreamError
-from syndarix_rt.events import Event, is_project_name
+from syndarix_rt.events import Event
 
 __all__ = ["HttpPublisher"]
 
@@ -64,9 +65,7 @@ class HttpPublisher(Closing):
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if not is_project_name(project):
-            raise StreamError(f"not a project name: {project!r} (1 to 64 of letters, digits, '_' and '-')")
-        self.project = project
+        self.project = checked_project(project)
         self._api = Api(base_url, token=token)
         self._path = f"/projects/{project}"
         self._run = ""

@@ -23,9 +23,9 @@ from typing import Any, Self
 from syndarix_rt.client.courier import Courier, Delivery
 from syndarix_rt.client.report import ReportedRun, current_run
 from syndarix_rt.client.spool import OpenRun
-from syndarix_rt.client.url import parse_server_url
-from syndarix_rt.errors import EventError, StreamError
-from syndarix_rt.events import Event, as_text, is_project_name
+from syndarix_rt.client.url import checked_project, parse_server_url
+from syndarix_rt.errors import EventError
+from syndarix_rt.events import Event, as_text
 
 __all__ = ["LogHandler", "Reporter"]
 
@@ -90,9 +90,7 @@ class Reporter:
         url = url or os.environ.get(URL_VARIABLE)
         server = parse_server_url(url) if url else None
         project = project or os.environ.get(PROJECT_VARIABLE) or (server.project if server else None)
-        if project is not None and not is_project_name(project):
-            raise StreamError(f"not a project name: {project!r} (1 to 64 of letters, digits, '_' and '-')")
-        self.project = project
+        self.project = None if project is None else checked_project(project)
         self._server = server
         self._token = token or (server.token if server else None)
         self._limits = {"memory_bytes": memory_bytes, "disk_bytes": disk_bytes}

@@ -29,10 +29,9 @@ import aiohttp
 
 from syndarix_rt.client.closing import Closing
 from syndarix_rt.client.http import CONNECT_S, HINTS, Unavailable, open_session, phrase, refusal, translated
-from syndarix_rt.client.url import parse_server_url
+from syndarix_rt.client.url import checked_project, parse_server_url
 from syndarix_rt.delivery import backoff
 from syndarix_rt.errors import StreamError
-from syndarix_rt.events import is_project_name
 
 __all__ = ["MAX_SENT_BYTES", "SocketClient", "State"]
 
@@ -86,9 +85,7 @@ class SocketClient(Closing):
         sleep: Callable[[float], Awaitable[object]],
     ) -> None:
         server = parse_server_url(base_url)
-        if not is_project_name(project):
-            raise StreamError(f"not a project name: {project!r} (1 to 64 of letters, digits, '_' and '-')")
-        self.project = project
+        self.project = checked_project(project)
         self._url = f"{server.base_url}/projects/{project}/{what}"
         self._token = token or server.token
         self._rng = rng or random.Random()  # noqa: S311 - jitter, no secret

@@ -32,10 +32,10 @@ import aiohttp
 from syndarix_rt.client.closing import Closing
 from syndarix_rt.client.http import CONNECT_S, MAX_WAIT_S, Unavailable, open_session, refusal, translated
 from syndarix_rt.client.reception import Reception, StreamOpen
-from syndarix_rt.client.url import parse_server_url
+from syndarix_rt.client.url import checked_project, parse_server_url
 from syndarix_rt.delivery import Gap, Ledger, TypeFilter, backoff
 from syndarix_rt.errors import DecodeError, StreamError
-from syndarix_rt.events import Event, EventId, is_project_name
+from syndarix_rt.events import Event, EventId
 
 __all__ = ["EventStream", "StreamState"]
 
@@ -129,9 +129,7 @@ class EventStream(Closing):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         server = parse_server_url(base_url)
-        if not is_project_name(project):
-            raise StreamError(f"not a project name: {project!r} (1 to 64 of letters, digits, '_' and '-')")
-        self.project = project
+        self.project = checked_project(project)
         self._url = f"{server.base_url}/projects/{project}/" + (f"runs/{run}/control" if run else "events")
         self._query: dict[str, str] = {}
         if types is not None:

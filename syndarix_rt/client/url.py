@@ -1,4 +1,4 @@
-"""`parse_server_url`: what a person pastes, taken apart."""
+"""`parse_server_url`: what a person pastes, taken apart; `checked_project`: what stands in a URL."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from syndarix_rt.errors import StreamError
+from syndarix_rt.events import is_project_name
 
-__all__ = ["ServerUrl", "parse_server_url"]
+__all__ = ["ServerUrl", "checked_project", "parse_server_url"]
 
 _OURS = re.compile(r"/(?:p/([^/]+)|projects/([^/]+)/events)\Z")
 """The parts of a path that are the server's own: the page that is printed, and the stream."""
@@ -54,6 +55,17 @@ def parse_server_url(url: str) -> ServerUrl:
         path = path[: ours.start()]
     token = parse_qs(parts.query).get("key", [None])[0]
     return ServerUrl(f"{parts.scheme}://{parts.netloc}{path.rstrip('/')}", token, project)
+
+
+def checked_project(name: str) -> str:
+    """The name of a project, as it stands in URLs.
+
+    Raises:
+        StreamError: if it is none.
+    """
+    if not is_project_name(name):
+        raise StreamError(f"not a project name: {name!r} (1 to 64 of letters, digits, '_' and '-')")
+    return name
 
 
 def _without_secret(url: str) -> str:

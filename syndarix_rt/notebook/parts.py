@@ -9,8 +9,7 @@ from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any, Literal
 
-from syndarix_rt.errors import StreamError
-from syndarix_rt.events import is_project_name
+from syndarix_rt.client.url import checked_project
 from syndarix_rt.notebook.background import Background
 from syndarix_rt.notebook.children import Child
 from syndarix_rt.notebook.control import Controls
@@ -24,7 +23,7 @@ from syndarix_rt.notebook.talking import Talking
 from syndarix_rt.simulation import Scenario
 from syndarix_rt.state import ServerEndpoint
 
-__all__ = ["Parts", "checked"]
+__all__ = ["Parts"]
 
 
 class Parts:
@@ -56,7 +55,7 @@ class Parts:
 
     def feed(self, project: str, replay: int | Literal["all"] = 0) -> Feed:
         """The project's feed, opened if need be."""
-        feed = self._feeds.get(checked(project))
+        feed = self._feeds.get(checked_project(project))
         if feed is None:
             feed = Feed(self.url, project, replay=replay)
             self.background.run(feed.start())
@@ -110,10 +109,3 @@ class Parts:
             stack.push_async_callback(self.talking.aclose)
             for feed in self._feeds.values():
                 stack.push_async_callback(feed.aclose)
-
-
-def checked(project: str) -> str:
-    """A project's name; raises `StreamError` if it is none."""
-    if not is_project_name(project):
-        raise StreamError(f"not a project name: {project!r} (1 to 64 of letters, digits, '_' and '-')")
-    return project

@@ -16,6 +16,7 @@ import msgspec
 
 from syndarix_rt.client import parse_server_url
 from syndarix_rt.client.agent import MAX_AT_ONCE, Answering
+from syndarix_rt.client.url import checked_project
 from syndarix_rt.delivery import Ledger, Position, Published, RunState
 from syndarix_rt.errors import SyndarixError
 from syndarix_rt.events import Event
@@ -26,7 +27,7 @@ from syndarix_rt.notebook.chat_widget import ChatWidget
 from syndarix_rt.notebook.children import Child
 from syndarix_rt.notebook.dashboard import Dashboard
 from syndarix_rt.notebook.debugger import Debugger
-from syndarix_rt.notebook.parts import Parts, checked
+from syndarix_rt.notebook.parts import Parts
 from syndarix_rt.notebook.recording import Recording
 from syndarix_rt.notebook.runs import Run
 from syndarix_rt.notebook.server import redis_behind, serve, stopped_by_error
@@ -93,7 +94,7 @@ class Workbench:
         Raises:
             SyndarixError: it did not start, or ``project`` is no name; the text says why.
         """
-        checked(project)  # before there is something to end
+        checked_project(project)  # before there is something to end
         child = serve(redis_url)
         with stopped_by_error(child):
             url = await in_thread(lambda: child.wait_for_line("http", START_S))
@@ -102,7 +103,7 @@ class Workbench:
     @classmethod
     def start_sync(cls, *, redis_url: str | None = None, project: str = PROJECT) -> Self:
         """As `start`, for code that cannot await, such as a plain script."""
-        checked(project)
+        checked_project(project)
         child = serve(redis_url)
         with stopped_by_error(child):
             url = child.wait_for_line("http", START_S)
@@ -151,7 +152,7 @@ class Workbench:
                     "start one (syndarix-rt demo), or use Workbench.start()"
                 )
             url = servers[0].url
-        project = checked(parse_server_url(url).project or PROJECT if project is None else project)
+        project = checked_project(parse_server_url(url).project or PROJECT if project is None else project)
         return cls(Parts(url, redis_behind(url, redis_url), None), project)
 
     @property
@@ -271,7 +272,7 @@ class Workbench:
 
     def _named(self, project: str | None) -> str:
         """The project that is meant: the default one if none is named."""
-        return checked(self.project if project is None else project)
+        return checked_project(self.project if project is None else project)
 
     def _event(self, event_type: str, data: dict[str, Any] | msgspec.Struct, attributes: dict[str, Any]) -> Event:
         given: dict[str, Any] = {
