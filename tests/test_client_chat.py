@@ -87,7 +87,7 @@ async def test_people_and_an_agent_talk(server):
             ("ben", "person"),
             ("echo", "agent"),
         ]
-        ben.is_typing()
+        ben.show_typing()
         await eventually(lambda: ana.typing == ["ben"])
         await eventually(lambda: texts(ana) == texts(ben) == texts(echo) == ["hello echo", "hello ana"])
     with pytest.raises(StreamError, match="closed"):

@@ -165,8 +165,8 @@ class ChatClient(ChatSocket):
         frame = Finish(id=answer.id, text=answer.text, to=answer.to, reply_to=answer.reply_to, error=why)
         await self._deliver(frame)
 
-    def is_typing(self) -> None:
-        """Tell that somebody writes here; call it with each key."""
+    def show_typing(self) -> None:
+        """Show to others that somebody writes here; call it with each key."""
         now_s = asyncio.get_running_loop().time()
         if now_s - self._told_s >= TOLD_S:
             self._told_s = now_s

@@ -98,7 +98,7 @@ class ChatWidget(PanelWidget):
 
     async def _type(self) -> None:
         if self.client.state == "open":
-            self.client.is_typing()
+            self.client.show_typing()
 
     async def _say(self, text: str, to: str) -> None:
         try:
