@@ -84,6 +84,16 @@ def test_what_an_earlier_process_said_is_known_and_anything_else_is_the_servers_
     assert names(all_of(outbox)) == ([] if same else ["m"])
 
 
+def test_what_another_process_said_under_an_id_that_waits_is_no_acknowledgement():
+    outbox = Outbox()
+    posted = outbox.post(Say(id="m", text="hello"))
+    all_of(outbox)
+    outbox.acknowledge(said("m", "bye"))
+    assert not posted.is_done
+    outbox.refuse(Refused(code="conflict", detail="other content", id="m"))
+    assert posted.error.code == "conflict"
+
+
 def test_what_is_remembered_is_bounded():
     outbox = Outbox()
     for number in range(MAX_KNOWN + 1):

@@ -196,9 +196,10 @@ class Outbox:
         self._known[frame.id] = frame
         if len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
-        posted = self.waiting.pop(frame.id, None)
-        if posted is not None:
+        posted = self.waiting.get(frame.id)
+        if posted is not None and _is(posted.frame, frame):  # else the server will refuse it
             posted.heard = frame
+            del self.waiting[frame.id]
 
     def refuse(self, refused: Refused) -> Posted | None:
         """Something was not taken; what is to be sent again (``sent`` = False), after a moment.
