@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from ipywidgets.widgets.widget import _instances
 
-from syndarix_rt.notebook.chart_widget import ChartWidget, Mark
-from syndarix_rt.notebook.metrics import EVENT_SERIES, EventRate
+from syndarix_rt.notebook.chart_widget import ChartWidget
+from syndarix_rt.notebook.metrics import EVENT_SERIES, EventRate, Span
 from syndarix_rt.notebook.panels.agents import AgentLanes
 
 T0 = 1_795_386_400
@@ -41,12 +41,11 @@ class RecordingChart(ChartWidget):
 class Lanes:
     """A model that has all that a model may have."""
 
-    bin_s = 0.0
+    bin_s = 0.125
 
     def __init__(self):
         self.version = self.cleared = 0
-        self.gaps, self.marks, self.lanes, self.span_s, self.start_s = [], [], ["Ada"], None, None
-        self.series = [{"name": "idle"}]
+        self.gaps, self.lanes, self.span_s, self.start_s = [], ["Ada"], None, None
         self.changes = []
 
     def add(self, *row):
@@ -132,7 +131,7 @@ def test_an_ended_chart_still_answers_a_new_view(rate):
     assert chart.taken() == [("reset", 3, [[T0, 1, 0]])]
 
 
-def test_lanes_marks_and_spans_are_told_as_they_change_and_all_again_where_only_that_helps():
+def test_lanes_gaps_and_spans_are_told_as_they_change_and_all_again_where_only_that_helps():
     model = Lanes()
     chart = RecordingChart(model, kind="lanes", windowS=50)
     model.add(T0, 0, 0)
@@ -141,21 +140,21 @@ def test_lanes_marks_and_spans_are_told_as_they_change_and_all_again_where_only_
     assert rest == []
     assert first == {
         "op": "reset", "seq": 1, "now": T0 + 1, "text": "",
-        "gaps": [], "marks": [], "span": None, "lanes": ["Ada"], "series": [{"name": "idle"}],
+        "gaps": [], "span": None, "lanes": ["Ada"],
     }  # fmt: skip
     assert rows == [[T0, 0, 0]]
 
-    model.marks.append(Mark(T0 + 1.5, "merge"))
+    model.gaps.append(Span(T0 + 1.2, T0 + 1.5, "gap"))
     model.add(T0 + 2, 0, 1)
     chart.push(T0 + 2)
     model.span_s = (T0, None)
     model.version += 1
     chart.push(T0 + 2)
     chart.push(T0 + 2)
-    news = [{key: content.get(key) for key in ("op", "marks", "span")} for content, _ in chart.sent[1:]]
+    news = [{key: content.get(key) for key in ("op", "gaps", "span")} for content, _ in chart.sent[1:]]
     assert news == [
-        {"op": "rows", "marks": [(T0 + 1.5, "merge", "")], "span": None},
-        {"op": "rows", "marks": [], "span": (T0, None)},
+        {"op": "rows", "gaps": [(T0 + 1.2, T0 + 1.5, "gap")], "span": None},
+        {"op": "rows", "gaps": [], "span": (T0, None)},
     ]
     assert "span" not in chart.sent[1][0]
     chart.taken()
@@ -163,7 +162,6 @@ def test_lanes_marks_and_spans_are_told_as_they_change_and_all_again_where_only_
     both = [[T0, 0, 0], [T0 + 2, 0, 1]]
     for attribute, value in {
         "lanes": ["Bob", "Ada"],  # the numbers of lanes may be others now
-        "series": [{"name": "idle"}, {"name": "busy"}],
         "start_s": T0 - 86_400,
         "cleared": 1,
     }.items():
@@ -174,8 +172,8 @@ def test_lanes_marks_and_spans_are_told_as_they_change_and_all_again_where_only_
     assert chart.taken()[0][::2] == ("reset", both)
 
 
-def test_without_bins_time_goes_on_in_steps_that_can_be_seen_and_not_before_it_is_known():
-    chart = RecordingChart(Lanes(), windowS=62.5)
+def test_time_goes_on_in_steps_that_can_be_seen_and_not_before_it_is_known():
+    chart = RecordingChart(Lanes())
     for _ in range(3):
         chart.push(math.nan)
     assert [(content["op"], content["now"]) for content, _ in chart.sent] == [("reset", None)]

@@ -104,35 +104,13 @@ async def test_nothing_is_drawn_over_what_is_not_known(open_chart):
         assert readout["gaps"] == (declared if hole == "declared" else [])
 
 
-async def test_a_step_holds_until_the_next_row_or_now_or_a_gap(open_chart):
-    page = await open_chart("areas", binS=0, step=True)
-    await page.evaluate(
-        """([t]) => {
-          chart.push(rows([[t - 30, 1, 0], [t + 10, 2, 0], [t + 40, 0, 3]]), t + 60);
-          chart.gap(t + 20, t + 25, "gap");
-        }""",
-        [T0],
-    )
-    await page.evaluate("painted()")
-    found = await page.evaluate("colors()")
-    red, blue = found["red"]["columns"], found["blue"]["columns"]
-    assert min(red) <= at(0.5)  # comes from before the window
-    assert at(19.5) < max(red) < at(20.5)  # what follows the gap is only known with the next row
-    assert at(39.5) < min(blue) < at(40.5)
-    assert max(blue) > at(59.5)
-    assert (await page.evaluate("chart.readout()"))["series"] == [
-        {"name": "a", "visible": True, "points": [[T0 - 30, 1], [T0 + 10, 2], [T0 + 40, 0]]},
-        {"name": "b", "visible": True, "points": [[T0 - 30, 0], [T0 + 10, 0], [T0 + 40, 3]]},
-    ]
-
-
 async def test_a_burn_up_shows_the_whole_sprint_with_its_plan_ahead_of_now(open_chart):
     series = [{"name": "done", "color": "rgb(255, 0, 0)"}, {"name": "ideal", "color": "rgb(0, 0, 255)", "dash": True}]
-    page = await open_chart("lines", binS=0, step=True, series=series)
+    page = await open_chart("lines", series=series)
     await page.evaluate(
         """([t]) => {
           chart.span(t, t + 60);
-          chart.push(rows([[t, 0, 0], [t + 15, 3, 5], [t + 60, null, 20]]), t + 30);
+          chart.push(rows(Array.from({length: 61}, (_, n) => [t + n, n < 30 ? n / 4 : null, n / 3])), t + 30);
         }""",
         [T0],
     )
@@ -144,7 +122,7 @@ async def test_a_burn_up_shows_the_whole_sprint_with_its_plan_ahead_of_now(open_
     assert 0.4 * steps < len(found["blue"]["columns"]) / 772 < 0.85 * steps  # dashed
     readout = await page.evaluate("chart.readout()")
     assert (readout["from"], readout["to"]) == (T0, T0 + 60)
-    await page.evaluate("([t]) => { chart.span(t - 100); chart.push(rows([]), t + 90); }", [T0])
+    await page.evaluate("([t]) => { chart.span(t - 100); chart.push(rows([]), t + 89.5); }", [T0])
     readout = await page.evaluate("chart.readout()")
     assert (readout["from"], readout["to"]) == (T0 - 100, T0 + 90)
     await page.evaluate("chart.span()")
@@ -166,30 +144,6 @@ async def test_values_below_zero_are_lines_below_the_baseline_and_endless_ones_a
     found = await page.evaluate("colors()")
     assert found["red"]["pixels"] == 0  # nothing of a stack is below zero
     assert found["blue"]["pixels"] > 0
-
-
-async def test_marks_point_at_times(open_chart):
-    page = await open_chart()
-    await page.evaluate(
-        """([t]) => {
-          chart.push(steady(t, 60, 0, 1), t + 59);
-          for (let n = 0; n < 1000; n += 1) chart.mark(t - 2000 + n, "old");
-          chart.mark(t + 30, "merge <b>!12</b>", "rgb(255, 0, 0)");
-          chart.mark(t + 30, "merge <b>!12</b>", "rgb(255, 0, 0)");
-        }""",
-        [T0],
-    )
-    await page.evaluate("painted()")
-    red = await page.evaluate("colors()")
-    assert all(at(29) < x < at(31) for x in red["red"]["columns"])
-    assert red["red"]["pixels"] > 150
-    readout = await page.evaluate("chart.readout()")
-    assert readout["marks"] == [{"time": T0 + 30, "label": "merge <b>!12</b>", "color": "rgb(255, 0, 0)"}]
-    label = await page.get_by_role("application").get_attribute("aria-label")
-    assert label.endswith("1 mark, the last: merge <b>!12</b>.")
-
-
-# ---- lanes --------------------------------------------------------------------------------------------------------
 
 
 async def test_lanes_are_in_a_state_until_the_next_row_and_after_a_gap_in_none(open_chart):
@@ -289,7 +243,7 @@ async def test_it_fits_any_width_and_pixel_ratio(open_chart):
     await page.wait_for_function(f"() => {{ const [w, css] = {size}; return w === 3 * css; }}")
 
     await page.evaluate("document.querySelector('figure').parentNode.style.display = 'none'")
-    await page.evaluate("([t]) => { chart.push(rows([[t + 1, 4, 2]]), t + 2); chart.mark(t, 'x'); }", [T0])
+    await page.evaluate("([t]) => { chart.push(rows([[t + 1, 4, 2]]), t + 2); }", [T0])
     assert (await page.evaluate("chart.readout()"))["series"][0]["points"] == [[T0, 1], [T0 + 1, 4]]
     for width in ("0", "3px", "40px", "100%"):
         style = f"document.querySelector('figure').parentNode.style = 'width: {width}'"
@@ -306,7 +260,6 @@ async def test_names_are_text_and_never_wider_than_the_page(open_chart):
               chart.lanes(Array.from({length: 12}, () => hostile));
               chart.push(rows([[t, ...Array(12).fill(1)]]), t + 1);
               chart.gap(t - 9, t - 5, hostile);
-              chart.mark(t - 3, hostile);
               chart.end(hostile);
             }""",
             [T0, hostile],
@@ -361,14 +314,14 @@ async def test_it_ends_begins_anew_and_is_destroyed_without_a_trace(open_chart):
     assert await page.locator(".srt-note").inner_text() == "Ended at 12:00"
     await page.evaluate(
         """([t]) => {
-          const [gaps, marks] = [[[t - 9005, t - 9002, "gap"]], [[t - 9001, "x"]]];
-          chart.reset({series: [{name: "c"}], rows: rows([[t - 9000, 8]]), gaps, marks});
+          chart.reset({rows: rows([[t - 9000, 0, 8]]), gaps: [[t - 9005, t - 9002, "gap"]]});
         }""",
         [T0],
     )
     readout = await page.evaluate("chart.readout()")
-    assert readout["series"] == [{"name": "c", "visible": True, "points": [[T0 - 9000, 8]]}]
-    assert (len(readout["gaps"]), len(readout["marks"])) == (1, 1)
+    assert [line["points"] for line in readout["series"]] == [[[T0 - 9000, 0]], [[T0 - 9000, 8]]]
+    assert len(readout["gaps"]) == 1
+    assert await page.locator(".srt-legend .srt-unseen").all_inner_texts() == ["a"]
     assert await page.locator(".srt-ended").count() == 0
 
     # Nothing on the page holds what was destroyed: no observer, no listener, no timer.
@@ -377,7 +330,7 @@ async def test_it_ends_begins_anew_and_is_destroyed_without_a_trace(open_chart):
     await page.evaluate(
         """([t]) => {
           window.gone = new WeakRef(document.querySelector(".srt-chart"));
-          chart.push(rows([[t, 2]]));
+          chart.push(rows([[t, 2, 1]]));
           chart.destroy();
           chart = null;
         }""",

@@ -66,13 +66,11 @@ async def test_the_tooltip_tells_what_is_below_the_mouse(open_chart):
     page = await open_chart()
     hand = Hand(page)
     await page.evaluate(FULL, [T0])
-    await page.evaluate("([t]) => { chart.gap(t + 20, t + 25, 'gap: 4 missed'); chart.mark(t + 42, 'merge'); }", [T0])
+    await page.evaluate("([t]) => { chart.gap(t + 20, t + 25, 'gap: 4 missed'); }", [T0])
     await hand.move(at(30.5))
     assert await hand.tip() == ["22:27:10", "events/s", "b", "1", "a", "30", "all", "31"]
     await hand.move(at(59.5))
     assert (await hand.tip())[-1] == "still counting"
-    await hand.move(at(42.2))
-    assert (await hand.tip())[-2:] == ["merge", "22:27:22"]
     await hand.move(at(22.5))
     assert (await hand.tip())[-1] == "gap: 4 missed"
     await page.mouse.move(1, 1)
@@ -82,11 +80,11 @@ async def test_the_tooltip_tells_what_is_below_the_mouse(open_chart):
     await hand.move(at(55))
     assert (await hand.tip())[-1] == "no data"
 
-    page = await open_chart("lines", binS=0)
+    page = await open_chart("lines")
     hand = Hand(page)
-    await page.evaluate("([t]) => chart.push(rows([[t, 1, 20000], [t + 20, 3, -4], [t + 60, 1, null]]), t + 60)", [T0])
-    await hand.move(at(28))  # between two samples: the nearer one
-    assert await hand.tip() == ["22:27:00", "events/s", "a", "3", "b", f"{MINUS}4"]
+    await page.evaluate("([t]) => chart.push(rows([[t, 1, 20000], [t + 28, 3, -4], [t + 59, 1, null]]), t + 59)", [T0])
+    await hand.move(at(28.5))
+    assert await hand.tip() == ["22:27:08", "events/s", "a", "3", "b", f"{MINUS}4"]
 
 
 async def test_of_lanes_the_tooltip_tells_who_is_in_which_state_since_when(open_chart):
@@ -242,7 +240,11 @@ async def test_all_can_be_read_by_keys_alone(open_chart):
     assert await hand.tip() is None
     await page.keyboard.press("Tab")
     await page.keyboard.press("Space")
-    assert await page.get_by_role("button", name="a", exact=True).get_attribute("aria-pressed") == "false"
+    button = page.get_by_role("button", name="a", exact=True)
+    assert await button.get_attribute("aria-pressed") == "false"
+    await page.evaluate("chart.reset()")
+    assert await button.get_attribute("aria-pressed") == "false"
+    assert await button.evaluate("(button) => button === document.activeElement")
 
 
 async def test_in_lanes_keys_go_from_change_to_change_and_from_lane_to_lane(open_chart):
@@ -400,7 +402,6 @@ async def test_a_minute_of_a_thousand_rows_a_second_leaves_the_heap_as_it_was(op
         }
         chart.push(table, t + quarter / 4 + 0.25);
         chart.gap(t + quarter / 4, t + quarter / 4 + 0.01, "gap");
-        chart.mark(t + quarter / 4, "x");
         if (quarter % 4 === 0) chart.readout(); // draws
       }
     }"""
@@ -425,15 +426,11 @@ async def test_a_minute_of_a_thousand_rows_a_second_leaves_the_heap_as_it_was(op
     assert len(readout["series"][11]["points"]) == pytest.approx(1000, abs=2)
     await page.evaluate(
         """([t]) => {
-          for (let n = 0; n < 1000; n += 1) {
-            chart.gap(t + 120 - n / 1e4, t + 120, "gap");
-            chart.mark(t + 120 - n / 1e4, "x");
-          }
+          for (let n = 0; n < 1000; n += 1) chart.gap(t + 120 - n / 1e4, t + 120, "gap");
         }""",
         [T0],
     )
-    readout = await page.evaluate("chart.readout()")
-    assert (len(readout["gaps"]), len(readout["marks"])) == (64, 256)
+    assert len((await page.evaluate("chart.readout()"))["gaps"]) == 64
 
 
 # ---- in the notebook ----------------------------------------------------------------------------------------------
@@ -452,7 +449,7 @@ RENDER = """async (text) => {
   window.close = widget.render({model, el: host});
   window.tell = (message, list) => {
     const bytes = new Uint8Array([0, ...new Uint8Array(new Float64Array(list.flat()).buffer)]);
-    receive({now: null, gaps: [], marks: [], text: "", ...message}, [new DataView(bytes.buffer, 1)]); // at any address
+    receive({now: null, gaps: [], text: "", ...message}, [new DataView(bytes.buffer, 1)]); // at any address
   };
   window.shown = () => host.querySelector(".srt-chart").chart.readout();
 }"""
@@ -468,8 +465,7 @@ async def test_the_kernel_s_messages_are_drawn_and_a_lost_one_is_asked_for(brows
         """([t]) => {
           tell({op: "rows", seq: 4}, [[t, 0, 1]]); // of before this view
           tell({op: "reset", seq: 5, now: t + 20, lanes: ["Ada"], span: [t, null]}, [[t, 0, 0], [t + 9, 0, 1]]);
-          const [gaps, marks] = [[[t + 25, t + 26, "gap"]], [[t + 3, "merge", ""]]];
-          tell({op: "rows", seq: 6, now: t + 30, gaps, marks}, [[t + 28, 0, 0]]);
+          tell({op: "rows", seq: 6, now: t + 30, gaps: [[t + 25, t + 26, "gap"]]}, [[t + 28, 0, 0]]);
         }""",
         [T0],
     )
@@ -481,7 +477,6 @@ async def test_the_kernel_s_messages_are_drawn_and_a_lost_one_is_asked_for(brows
         (None, 25),
         ("idle", 28),
     ]
-    assert [mark["label"] for mark in shown["marks"]] == ["merge"]
     await page.evaluate("([t]) => { tell({op: 'rows', seq: 8, now: t + 40, span: null}, [[t + 35, 0, 1]]); }", [T0])
     assert (await page.evaluate("shown()"))["to"] == T0 + 30  # 7 is missing
     await page.evaluate("([t]) => tell({op: 'reset', seq: 9, now: t + 50, text: 'Ended'}, [[t, 0, 1]])", [T0])

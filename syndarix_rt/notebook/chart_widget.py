@@ -19,26 +19,10 @@ from numpy.typing import NDArray
 from syndarix_rt.notebook.metrics import Span
 from syndarix_rt.notebook.modules import WEB, joined
 
-__all__ = ["ChartModel", "ChartWidget", "Mark"]
+__all__ = ["ChartModel", "ChartWidget"]
 
 _MODULES = (*(f"chart-{name}.js" for name in ("axes", "rows", "frame", "tip", "input", "series", "lanes")), "chart.js")
 """The modules of a chart, each after those that it imports."""
-
-_WINDOW_S = 120.0
-"""What a chart shows if its options do not tell, as in ``chart.js``."""
-
-_MOVES = 500
-"""Steps in which a window without bins moves on: finer ones are less than two pixels."""
-
-
-class Mark(NamedTuple):
-    """Something that happened, for a chart to point at."""
-
-    time_s: float
-    """Seconds since 1970."""
-    label: str
-    color: str = ""
-    """As of CSS; empty: the theme's."""
 
 
 class ChartModel(Protocol):
@@ -46,17 +30,14 @@ class ChartModel(Protocol):
 
     A model may also have, and change as time goes on (its ``version`` grows with that, too):
 
-    * ``series``: a list as of ``createChart``, where the options have none;
     * ``lanes``: names of lanes by number; when they change, all rows are sent again;
-    * ``marks``: a list of `Mark`, the newest last;
     * ``span_s``: the start and the end of what is shown instead of a rolling window, seconds since 1970, the end None
       for up to now; or None;
     * ``start_s``: a moment of day 1 of simulated time, seconds since 1970; None as long as it is not known;
     * ``cleared``: how often it has forgotten everything. It is also taken for cleared when time goes back.
 
     Attributes:
-        bin_s: what a row covers, seconds; 0: rows are samples. Of lanes: the time between two drawings that differ
-            though nothing happened.
+        bin_s: what a row covers, seconds. Of lanes: the time between two drawings that differ though nothing happened.
         gaps: declared losses, the newest last.
         version: grows with every change.
     """
@@ -75,7 +56,6 @@ class _State(NamedTuple):
 
     now_s: float
     gaps: list[Span]
-    marks: list[Mark]
     span_s: tuple[float, float | None] | None
     cleared: int
     rest: dict[str, Any]
@@ -117,7 +97,6 @@ class ChartWidget(anywidget.AnyWidget):
         with self._lock:
             if self._ended is None:
                 self._model, self._state = model, None
-                self._move_s = model.bin_s or options.get("windowS", _WINDOW_S) / _MOVES
                 self.options = options | {"binS": model.bin_s}
 
     def push(self, now_s: float) -> None:
@@ -133,10 +112,7 @@ class ChartWidget(anywidget.AnyWidget):
             if old is None or not new.follows(old):
                 self._tell_all(new, self._model.rows())
             elif version != self._version or self._has_moved(old.now_s, now_s):
-                changed: dict[str, Any] = {
-                    "gaps": [gap for gap in new.gaps if gap not in old.gaps],
-                    "marks": [mark for mark in new.marks if mark not in old.marks],
-                }
+                changed: dict[str, Any] = {"gaps": [gap for gap in new.gaps if gap not in old.gaps]}
                 if new.span_s != old.span_s:
                     changed["span"] = new.span_s
                 self._tell("rows", now_s, self._model.rows(self._version), changed)
@@ -162,10 +138,11 @@ class ChartWidget(anywidget.AnyWidget):
                 self._tell_all(*self._ended)
 
     def _has_moved(self, before_s: float, now_s: float) -> bool:
-        return not math.isnan(now_s) and now_s // self._move_s != before_s // self._move_s
+        bin_s = self._model.bin_s
+        return not math.isnan(now_s) and now_s // bin_s != before_s // bin_s
 
     def _tell_all(self, state: _State, rows: NDArray[np.float64], text: str = "") -> None:
-        whole = state.rest | {"gaps": state.gaps, "marks": state.marks, "span": state.span_s}
+        whole = state.rest | {"gaps": state.gaps, "span": state.span_s}
         self._tell("reset", state.now_s, rows, whole, text)
 
     def _tell(
@@ -181,12 +158,11 @@ class ChartWidget(anywidget.AnyWidget):
 
 def _look(model: ChartModel, now_s: float) -> _State:
     """What a model has beside its rows, copied."""
-    rest = {"series": "series", "lanes": "lanes", "startS": "start_s"}
+    rest = {"lanes": "lanes", "startS": "start_s"}
     found = {key: getattr(model, name, None) for key, name in rest.items()}
     return _State(
         now_s,
         list(model.gaps),
-        list(getattr(model, "marks", ())),
         getattr(model, "span_s", None),
         getattr(model, "cleared", 0),
         {key: list(value) if isinstance(value, list) else value for key, value in found.items() if value is not None},

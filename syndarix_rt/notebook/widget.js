@@ -13,7 +13,6 @@ export default {
         if (state.span !== undefined) chart.span(...(state.span ?? []));
         chart.push(rows, now ?? NaN);
         state.gaps.forEach((gap) => chart.gap(...gap));
-        state.marks.forEach((mark) => chart.mark(...mark));
       }
       if (text) chart.end(text);
     };

@@ -1,5 +1,5 @@
 /**
- * What is around and over the content of a chart: axes, gaps, marks, the range that is being selected.
+ * What is around and over the content of a chart: axes, gaps, the range that is being selected.
  *
  * A pen is {context, theme, plot: {left, right, top, bottom}, x, y, crisp, ratio}: `x` and `y` tell the place of a time
  * and of a value, `crisp` moves a place onto the grid of device pixels, of which there are `ratio` to a CSS pixel.
@@ -112,32 +112,6 @@ export function drawGaps(pen, gaps, isAlone) {
     context.fillStyle = theme.ink;
     context.fillText(text, (left + right) / 2, plot.top + 8);
   }
-}
-
-export function drawMarks({ context, theme, plot, crisp, x }, marks) {
-  context.textAlign = "left";
-  context.textBaseline = "alphabetic";
-  let free = plot.left; // where there is no label yet
-  const seen = marks
-    .map((mark) => ({ ...mark, at: crisp(x(mark.time)) }))
-    .filter(({ at }) => at >= plot.left && at <= plot.right)
-    .sort((a, b) => a.at - b.at);
-  seen.forEach(({ at, label, color }, n) => {
-    context.fillStyle = color || theme.muted;
-    context.fillRect(at, plot.top - 8, 1, plot.bottom - plot.top + 8);
-    context.beginPath();
-    context.moveTo(at - 4, plot.top - 8);
-    context.lineTo(at + 5, plot.top - 8);
-    context.lineTo(at + 0.5, plot.top);
-    context.fill();
-    const { width } = context.measureText(label);
-    const start = at + 8 + width > plot.right ? at - 8 - width : at + 8;
-    const next = seen[n + 1]?.at ?? Infinity;
-    if (start < free || (start > at && start + width + 6 > next)) return; // the tooltip tells it
-    context.fillStyle = theme.ink;
-    context.fillText(label, start, plot.top - 2);
-    free = start + width + 6;
-  });
 }
 
 export function drawSelection({ context, theme, plot }, left, right) {

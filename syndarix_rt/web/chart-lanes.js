@@ -234,7 +234,7 @@ export class Lanes {
     });
     const words = states.map((state, lane) => state && `${this.names[lane]} ${state}`).filter(Boolean);
     const rest = words.length - LATEST;
-    return `${words.slice(0, LATEST).join(", ")}${rest > 0 ? ` and ${rest} more` : ""}`;
+    return words.length ? `${words.slice(0, LATEST).join(", ")}${rest > 0 ? ` and ${rest} more` : ""}` : "nothing is known";
   }
 }
 

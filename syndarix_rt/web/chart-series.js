@@ -8,7 +8,7 @@ const NOTHING = 1e-12; // an axis that ends below this is one of zeros
 const TIP_LINES = 12; // more would not fit beside a chart
 
 export class Series {
-  /** @param {object} settings of `createChart`: kind, binS, step, capacity, unit */
+  /** @param {object} settings of `createChart`: kind, binS, capacity, unit */
   constructor(settings) {
     this.settings = settings;
     this.isStacked = settings.kind !== "lines";
@@ -43,24 +43,26 @@ export class Series {
 
   /** From now on, until it is called again, `scene` tells the window: {from, to, now, ended, gaps}. */
   look(scene) {
-    const { binS, kind } = this.settings;
     const { rows } = this;
     this.scene = scene;
     this.first = Math.max(0, rows.before(scene.from));
     const isBefore = (i) => i < rows.length && rows.time(i) < scene.from && this.end(i) <= scene.from;
     if (isBefore(this.first)) this.first += 1;
     this.last = rows.search(scene.to); // exclusive
-    if (!binS && this.last < rows.length && rows.time(this.last) === scene.to) this.last += 1;
-    const isEarly = (i) => kind !== "bars" && this.isOpen(i); // a line would seem to fall
-    while (this.last > this.first && isEarly(this.last - 1)) this.last -= 1;
     const { low, high } = this.range();
     this.low = low;
     this.high = high - low > NOTHING ? high : low + 1;
   }
 
-  /** Whether a row still counts. */
+  /** Whether a row still counts. One that is to come does not: it is a plan. */
   isOpen(i) {
-    return this.settings.binS > 0 && this.rows.time(i) + this.settings.binS > this.scene.now && !this.scene.ended;
+    const { now, ended } = this.scene;
+    return this.rows.time(i) <= now && now < this.end(i) && !ended;
+  }
+
+  /** Whether a value of a row is drawn; of one that still counts, a line would seem to fall. */
+  shows(line, i) {
+    return line.visible && (this.settings.kind === "bars" || Boolean(line.dash) || !this.isOpen(i));
   }
 
   value(i, k) {
@@ -69,26 +71,16 @@ export class Series {
   }
 
   /** Whether a line may join row i to the one before. */
-  isJoined(i, isStep) {
+  isJoined(i) {
     if (i === 0) return false;
     const { binS } = this.settings;
     const [a, b] = [this.rows.time(i - 1), this.rows.time(i)];
-    if (isStep) return this.until(i - 1) === b;
-    return !(binS && b - a > 1.5 * binS) && !this.scene.gaps.some((gap) => gap.from < b + binS / 2 && gap.to > a + binS / 2);
+    return b - a <= 1.5 * binS && !this.scene.gaps.some((gap) => gap.from < b + binS / 2 && gap.to > a + binS / 2);
   }
 
   /** Where what a row tells ends. */
   end(i) {
-    if (this.settings.step) return this.until(i);
     return this.rows.time(i) + this.settings.binS;
-  }
-
-  /** How long the value of a step holds: to the next row, or until nothing is known. */
-  until(i) {
-    const { gaps, now } = this.scene;
-    const t = this.rows.time(i);
-    const next = Math.max(t, Math.min(i + 1 < this.rows.length ? this.rows.time(i + 1) : now, now));
-    return gaps.reduce((end, gap) => (gap.to > t && gap.from < end ? Math.max(t, gap.from) : end), next);
   }
 
   /** The lowest and the highest value, or stack of values, that is seen; zero is between them. */
@@ -97,7 +89,7 @@ export class Series {
     for (let i = this.first; i < this.last; i += 1) {
       let sum = 0;
       this.lines.forEach((line, k) => {
-        const v = line.visible ? this.value(i, k) : NaN;
+        const v = this.shows(line, i) ? this.value(i, k) : NaN;
         if (Number.isNaN(v)) return;
         sum = this.isStacked ? sum + v : v;
         high = Math.max(high, sum);
@@ -108,12 +100,12 @@ export class Series {
   }
 
   readout() {
-    const series = this.lines.map(({ name, visible }, k) => {
+    const series = this.lines.map((line, k) => {
       const points = [];
-      for (let i = this.first; visible && i < this.last; i += 1) {
-        if (!Number.isNaN(this.value(i, k))) points.push([this.rows.time(i), this.value(i, k)]);
+      for (let i = this.first; i < this.last; i += 1) {
+        if (this.shows(line, i) && !Number.isNaN(this.value(i, k))) points.push([this.rows.time(i), this.value(i, k)]);
       }
-      return { name, visible, points };
+      return { name: line.name, visible: line.visible, points };
     });
     return { series };
   }
@@ -150,14 +142,13 @@ export class Series {
     const first = Math.max(0, this.first - 1); // lines come from beyond the edges
     const last = Math.min(this.rows.length, this.last + 1);
     const bases = new Float64Array(last - first);
-    const { step, binS } = this.settings;
+    const { binS } = this.settings;
     context.lineJoin = "round";
     this.lines.forEach((line, k) => {
       if (!line.visible || !line.seen) return;
       context.strokeStyle = context.fillStyle = line.color;
       context.lineWidth = this.isStacked ? 1.25 : 2;
       context.globalAlpha = strength;
-      const isStep = step && !line.dash; // a plan runs straight
       let [top, bottom] = [[], []]; // of rows that may be joined
       const flush = () => {
         if (top.length) paint(context, top, this.isStacked ? bottom : null, line.dash);
@@ -165,15 +156,13 @@ export class Series {
       };
       for (let i = first; i < last; i += 1) {
         const v = this.value(i, k);
-        const isKnown = !Number.isNaN(v) && !this.isOpen(i);
-        if (!isKnown || !this.isJoined(i, isStep)) flush();
+        const isKnown = !Number.isNaN(v) && this.shows(line, i);
+        if (!isKnown || !this.isJoined(i)) flush();
         if (!isKnown) continue;
         const base = this.isStacked ? bases[i - first] : 0;
-        const t0 = this.rows.time(i);
-        for (const t of isStep ? [t0, this.until(i)] : [t0 + binS / 2]) {
-          top.push([x(t), y(base + v)]);
-          bottom.push([x(t), y(base)]);
-        }
+        const t = this.rows.time(i) + binS / 2;
+        top.push([x(t), y(base + v)]);
+        bottom.push([x(t), y(base)]);
         if (this.isStacked) bases[i - first] += v;
       }
       flush();
@@ -210,9 +199,12 @@ export class Series {
 
   // ---- the cursor ----------------------------------------------------------------------------------------------
 
-  /** What is at a time: {i, t, step, lines: [{name, color, text}], note}; `i` is null where nothing is known. */
+  /**
+   * What is at a time: {i, t, from, unit, lines: [{name, color, text, total}], note}. `i` is the row, null where nothing is
+   * known; `t` is its middle, and it begins at `from`.
+   */
   inspect(time) {
-    const { binS, step, unit } = this.settings;
+    const { binS, unit } = this.settings;
     const i = this.rowAt(time);
     if (i === null) return { i, t: time, from: time, note: "no data", lines: [] };
     const from = this.rows.time(i);
@@ -232,30 +224,20 @@ export class Series {
     const hasSum = this.isStacked && known.length !== 1;
     if (hasSum) lines.push({ name: "all", color: "", text: formatValue(sum), total: true });
     const note = this.isOpen(i) ? "still counting" : "";
-    return { i, t: step ? time : from + binS / 2, from, unit, lines, note };
+    return { i, t: from + binS / 2, from, unit, lines, note };
   }
 
+  /** The row that covers a time, if it tells anything. */
   rowAt(time) {
-    const { binS, step } = this.settings;
-    let i = this.rows.before(time);
-    if (binS || step) {
-      if (i < 0) return null;
-      return time < this.end(i) || time === this.rows.time(i) ? this.known(i) : null;
-    }
-    if (i + 1 < this.rows.length && (i < 0 || this.rows.time(i + 1) - time < time - this.rows.time(i))) i += 1;
-    const { gaps } = this.scene;
-    return i < 0 || gaps.some((gap) => gap.from < time && time < gap.to) ? null : this.known(i);
-  }
-
-  known(i) {
-    return i >= 0 && this.lines.some((_, k) => !Number.isNaN(this.value(i, k))) ? i : null;
+    const i = this.rows.before(time);
+    const isKnown = i >= 0 && time < this.end(i) && this.lines.some((_, k) => !Number.isNaN(this.value(i, k)));
+    return isKnown ? i : null;
   }
 
   /** The time so many rows after another; that of the first or last row if there are fewer. */
   beside(time, steps) {
-    const i = this.rows.before(time);
-    const there = i >= 0 && steps < 0 && this.rows.time(i) < time && !this.settings.binS ? i + 1 : i;
-    return this.rows.length ? this.rows.time(Math.min(Math.max(there + steps, 0), this.rows.length - 1)) : NaN;
+    const { rows } = this;
+    return rows.length ? rows.time(Math.min(Math.max(rows.before(time) + steps, 0), rows.length - 1)) : NaN;
   }
 
   // ---- words ---------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ export class Tip {
   }
 
   /**
-   * @param {object | null} found {time, title, unit, lines: [{name, color, text, total, isMark}], note}; null: hide
+   * @param {object | null} found {time, title, unit, lines: [{name, color, text, total}], note}; null: hide
    * @param {string} words the same as a text
    * @param {number} x and y: where on the canvas
    */
@@ -50,8 +50,8 @@ export class Tip {
     add(head, "b").textContent = title ?? time;
     add(head, "span").textContent = title ? time : lines.length ? (unit ?? "") : "";
     const table = add(this.box, "div", "srt-lines");
-    for (const { name, color, text, total, isMark } of lines) {
-      add(table, "i", isMark ? "srt-mark" : "").style.color = color || (isMark ? "" : "transparent");
+    for (const { name, color, text, total } of lines) {
+      add(table, "i").style.color = color || "transparent";
       add(table, "span", total ? "srt-total" : "").textContent = name;
       add(table, "b", total ? "srt-total" : "").textContent = text;
     }

@@ -16,7 +16,7 @@
  */
 
 import { Clock, formatValue, valueTicks } from "./chart-axes.js";
-import { drawGaps, drawMarks, drawSelection, drawTimes, drawValues, readTheme } from "./chart-frame.js";
+import { drawGaps, drawSelection, drawTimes, drawValues, readTheme } from "./chart-frame.js";
 import { listen } from "./chart-input.js";
 import { Lanes } from "./chart-lanes.js";
 import { Series } from "./chart-series.js";
@@ -26,16 +26,13 @@ import { add, Tip } from "./chart-tip.js";
 export const PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#7F8792", "#B8AB00"];
 
 const MAX_GAPS = 64; // more than a window has room for
-const MAX_MARKS = 256;
 const MIN_ROW_PX = 34; // a label of the value axis, and air around it
 const MIN_LABEL_PX = 34; // charts below each other begin at the same place, as long as no label is wider
-const MARK_PX = 6; // as near to a mark as a hand can aim
 const ARIA_EVERY_MS = 5000; // a text that changes faster than it is read helps nobody
 const CALM_MS = 1000; // between drawings for who prefers less motion
 const KEPT_WINDOWS = 5; // rows are kept for so many windows, to look back
 const MAX_CAPACITY = 20_000; // rows, whatever the window
 const LANE_CAPACITY = 1024; // rows of a lane: more changes of state than a window has pixels
-const SAMPLES_PER_S = 4; // rows without a bin come with redraws
 const MIN_BINS = 4; // further in there is nothing to see
 const MAX_ZOOM = 100;
 const KEY_ZOOM = 2;
@@ -48,34 +45,32 @@ const KEYS = "Arrow keys move a cursor, plus and minus zoom, Escape returns to l
  * @param {HTMLElement} el where; the chart takes its width
  * @param {object} options
  *   series    [{name, color?, dash?, size?, rare?}]: what a row's values are, from the baseline up; of lanes, the
- *             states. Colours default to `PALETTE`. A line with `dash` is dashed, and never a step: a plan, a target.
+ *             states. Colours default to `PALETTE`. A line with `dash` is dashed: a plan, a target.
  *             `size` is the share of its lane's height that a state fills, 1 by default. The legend has all from the
  *             start, so that nothing moves later; what is `rare` comes to it with its first value
  *   kind      "bars" and "areas" are stacked, "lines" are not; "lanes" are states over time
  *   title     what it shows
  *   unit      of the values, such as "events/s"
  *   whole     values are counted, not measured: no tick lies between two whole numbers
- *   binS      what a row covers, from its time on; rows further apart than that are not joined. 0: rows are samples
- *   step      of areas and lines with `binS: 0`: a value holds until the next row, and the newest until now
+ *   binS      what a row covers, from its time on; rows further apart than that are not joined. Of lanes nothing
  *   windowS   how much time is shown
  *   capacity  how many rows are kept (of each lane)
  *   height    of the canvas, CSS pixels; that of lanes follows their number, and is no less than this if it is given
  *   empty     what an empty chart says
  *   clock     "wall": the browser's zone, "utc", or "simulated": "day 3 14:00"
  *   startS    of a simulated clock: a moment of day 1. Without it, days have dates
- * @returns {{push, reset, lanes, gap, mark, span, end, readout, destroy}}
+ * @returns {{push, reset, lanes, gap, span, end, readout, destroy}}
  *   push(rows, now)           add rows or replace those of the same time; the axis ends at `now` at least. A row is a
  *                             time and one value per series, of stacks none below zero; of lanes (time, lane, state):
  *                             the numbers of a lane and of a series, which it is in from that time on; −1: unknown
- *   reset({series, lanes, rows, gaps, marks, span, startS, now})   forget everything, and start with this
+ *   reset({lanes, rows, gaps, span, startS, now})   forget everything, and start with this
  *   lanes(["Ada", …])         the names of all lanes by number; later calls may add some at the end
  *   gap(from, to, label)      nothing is known of this span; the same `from` replaces
- *   mark(time, label, color)  something happened; the same time and label replace
  *   span(from, to)            show this instead of a rolling window; without `to`, up to now; without any, roll again
  *   end(text)                 fade it and say why
  *   readout()                 what is drawn: {from, to, live, series: [{name, visible, points: [[t, value], …]}],
- *                             gaps: [{from, to, label}], marks: [{time, label, color}]}; of lanes, whose series have no
- *                             points, also {lanes: [{name, spans: [{state, from, to}]}]}, state null: unknown
+ *                             gaps: [{from, to, label}]}; of lanes, whose series have no points, also
+ *                             {lanes: [{name, spans: [{state, from, to}]}]}, state null: unknown
  *   destroy()                 remove it and everything that it listens to
  */
 export function createChart(el, options = {}) {
@@ -85,7 +80,6 @@ export function createChart(el, options = {}) {
     unit: "",
     whole: false,
     binS: 1,
-    step: false,
     windowS: 120,
     height: 220,
     empty: "Nothing here yet",
@@ -97,8 +91,7 @@ export function createChart(el, options = {}) {
   const hasLanes = settings.kind === "lanes";
   if (hasLanes) settings.binS = 0;
   const { binS, windowS } = settings;
-  const rows = Math.ceil(KEPT_WINDOWS * windowS * (binS ? 1 / binS : SAMPLES_PER_S)) + 2;
-  settings.capacity ??= hasLanes ? LANE_CAPACITY : Math.min(rows, MAX_CAPACITY);
+  settings.capacity ??= hasLanes ? LANE_CAPACITY : Math.min(Math.ceil((KEPT_WINDOWS * windowS) / binS) + 2, MAX_CAPACITY);
   let clock = new Clock(settings.clock, settings.startS ?? NaN);
   const content = hasLanes ? new Lanes(settings) : new Series(settings);
 
@@ -127,9 +120,7 @@ export function createChart(el, options = {}) {
   el.appendChild(root);
   const context = canvas.getContext("2d");
 
-  let series = [];
   let gaps = [];
-  let marks = [];
   let now = NaN;
   let fixed = null; // {from, to} instead of a window that rolls
   let zoomed = null; // {from, to} that a person looks at
@@ -146,22 +137,23 @@ export function createChart(el, options = {}) {
 
   // ---- data ----------------------------------------------------------------------------------------------------
 
-  function setSeries(list) {
-    series = list.map((line, i) => ({
-      ...line,
-      color: line.color ?? PALETTE[i % PALETTE.length],
-      visible: series.find((old) => old.name === line.name)?.visible ?? true,
-      seen: false,
-    }));
+  const series = settings.series.map((line, i) => ({ color: PALETTE[i % PALETTE.length], ...line, visible: true }));
+  for (const line of series) line.button = legendButton(line);
+  forget();
+
+  /** Begin without a value; the legend stays, and the focus in it. */
+  function forget() {
+    for (const line of series) {
+      line.seen = false;
+      line.button.hidden = Boolean(line.rare);
+      line.button.className = "srt-unseen"; // until it has a value
+    }
     content.begin(series);
-    legend.replaceChildren(...series.map(legendButton));
   }
 
   function legendButton(line) {
-    const button = document.createElement("button");
+    const button = add(legend, "button");
     button.type = "button";
-    button.hidden = Boolean(line.rare);
-    button.className = "srt-unseen"; // until it has a value
     button.title = line.name;
     button.setAttribute("aria-pressed", String(line.visible));
     const swatch = add(button, "i", line.dash ? "srt-dash" : "");
@@ -172,7 +164,6 @@ export function createChart(el, options = {}) {
       button.setAttribute("aria-pressed", String(line.visible));
       schedule();
     });
-    line.button = button;
     return button;
   }
 
@@ -194,17 +185,15 @@ export function createChart(el, options = {}) {
     scheduleCalmly();
   }
 
-  function reset({ series: list, lanes: names, rows: table = [], gaps: spans = [], marks: events = [], ...rest } = {}) {
-    const { span: fixedTo, startS, now: at = NaN } = rest;
+  function reset({ lanes: names, rows: table = [], gaps: spans = [], span: fixedTo, startS, now: at = NaN } = {}) {
     if (startS !== undefined) clock = new Clock(settings.clock, startS ?? NaN);
     now = NaN;
-    [ended, gaps, marks, fixed] = ["", [], [], null];
-    setSeries(list ?? series);
+    [ended, gaps, fixed] = ["", [], null];
+    forget();
     if (names) lanes(names);
     if (fixedTo) span(...fixedTo);
     put(table, at);
     spans.forEach((each) => gap(...each));
-    events.forEach((each) => mark(...each));
     root.classList.remove("srt-ended");
     schedule();
   }
@@ -218,13 +207,6 @@ export function createChart(el, options = {}) {
     gaps = gaps.filter((each) => each.from !== from);
     gaps.push({ from, to, label });
     if (gaps.length > MAX_GAPS) gaps.shift();
-    scheduleCalmly();
-  }
-
-  function mark(time, label = "", color = "") {
-    marks = marks.filter((each) => each.time !== time || each.label !== label);
-    marks.push({ time, label, color });
-    if (marks.length > MAX_MARKS) marks.shift();
     scheduleCalmly();
   }
 
@@ -261,7 +243,7 @@ export function createChart(el, options = {}) {
     const home = live();
     if (Number.isNaN(home.to)) return;
     const earliest = Math.min(Number.isFinite(content.oldest) ? content.oldest : home.from, home.from);
-    const least = Math.max((home.to - home.from) / MAX_ZOOM, MIN_BINS * binS, hasLanes || !binS ? 1 : 0);
+    const least = Math.max((home.to - home.from) / MAX_ZOOM, MIN_BINS * binS, hasLanes ? 1 : 0);
     const size = Math.min(Math.max(to - from, least), home.to - earliest);
     const start = Math.min(Math.max((from + to - size) / 2, earliest), home.to - size);
     const isAll = size >= home.to - home.from && earliest === home.from;
@@ -271,7 +253,6 @@ export function createChart(el, options = {}) {
   function show(there) {
     zoomed = there;
     scene = { ...scene, ...(zoomed ?? live()) }; // there may be more to come before it is drawn
-    root.classList.toggle("srt-zoomed", there !== null);
     back.hidden = there === null;
     schedule();
   }
@@ -379,19 +360,14 @@ export function createChart(el, options = {}) {
 
   // ---- the tooltip ---------------------------------------------------------------------------------------------
 
-  /** What is to be read at the cursor: {t, title, unit, lines: [{name, color, text, total}], note}. */
+  /** What is to be read at the cursor: {t, time, title, unit, lines: [{name, color, text, total}], note}. */
   function inspect(at) {
     const found = content.inspect(at.t, at.lane, clock);
-    const near = ((scene.to - scene.from) / (plot.right - plot.left)) * MARK_PX;
     const here = gaps.find((each) => each.from <= at.t && at.t < each.to);
-    const events = marks.filter(({ time }) => Math.abs(time - at.t) <= near);
     return {
       ...found,
-      time: clock.full(hasLanes ? at.t : (found.from ?? found.t), binS % 1 ? 0.1 : 1),
+      time: clock.full(hasLanes ? at.t : found.from, binS % 1 ? 0.1 : 1),
       note: here ? here.label : found.note,
-      lines: found.lines.concat(
-        events.map(({ time, label, color }) => ({ name: label, color, text: clock.full(time), isMark: true })),
-      ),
     };
   }
 
@@ -417,7 +393,7 @@ export function createChart(el, options = {}) {
     view.cancelAnimationFrame(frame);
     view.clearTimeout(later);
     [frame, later, drawn] = [0, 0, view.performance.now()];
-    const least = hasLanes ? content.height + 30 + (marks.length ? 16 : 0) : 0;
+    const least = hasLanes ? content.height + 30 : 0;
     const wanted = Math.max(least, hasLanes ? (options.height ?? 0) : settings.height);
     if (canvas.style.height !== `${wanted}px`) canvas.style.height = `${wanted}px`;
     const width = canvas.clientWidth;
@@ -432,8 +408,7 @@ export function createChart(el, options = {}) {
     context.clearRect(0, 0, width, height);
     context.font = theme.font;
 
-    const top = hasLanes ? (marks.length ? 20 : 4) : 24;
-    plot = { left: 0, right: width - 10, top, bottom: height - 22 };
+    plot = { left: 0, right: width - 10, top: hasLanes ? 4 : 24, bottom: height - 22 };
     const crisp = (v) => Math.round(v * ratio) / ratio; // an edge on the grid of device pixels
     let ticks = [];
     if (hasLanes) {
@@ -461,7 +436,6 @@ export function createChart(el, options = {}) {
       context.clip();
       content.draw(pen);
       drawGaps(pen, gaps, hasLanes);
-      drawMarks(pen, marks);
       if (found) content.drawCursor(pen, found);
       if (selection) drawSelection(pen, ...selection);
       context.restore();
@@ -494,16 +468,12 @@ export function createChart(el, options = {}) {
 
   function readout() {
     if (frame || later) draw();
-    return { from: scene.from, to: scene.to, live: zoomed === null, ...content.readout(), ...inside() };
+    return { from: scene.from, to: scene.to, live: zoomed === null, ...content.readout(), gaps: gapsInside() };
   }
 
-  /** The gaps and marks that are seen. */
-  function inside() {
+  function gapsInside() {
     const { from, to } = scene;
-    return {
-      gaps: gaps.filter((each) => each.to > from && !(each.from > to)).map((each) => ({ ...each })),
-      marks: marks.filter(({ time }) => time >= from && time <= to).map((each) => ({ ...each })),
-    };
+    return gaps.filter((each) => each.to > from && !(each.from > to)).map((each) => ({ ...each }));
   }
 
   function describe() {
@@ -524,12 +494,11 @@ export function createChart(el, options = {}) {
   function description() {
     const what = [settings.title || "Chart", KINDS[settings.kind], settings.unit].filter(Boolean).join(", ");
     if (!anything() || isTimeless()) return `${what}: ${settings.empty}.`;
-    const { gaps: holes, marks: events } = inside();
+    const holes = gapsInside().length;
     const sentences = [
       `${what}, ${zoomed ? "zoomed, " : ""}${period()}`,
       `Last: ${content.latest()}`,
-      holes.length && `${holes.length} ${holes.length === 1 ? "gap" : "gaps"} in the data`,
-      events.length && `${events.length} ${events.length === 1 ? "mark" : "marks"}, the last: ${events.at(-1).label}`,
+      holes && `${holes} ${holes === 1 ? "gap" : "gaps"} in the data`,
       ended,
     ];
     return sentences.filter(Boolean).join(". ").concat(".");
@@ -568,9 +537,8 @@ export function createChart(el, options = {}) {
     root.remove();
   }
 
-  setSeries(settings.series);
   schedule();
-  const chart = { push, reset, lanes, gap, mark, span, end, readout, destroy };
+  const chart = { push, reset, lanes, gap, span, end, readout, destroy };
   root.chart = chart; // a handle for tests and for the console
   return chart;
 }
