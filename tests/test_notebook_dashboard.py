@@ -406,7 +406,20 @@ async def test_in_a_browser_the_log_shows_text_as_text_and_opens_details_by_keyb
     assert json.dumps(NASTY) in await page.locator(".srt-detail pre").inner_text()
     assert await page.locator(".srt-fresh").inner_text() == "1 new ↑"  # who reads is not disturbed
     await page.keyboard.press("Escape")
+    assert await rows.count() == 3, "who reads by keyboard is not disturbed"
+    await page.locator(".srt-fresh").focus()
+    await page.keyboard.press("Enter")
     assert await rows.count() == 4
+    focused = "document.activeElement.dataset.number"
+    assert await page.evaluate(focused) == "4"
+    assert await page.locator("tr[tabindex='0']").count() == 1, "one line is where the Tab key leads to"
+    log.see(seen("my_event", {"n": 8}), T0)
+    widget.push(2)
+    await receives(page, widget)
+    await page.keyboard.press("ArrowDown")
+    assert (await rows.count(), await page.evaluate(focused)) == (4, "3")
+    await page.keyboard.press("Tab")
+    await page.wait_for_function("() => document.querySelectorAll('tbody tr').length === 5")
     await page.locator("select").select_option("project")
     await page.locator("input").fill("i-1")
     await page.wait_for_function("sent.at(-1).text === 'i-1'")
@@ -559,6 +572,15 @@ async def test_in_a_browser_there_are_buttons_for_what_the_run_can_do(page, stee
     assert await page.evaluate("sent.at(-1)") == {"op": "play", "value": "idle", "speed": "600"}
     await page.get_by_role("button", name="Inject incident storm").click()
     assert await page.evaluate("sent.at(-1)") == {"op": "inject", "value": "incident_storm"}
+    widget.view(op="ready")
+    widget.push(1)
+    (told,) = widget.taken()
+    await page.get_by_role("button", name="Pause").press("Enter")
+    for change in ({"doing": "pause"}, {"abilities": ["resume", "step"]}):
+        await page.evaluate("(message) => receive(message)", told | change)
+    assert await page.evaluate("document.activeElement.textContent") == "Resume"
+    await page.keyboard.press("Enter")
+    assert await page.evaluate("sent.at(-1)") == {"op": "resume", "value": None}
 
 
 def test_every_panel_has_a_name():

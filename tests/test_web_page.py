@@ -435,12 +435,14 @@ async def test_on_a_phone_the_data_stand_below_their_event_and_nothing_is_wider_
         await server.broker.publish(CHANNEL, [event(1, data=data).encode()])
         async with open_page(f"{server.url}/p/apollo") as page:
             await page.page.set_viewport_size({"width": 390, "height": 844})
-            cells = page.page.locator("#log tr[data-number] td:visible")
+            cells = page.page.locator("#log tbody td:visible")
             await cells.first.wait_for()
-            time, kind, shown = [await cell.bounding_box() for cell in await cells.all()]
+            await cells.first.click()  # what is told of it fills all columns
+            time, kind, shown, detail = [await cell.bounding_box() for cell in await cells.all()]
             assert time["y"] == kind["y"]
             assert shown["y"] >= time["y"] + time["height"]
-            assert shown["width"] > 300
+            assert detail["y"] >= shown["y"] + shown["height"]
+            assert min(shown["width"], detail["width"]) > 300
             assert await page.page.evaluate("document.documentElement.scrollWidth") == 390
 
 

@@ -11,6 +11,7 @@ import { createView as createChat } from "../views/chat.js";
 import { createView as createConnection } from "../views/connection.js";
 import { createView as createControl } from "../views/control.js";
 import { createView as createDebug } from "../views/debug.js";
+import { setText } from "../views/frame.js";
 import { createView as createLog } from "../views/log.js";
 import { ChartPanel } from "./chart-panel.js";
 import { Chat } from "./chat.js";
@@ -176,8 +177,7 @@ const connection = createConnection($("stream"), { title: "Connection" });
 function tellConnection() {
   const [word] = STATES[state];
   $("connection").dataset.state = state;
-  const text = reason ? `${word}: ${reason}` : word;
-  if ($("connection").textContent !== text) $("connection").textContent = text;
+  setText($("connection"), reason ? `${word}: ${reason}` : word);
 }
 
 /** The bound of a share of the delays, in words. */

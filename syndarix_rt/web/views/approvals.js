@@ -1,6 +1,6 @@
 /** What waits for a decision, with buttons. `send` gets {op: "decide", approval, decision}. */
 
-import { frame, make } from "./frame.js";
+import { frame, make, setText } from "./frame.js";
 
 export function createView(el, { title }, send) {
   const { section, note, body } = frame(el, title, "srt-approvals");
@@ -50,16 +50,15 @@ export function createView(el, { title }, send) {
     }
     pending.forEach(({ id, title, kind, about, since, waited, decided, error }, place) => {
       const row = rows.get(id) ?? build(id);
-      row.title.textContent = title;
-      row.kind.textContent = kind;
-      row.about.textContent = about;
-      row.waited.textContent = `waits for ${waited}`;
+      setText(row.title, title);
+      setText(row.kind, kind);
+      setText(row.about, about);
+      setText(row.waited, `waits for ${waited}`);
       row.waited.title = `since ${since}`;
       row.buttons[0].setAttribute("aria-label", `Approve ${title}`);
       row.buttons[1].setAttribute("aria-label", `Reject ${title}`);
       for (const button of row.buttons) button.disabled = Boolean(decided || ended);
-      const state = error || (decided ? `${decided}, on its way …` : "");
-      if (row.state.textContent !== state) row.state.textContent = state;
+      setText(row.state, error || (decided ? `${decided}, on its way …` : ""));
       row.state.classList.toggle("srt-bad", Boolean(error));
       if (list.children[place] !== row.item) list.insertBefore(row.item, list.children[place] ?? null);
     });

@@ -1,6 +1,6 @@
 /** What people and agents say. `send` gets {op: "say", text, to} and {op: "typing"}. */
 
-import { frame, make, submitOnEnter } from "./frame.js";
+import { frame, make, setText, submitOnEnter } from "./frame.js";
 
 export function createView(el, { title }, send) {
   const { section, note, body } = frame(el, title, "srt-chat");
@@ -28,9 +28,9 @@ export function createView(el, { title }, send) {
       nodes.set(key, item);
     }
     const [name, address, said] = item.children;
-    name.textContent = from;
-    address.textContent = whom === "all" ? "" : `to ${whom}`;
-    said.textContent = error ? `${words} (${error})` : words;
+    setText(name, from);
+    setText(address, whom === "all" ? "" : `to ${whom}`);
+    setText(said, error ? `${words} (${error})` : words);
     item.classList.toggle("srt-mine", isMine);
     item.classList.toggle("srt-open", isOpen);
   }

@@ -1,6 +1,6 @@
 /** How the stream stands, in words and figures. */
 
-import { frame, make } from "./frame.js";
+import { frame, make, setText } from "./frame.js";
 
 export function createView(el, { title }) {
   const { section, note, body } = frame(el, title, "srt-connection");
@@ -11,23 +11,30 @@ export function createView(el, { title }) {
   const advice = body.appendChild(make("p", "srt-advice"));
   const figures = body.appendChild(make("dl", "srt-figures"));
   const gaps = body.appendChild(make("ul", "srt-gaps", "", { "aria-label": "Gaps" }));
+  let toldGaps = "";
+  const values = new Map(); // elements by the name of a figure
+
+  function figure([name, value, level]) {
+    if (!values.has(name)) {
+      const box = figures.appendChild(make("div"));
+      box.append(make("dt", "", name));
+      values.set(name, box.appendChild(make("dd")));
+    }
+    setText(values.get(name), value);
+    values.get(name).dataset.level = level;
+  }
 
   function receive(content) {
     section.classList.toggle("srt-ended", Boolean(content.ended));
     dot.dataset.level = content.level;
-    if (word.textContent !== content.word) word.textContent = content.word; // said when it changes, not each time
-    const because = content.reason ? `: ${content.reason}` : "";
-    if (reason.textContent !== because) reason.textContent = because;
-    advice.textContent = content.advice;
-    note.textContent = content.position;
+    setText(word, content.word);
+    setText(reason, content.reason ? `: ${content.reason}` : "");
+    setText(advice, content.advice);
+    setText(note, content.position);
     note.title = "position: epoch and offset";
-    figures.replaceChildren(
-      ...content.figures.map(([name, value, level]) => {
-        const box = make("div");
-        box.append(make("dt", "", name), make("dd", "", value, level ? { "data-level": level } : {}));
-        return box;
-      }),
-    );
+    content.figures.forEach(figure);
+    if (String(content.gaps) === toldGaps) return;
+    toldGaps = String(content.gaps);
     gaps.replaceChildren(...content.gaps.map((gap) => make("li", "", gap)));
   }
 

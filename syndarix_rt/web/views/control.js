@@ -1,12 +1,13 @@
 /** Begin a run, and steer it. `send` gets {op, value, …}; see `asked_for` of the notebook's `control.py`. */
 
-import { frame, make } from "./frame.js";
+import { frame, make, setText } from "./frame.js";
 
 export function createView(el, { title, scenarios, speeds, faults, faultMin }, send) {
   const { section, note, body } = frame(el, title, "srt-control");
   const row = body.appendChild(make("div", "srt-row"));
   row.hidden = !scenarios.length; // where none can be begun, runs are only steered
   const live = body.appendChild(make("div", "srt-row srt-live"));
+  let busy = false; // what was asked for is being done; a button that were disabled meanwhile would lose the focus
   const ask = (op, value, more = {}) => send({ op, value, ...more });
 
   function choice(parent, label, options, first = null) {
@@ -23,7 +24,7 @@ export function createView(el, { title, scenarios, speeds, faults, faultMin }, s
 
   function button(parent, text, className, act) {
     const node = parent.appendChild(make("button", className, text, { type: "button" }));
-    node.addEventListener("click", act);
+    node.addEventListener("click", () => busy || act());
     return node;
   }
 
@@ -34,9 +35,8 @@ export function createView(el, { title, scenarios, speeds, faults, faultMin }, s
   const stop = button(row, "Stop", "", () => ask("stop", null));
   const hint = row.appendChild(make("span", "srt-note"));
 
+  const pause = button(live, "Pause", "", () => ask(pause.dataset.op, null)); // or resume: it is where the focus is
   const steering = [
-    ["pause", button(live, "Pause", "", () => ask("pause", null))],
-    ["resume", button(live, "Resume", "", () => ask("resume", null))],
     ["step", button(live, "Step 1", "", () => ask("step", 1))],
     ["step", button(live, "Step 100", "", () => ask("step", 100))],
   ];
@@ -65,21 +65,20 @@ export function createView(el, { title, scenarios, speeds, faults, faultMin }, s
       tell();
     }
     section.classList.toggle("srt-ended", Boolean(ended));
-    note.textContent = status;
+    setText(note, status);
     note.title = status;
-    const busy = Boolean(doing || ended);
-    play.disabled = busy;
-    play.textContent = playing ? "Play anew" : "Play";
-    stop.disabled = busy || !playing;
+    busy = Boolean(doing);
+    section.classList.toggle("srt-busy", busy);
+    play.disabled = Boolean(ended);
+    setText(play, playing ? "Play anew" : "Play");
+    stop.disabled = ended || !playing;
     steerable = playing && abilities.includes("set_speed");
-    for (const [ability, node] of steering) {
-      node.disabled = busy || !abilities.includes(ability);
-      if (ability === "resume") node.hidden = node.disabled; // beside nothing else: the two take each other's place
+    pause.dataset.op = abilities.includes("resume") ? "resume" : "pause";
+    setText(pause, pause.dataset.op === "resume" ? "Resume" : "Pause");
+    for (const [ability, node] of [[pause.dataset.op, pause], ...steering]) {
+      node.disabled = ended || !abilities.includes(ability);
     }
-    const [[, pause], [, resume]] = steering;
-    pause.hidden = !resume.hidden;
-    const words = error || (doing ? `${doing.replace("_", " ")} …` : "");
-    if (answer.textContent !== words) answer.textContent = words;
+    setText(answer, error || (doing ? `${doing.replace("_", " ")} …` : ""));
     answer.classList.toggle("srt-bad", Boolean(error));
   }
 

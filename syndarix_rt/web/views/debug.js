@@ -1,6 +1,6 @@
 /** Breakpoints of a run, and a look inside it. `send` gets {op: "break", type, where}, {op: "clear"} and {op: "inspect", entity}. */
 
-import { frame, make, submitOnEnter } from "./frame.js";
+import { frame, make, setText, submitOnEnter } from "./frame.js";
 
 export function createView(el, { title, entities }, send) {
   const { section, note, body } = frame(el, title, "srt-debug");
@@ -34,14 +34,14 @@ export function createView(el, { title, entities }, send) {
   function receive({ status, breakpoints, text, error, ended }) {
     section.classList.toggle("srt-ended", Boolean(ended));
     for (const control of body.querySelectorAll("form *")) control.disabled = Boolean(ended);
-    note.textContent = status;
+    setText(note, status);
     points.replaceChildren(
       ...breakpoints.map(({ type: name, where: condition }) =>
         make("li", "", [name && `stops at ${name}`, condition && `where ${condition}`].filter(Boolean).join(" ")),
       ),
     );
     found.hidden = !(error || text);
-    found.textContent = error || text;
+    setText(found, error || text);
     found.classList.toggle("srt-bad", Boolean(error));
   }
 

@@ -15,6 +15,11 @@ export function make(tag, className = "", text = "", attributes = {}) {
   return node;
 }
 
+/** Change a text; not to the same one, which a screen reader would say again, and where a selection would be lost. */
+export function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
 /** Have the Enter key submit a form: in JupyterLab it does not by itself. */
 export function submitOnEnter(form) {
   form.addEventListener("keydown", (event) => {

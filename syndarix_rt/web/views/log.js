@@ -20,7 +20,8 @@ export function createView(el, { title, simulated, rows: limit }, send) {
   for (const name of [simulated ? "simulated time" : "published", "type", "subject", "data"]) top.append(make("th", "", name, { scope: "col" }));
   const lines = table.createTBody();
   let held = []; // messages kept back while somebody reads
-  let open = null; // {row, detail} of the line that is looked into
+  let open = null; // {row, detail, text, number} of the line that is looked into
+  let stop = null; // the line that the Tab key leads to
 
   const clock = (seconds) => {
     const time = new Date(seconds * 1000);
@@ -30,7 +31,7 @@ export function createView(el, { title, simulated, rows: limit }, send) {
   };
 
   function line([number, time, type, color, subject, pairs]) {
-    const row = make("tr", type ? "" : "srt-gap", "", { tabindex: "0" });
+    const row = make("tr", type ? "" : "srt-gap", "", { tabindex: "-1" });
     row.dataset.number = number;
     row.append(make("td", "", clock(time)));
     if (!type) {
@@ -73,13 +74,25 @@ export function createView(el, { title, simulated, rows: limit }, send) {
     if (skipped) nodes.at(-1).append(make("td", "", `${skipped.toLocaleString("en")} more between these are not shown`, { colspan: "4" }));
     lines.prepend(...nodes);
     while (lines.rows.length > limit && lines.lastChild !== open?.detail) lines.lastChild.remove();
+    if (!stop?.isConnected || el.getRootNode().activeElement !== stop) stopAt(lines.querySelector("tr[data-number]"));
     empty.hidden = lines.rows.length > 0;
   }
 
-  const reading = () => open !== null || scroll.scrollTop > 8;
+  /** The Tab key leads to one line; arrows lead from there to the others. */
+  function stopAt(row) {
+    if (stop) stop.tabIndex = -1;
+    stop = row;
+    if (stop) stop.tabIndex = 0;
+  }
+
+  const hasKeyboard = () => section.querySelector("tr:focus-visible, .srt-fresh:focus-visible") !== null;
+  const reading = () => open !== null || scroll.scrollTop > 8 || hasKeyboard();
 
   function flush() {
-    if (reading()) return;
+    if (!reading()) addHeld();
+  }
+
+  function addHeld() {
     held.forEach(add);
     held = [];
     fresh.hidden = true;
@@ -95,7 +108,7 @@ export function createView(el, { title, simulated, rows: limit }, send) {
     if (message.filters) {
       types.replaceChildren(new Option("all types", ""), ...message.filters.map((name) => new Option(name, name)));
       types.value = message.type;
-      if (document.activeElement !== search && !el.getRootNode().activeElement?.matches?.("input")) search.value = message.text;
+      if (el.getRootNode().activeElement !== search) search.value = message.text; // who types is ahead of it
     }
     if (message.op === "reset") {
       close();
@@ -106,7 +119,11 @@ export function createView(el, { title, simulated, rows: limit }, send) {
       empty.textContent = message.type || message.text ? "No event that is kept here matches: try all types, or another search." : "No event yet.";
       return;
     }
-    if (!reading()) return add(message);
+    if (!reading()) {
+      addHeld();
+      add(message);
+      return;
+    }
     held.push(message);
     if (held.length > limit) held.shift(); // what fell out of it would not be shown anyway
     const count = held.reduce((sum, { lines: news, skipped }) => sum + news.length + skipped, 0);
@@ -122,11 +139,17 @@ export function createView(el, { title, simulated, rows: limit }, send) {
     timer = setTimeout(filter, SEARCH_AFTER_MS);
   });
   fresh.addEventListener("click", () => {
+    const isByKeyboard = hasKeyboard();
     close();
     scroll.scrollTop = 0;
-    flush();
+    addHeld();
+    if (isByKeyboard) lines.querySelector("tr[data-number]").focus(); // the button has gone
   });
   scroll.addEventListener("scroll", flush);
+  section.addEventListener("focusout", () => setTimeout(flush)); // when it is clear where the focus goes
+  lines.addEventListener("focusin", ({ target }) => {
+    if (target.matches("tr[data-number]")) stopAt(target);
+  });
   lines.addEventListener("click", ({ target }) => {
     const row = target.closest("tr[data-number]");
     if (row) toggle(row);

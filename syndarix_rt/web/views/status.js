@@ -1,6 +1,6 @@
 /** One line: how the stream stands, and what else is to be said. */
 
-import { make } from "./frame.js";
+import { make, setText } from "./frame.js";
 
 export function createView(el, { axes }, send) {
   const line = make("p", "srt-panel srt-status", "", { role: "status", "aria-live": "off" });
@@ -13,7 +13,7 @@ export function createView(el, { axes }, send) {
   el.append(line);
   function receive(content) {
     dot.dataset.level = content.level;
-    words.textContent = content.line;
+    setText(words, content.line);
     axis.value = content.axis;
     axis.disabled = Boolean(content.ended);
   }
