@@ -13,7 +13,7 @@ import pytest
 from command_line import run
 
 from syndarix_rt.benchmark import candidate, measures
-from syndarix_rt.cli.benching import Row, table
+from syndarix_rt.cli.benching import table
 from syndarix_rt.errors import SyndarixError
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
@@ -107,9 +107,12 @@ def test_a_server_that_does_not_start_is_told_with_its_words(redis):
 
 
 def test_the_table_holds_medians():
-    row = Row("latency", {"p50_ms": ".1f", "lost": ".0f"}, measures.idle)
-    found = {"latency": [{"p50_ms": 1, "lost": 0}, {"p50_ms": 30, "lost": 0}, {"p50_ms": 2.04, "lost": 5}]}
-    assert table([row], found) == ["latency  p50_ms 2.0  lost 0"]
+    columns = {"latency": {"p50_ms": ".1f", "lost": ".0f"}, "rate": {"rate": ",.0f", "p99_ms": ".0f", "load": ".2f"}}
+    found = {
+        "latency": [{"p50_ms": 1, "lost": 0}, {"p50_ms": 30, "lost": 0}, {"p50_ms": 2.04, "lost": 5}],
+        "rate": [{"rate": 1_000, "p99_ms": 9}, {"rate": 0}, {"rate": 2_000, "p99_ms": 4}],  # one sustained none
+    }
+    assert table(columns, found) == ["latency  p50_ms 2.0  lost 0", "rate     rate 1,000  p99_ms 6  load -"]
 
 
 def test_a_source_that_does_not_compile_is_a_line(tmp_path):

@@ -135,6 +135,11 @@ def test_a_terminal_that_lacks_a_character_shows_the_others():
         (["serve", "--tls", "self-signed", "--tls-cert", "cert.pem"], "there is a certificate already"),
         (["import", "azure-vm", "."], "'azure-vm' is not"),
         (["token", "--revoke", ""], "there is no token to end"),
+        (["token", "--revoke", "a.b.c", "subscribe:apollo"], "one of both"),
+        (["token", "--revoke", "a.b.c", "--life", "2"], "--life is for a token that is made"),
+        (["token", "--name", "Ada"], "--name is for a token with rights; give some, such as subscribe:apollo"),
+        (["token", "--key", "s3cret"], "--key is for a token with rights"),
+        (["token", "subscribe:apollo", "--url", "http://127.0.0.1:1"], "--url says where --revoke ends a token"),
         (["record", "apollo"], "Missing option '-o' / '--output'"),
     ],
 )
@@ -251,9 +256,11 @@ def test_a_profile_is_explained_with_its_sources(cli):
 
 
 def test_a_token_fits_where_serve_takes_one(cli):
-    code, out, err = cli("token")
-    assert (code, err) == (0, "")
-    assert re.fullmatch(r"[0-9a-f]{48}\n", out)
+    variables = {"SYNDARIX_RT_NAME": "Ada", "SYNDARIX_RT_KEY": "k" * 48, "SYNDARIX_RT_URL": "http://127.0.0.1:1"}
+    for others in ({}, variables):  # which are there for other commands
+        code, out, err = cli("token", **others)
+        assert (code, err) == (0, "")
+        assert re.fullmatch(r"[0-9a-f]{48}\n", out)
 
 
 def test_a_token_with_rights_is_made_of_the_servers_key(cli):

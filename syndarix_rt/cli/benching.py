@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -131,22 +131,24 @@ def _measured(*, quick: bool, repeats: int, load_client: Path | None) -> dict[st
         found[published] = [
             measures.publishing(redis_url, events=20_000 if quick else 300_000, batch=100) for _ in range(repeats)
         ]
-    for line in table([*measured, Row(published, {"events_per_s": ",.0f"}, _nothing)], found):
+    columns = {row.name: row.columns for row in measured} | {published: {"events_per_s": ",.0f"}}
+    for line in table(columns, found):
         click.echo(line)
     return {"machine": ran_on, "figures": found}
 
 
-def _nothing(_: Candidate, __: Loader) -> Figures:
-    raise AssertionError("is measured without a server")
+def table(columns: Mapping[str, Mapping[str, str]], found: Mapping[str, Sequence[Figures]]) -> list[str]:
+    """A line for each measure: medians of what was found.
 
-
-def table(measured: list[Row], found: dict[str, list[Figures]]) -> list[str]:
-    """A line for each measure: medians of what was found."""
+    Args:
+        columns: by measure, the figures that are shown, with their format.
+        found: by measure, the figures of each repeat; one that has no such figure does not count for it.
+    """
     lines = []
-    for row in measured:
-        cells = [
-            f"{column} {statistics.median(figures.get(column, float('nan')) for figures in found[row.name]):{form}}"
-            for column, form in row.columns.items()
-        ]
-        lines.append((row.name, "  ".join(cells)))
+    for measure, forms in columns.items():
+        cells = []
+        for name, form in forms.items():
+            values = [figures[name] for figures in found[measure] if name in figures]
+            cells.append(f"{name} {format(statistics.median(values), form) if values else '-'}")
+        lines.append((measure, "  ".join(cells)))
     return aligned(lines)

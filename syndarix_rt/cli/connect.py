@@ -9,9 +9,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import click
-from click.core import ParameterSource
 
 from syndarix_rt.cli.console import say
+from syndarix_rt.cli.options import typed
 from syndarix_rt.errors import EmbeddedServerError, ProjectBusy, SyndarixError
 
 if TYPE_CHECKING:
@@ -32,8 +32,7 @@ def one_target(url: str | None, redis_url: str | None) -> tuple[str | None, str 
     """
     if not (url and redis_url):
         return url, redis_url
-    source = click.get_current_context().get_parameter_source
-    given = [name for name in ("url", "redis_url") if source(name) is ParameterSource.COMMANDLINE]
+    given = typed("url", "redis_url")
     if len(given) != 1:
         raise click.UsageError("give --url or --redis-url, not both.")
     return (url, None) if given == ["url"] else (None, redis_url)

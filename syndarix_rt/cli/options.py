@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from syndarix_rt.errors import StreamError
 from syndarix_rt.events import EventId, is_project_name
@@ -39,6 +40,7 @@ __all__ = [
     "run_name",
     "scenario_argument",
     "seed_option",
+    "typed",
     "url_option",
 ]
 
@@ -51,6 +53,12 @@ def option(*names: str, **attributes: Any) -> Callable[[_Command], _Command]:
     variable = "SYNDARIX_RT_" + long.removeprefix("--").replace("-", "_").upper()
     usual: dict[str, Any] = {"envvar": variable, "show_envvar": True, "show_default": True}
     return click.option(*names, **(usual | attributes))
+
+
+def typed(*names: str) -> list[str]:
+    """Which of the options stand on the command line, by the names of their values; others come from elsewhere."""
+    source = click.get_current_context().get_parameter_source
+    return [name for name in names if source(name) is ParameterSource.COMMANDLINE]
 
 
 class _Value(click.ParamType):  # type: ignore[type-arg] # generic since click 8.5 only

@@ -15,7 +15,7 @@ import click
 
 from syndarix_rt.cli.connect import server_url
 from syndarix_rt.cli.console import run, say
-from syndarix_rt.cli.options import TOKEN, option, url_option
+from syndarix_rt.cli.options import TOKEN, option, typed, url_option
 from syndarix_rt.errors import MissingExtra, SyndarixError
 
 __all__ = ["new_token"]
@@ -62,9 +62,12 @@ def token_command(
             raise click.BadParameter("there is no token to end.", param_hint="--revoke")
         if rights:
             raise click.UsageError("--revoke ends a token, rights make one: one of both.")
+        _refuse("name", "life", why="is for a token that is made, and --revoke ends one.")
         run(_revoke(revoke, server_url(url), key))
         return
+    _refuse("url", why="says where --revoke ends a token; one is made without a server.")
     if not rights:
+        _refuse("key", "name", "life", why="is for a token with rights; give some, such as subscribe:apollo.")
         click.echo(new_token())
         return
     from syndarix_rt.server.tokens import issue
@@ -72,6 +75,12 @@ def token_command(
     if not key:
         raise click.BadParameter("a token with rights is signed with the server's key.", param_hint="--key")
     click.echo(issue(key, rights, name=name, life_s=life * 3600))
+
+
+def _refuse(*names: str, why: str) -> None:
+    """Refuse options that would be passed over; their variables may be there for other commands."""
+    for name in typed(*names):
+        raise click.UsageError(f"--{name} {why}")
 
 
 async def _revoke(token: str, url: str, key: str | None) -> None:

@@ -60,7 +60,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """``?replay=N`` is cut to this: the default retention, so that only a longer log feels it."""
     max_connections: int = 20_000
     """Connections open at a time, and requests, streams and sockets on them (HTTP/2 has many on one); more are answered
-    with 503. 20,000 streams are 0.6 GiB. The launcher takes less where the process may open fewer files."""
+    with 503. 20,000 streams are 0.3 GiB. The launcher takes less where the process may open fewer files."""
     max_client_connections: int = 0
     """… of one client, more with 429; 0: nine tenths of all. On one machine every stream comes from the same address,
     and so do all behind a proxy that is not declared; but somebody else always gets in."""

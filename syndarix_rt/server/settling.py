@@ -1,6 +1,6 @@
 """`Settling`: keeps Python's collector of cyclic garbage from looking at every open stream again and again.
 
-A stream stands on about sixty objects that the collector tracks. Whenever their number has grown by a quarter, Python
+A stream stands on about ninety objects that the collector tracks. Whenever their number has grown by a quarter, Python
 looks through all of them, though nothing of a stream can be garbage before its client has left. With 5,000 streams that
 holds the whole worker for a sixth of a second, with 10,000 twice as long. So what has settled is taken out of the
 collector's sight (`gc.freeze`, which costs nothing), and looked through once many streams have ended.
