@@ -22,8 +22,9 @@ from pathlib import Path
 import aiohttp
 from redis.asyncio import Redis
 
-from syndarix_rt.benchmark.candidate import Candidate, child, free_port, wait_until
+from syndarix_rt.benchmark.candidate import Candidate, child, wait_until
 from syndarix_rt.benchmark.offer import keep_pace, padded
+from syndarix_rt.ports import held_port
 
 HERE = Path(__file__).parent
 NCHAN_MODULE = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
@@ -54,31 +55,13 @@ http {{
 @contextlib.contextmanager
 def sse_starlette(redis_url, app="app"):
     """sse-starlette on uvicorn: one process, uvloop and httptools, nothing logged."""
-    port = free_port()
-    command = [
-        sys.executable,
-        "-m",
-        "uvicorn",
-        f"peer_sse_starlette:{app}",
-        "--app-dir",
-        str(HERE),
-        "--port",
-        str(port),
-    ]
-    command += [
-        "--loop",
-        "uvloop",
-        "--http",
-        "httptools",
-        "--no-access-log",
-        "--log-level",
-        "error",
-        "--backlog",
-        "4096",
-    ]
+    command = [sys.executable, "-m", "uvicorn", f"peer_sse_starlette:{app}", "--app-dir", str(HERE)]
+    command += ["--loop", "uvloop", "--http", "httptools", "--backlog", "4096"]
+    command += ["--no-access-log", "--log-level", "error", "--port"]
     name = "sse-starlette" if app == "app" else "sse-starlette, own hub"
     publisher = [sys.executable, __file__, "redis", redis_url]
-    with child(command, first_core=True, environment={"PEER_REDIS_URL": redis_url}) as process:
+    environment = {"PEER_REDIS_URL": redis_url}
+    with held_port() as port, child([*command, str(port)], first_core=True, environment=environment) as process:
         wait_until(lambda: answers(port), process, name)
         yield Candidate(name, port, "/p%d/events", process.pid, publisher)
 
@@ -86,8 +69,7 @@ def sse_starlette(redis_url, app="app"):
 @contextlib.contextmanager
 def nchan():
     """nginx with Nchan: one worker, messages in its memory."""
-    port = free_port()
-    with tempfile.TemporaryDirectory(prefix="syndarix-rt-") as directory:
+    with held_port() as port, tempfile.TemporaryDirectory(prefix="syndarix-rt-") as directory:
         config = Path(directory) / "nginx.conf"
         config.write_text(NGINX.format(module=NCHAN_MODULE, directory=directory, port=port))
         nginx = shutil.which("nginx") or "/usr/sbin/nginx"

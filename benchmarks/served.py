@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import psutil
 
-from syndarix_rt.benchmark.candidate import free_port
+from syndarix_rt.ports import held_port
 
 START_S = 30
 STOP_S = 30
@@ -31,10 +31,14 @@ class Served(NamedTuple):
 @contextlib.contextmanager
 def served(*options: str) -> Iterator[Served]:
     """Run ``syndarix-rt serve`` on a free loopback port, with a state directory of its own, until the block ends."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "syndarix_rt", "serve", "--port", str(port), "--token", "", *options]
-    with tempfile.TemporaryDirectory(prefix="syndarix-rt-") as state, tempfile.TemporaryFile() as log:
+    command = [sys.executable, "-m", "syndarix_rt", "serve", "--token", "", *options]
+    with (
+        held_port() as port,
+        tempfile.TemporaryDirectory(prefix="syndarix-rt-") as state,
+        tempfile.TemporaryFile() as log,
+    ):
+        url = f"http://127.0.0.1:{port}"
+        command += ["--port", str(port)]
         environment = os.environ | {"SYNDARIX_RT_STATE_DIR": state}
         child = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:

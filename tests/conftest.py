@@ -17,6 +17,8 @@ import pytest_asyncio
 from hypothesis import HealthCheck, settings
 from system_tools import HOW_TO_GET, require_tool, require_traces
 
+from syndarix_rt.ports import held_port
+
 # jsonschema, which nbformat loads, would build a grammar of IRIs for three seconds; nothing here checks one.
 sys.modules["rfc3987_syntax"] = None
 
@@ -242,6 +244,13 @@ def chromium() -> str:
 @pytest.fixture(scope="session")
 def nginx() -> str:
     return require_tool("nginx")
+
+
+@pytest.fixture
+def port():
+    """A free port of 127.0.0.1, for a server that is there later or again."""
+    with held_port() as number:
+        yield number
 
 
 # ---- servers and browsers -----------------------------------------------------------------------------------------

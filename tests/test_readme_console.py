@@ -8,7 +8,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sysconfig
 import threading
@@ -42,18 +41,12 @@ def clone(tmp_path):
     return shutil.copytree(ROOT, tmp_path / "syndarix-rt", ignore=made)
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture
-def settings(tmp_path):
+def settings(tmp_path, port):
     """What a machine of tests needs: ports that are free, no window that opens, root."""
     config = tmp_path / "jupyter"
     config.mkdir()
-    lines = ("c.ServerApp.open_browser = False", "c.ServerApp.allow_root = True", f"c.ServerApp.port = {free_port()}")
+    lines = ("c.ServerApp.open_browser = False", "c.ServerApp.allow_root = True", f"c.ServerApp.port = {port}")
     (config / "jupyter_server_config.py").write_text("\n".join(lines))
     settings = environment(
         SYNDARIX_RT_PORT="0", JUPYTER_CONFIG_DIR=str(config), PYTHONUNBUFFERED="1",

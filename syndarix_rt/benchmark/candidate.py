@@ -1,7 +1,7 @@
 """A running server that is measured, and what runs beside it.
 
 The server has the first core to itself; publisher, subscribers and Redis share the last one. On one core, or where a
-process cannot be bound to one, all compete, which `Candidate.pinned` tells.
+process cannot be bound to one, all compete.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import Any
 
 from syndarix_rt.errors import SyndarixError
+from syndarix_rt.ports import held_port
 
 __all__ = [
     "Candidate",
     "Usage",
     "beside",
     "child",
-    "free_port",
     "load_client",
     "our_server",
     "pinned_beside",
@@ -78,13 +78,12 @@ class Candidate:
     publisher: Sequence[str]
     greetings: int = 0
 
-    @property
-    def pinned(self) -> bool:
-        """Whether it has a core of its own."""
-        return len(_cores()) > 1
-
     def usage(self) -> Usage:
-        """CPU time and memory so far, of all its processes."""
+        """CPU time and memory so far, of all its processes.
+
+        Raises:
+            SyndarixError: the server has ended, or this is not Linux.
+        """
         stats = [_usage(pid) for pid in _family(self.pid)]
         return Usage(sum(each.cpu_s for each in stats), sum(each.memory_kib for each in stats))
 
@@ -118,21 +117,20 @@ def child(
     command: Sequence[str], *, first_core: bool = False, environment: dict[str, str] | None = None, **pipes: Any
 ) -> Iterator[subprocess.Popen[str]]:
     """A process on the first or on the last core until the block ends; it is asked to end, then killed."""
-    process = subprocess.Popen(  # noqa: S603 - the benchmark's own commands
+    with subprocess.Popen(  # noqa: S603 - the benchmark's own commands
         command, stdin=subprocess.DEVNULL, text=True, env=os.environ | (environment or {}), **pipes
-    )
-    cores = _cores()
-    if len(cores) > 1:
-        os.sched_setaffinity(process.pid, {cores[0] if first_core else cores[-1]})
-    try:
-        yield process
-    finally:
-        process.terminate()
+    ) as process:
         try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            cores = _cores()
+            if len(cores) > 1:
+                os.sched_setaffinity(process.pid, {cores[0] if first_core else cores[-1]})
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 @contextlib.contextmanager
@@ -174,14 +172,6 @@ def printed(process: subprocess.Popen[str], timeout_s: float) -> dict[str, Any]:
     return found
 
 
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def wait_until(
     ready: Callable[[], bool], process: subprocess.Popen[str], what: str, timeout_s: float = START_S
 ) -> None:
@@ -203,8 +193,7 @@ def private_redis() -> Iterator[str]:
     """The URL of a Redis for the measurement alone, without persistence, on the last core."""
     from syndarix_rt.broker.binary import find_binary  # noqa: PLC0415 - loads the broker
 
-    port = free_port()
-    with tempfile.TemporaryDirectory(prefix="syndarix-rt-") as directory:
+    with held_port() as port, tempfile.TemporaryDirectory(prefix="syndarix-rt-") as directory:
         command = [str(find_binary()), "--port", str(port), "--bind", "127.0.0.1", "--dir", directory, "--save", ""]
         with child([*command, "--maxmemory", "2gb"], stdout=subprocess.DEVNULL) as process:
             wait_until(lambda: _connects(port), process, "Redis")
@@ -224,15 +213,17 @@ def our_server(redis_url: str, *options: str) -> Iterator[Candidate]:
     Raises:
         SyndarixError: it does not start.
     """
-    port = free_port()
-    command = [sys.executable, "-m", "syndarix_rt", "serve", "--port", str(port), "--token", ""]
+    command = [sys.executable, "-m", "syndarix_rt", "serve", "--token", "", "--redis-url", redis_url, *options]
     publisher = [sys.executable, "-m", "syndarix_rt.benchmark.offer", "--redis-url", redis_url]
-    with tempfile.TemporaryDirectory(prefix="syndarix-rt-") as state, tempfile.TemporaryFile("w+") as log:
+    with (
+        held_port() as port,
+        tempfile.TemporaryDirectory(prefix="syndarix-rt-") as state,
+        tempfile.TemporaryFile("w+") as log,
+    ):
         environment = {"SYNDARIX_RT_STATE_DIR": state}
         with child(
-            [*command, "--redis-url", redis_url, *options], first_core=True, environment=environment,
-            stdout=log, stderr=log,
-        ) as process:  # fmt: skip
+            [*command, "--port", str(port)], first_core=True, environment=environment, stdout=log, stderr=log
+        ) as process:
             try:
                 scheme = "https" if "--tls" in options else "http"
                 wait_until(lambda: _is_ready(scheme, port), process, "the server did not start")

@@ -9,8 +9,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from syndarix_rt.errors import SyndarixError
+from syndarix_rt.ports import port_of
 from syndarix_rt.verification.link import Link
-from syndarix_rt.verification.stack import START_S, Redis, free_port
+from syndarix_rt.verification.stack import START_S, Redis
 
 __all__ = ["Cluster"]
 
@@ -37,7 +38,7 @@ repl-timeout 4
 
 class _Node(Redis):
     def __init__(self, directory: Path) -> None:
-        self.bus = free_port()
+        self.bus = port_of(self)
         super().__init__(directory)
         self.link = Link(lambda: [self.port], random.Random(0))  # noqa: S311 - there is nothing to choose
 

@@ -9,7 +9,6 @@ import random
 import re
 import shutil
 import signal
-import socket
 import sys
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -21,12 +20,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from syndarix_rt.broker.binary import find_binary
 from syndarix_rt.errors import SyndarixError
+from syndarix_rt.ports import port_of
 from syndarix_rt.verification.link import Link
 
 if TYPE_CHECKING:
     from syndarix_rt.verification.cluster import Cluster
 
-__all__ = ["Redis", "Stack", "Worker", "environment_of", "find_faketime", "free_port", "open_stack"]
+__all__ = ["Redis", "Stack", "Worker", "environment_of", "find_faketime", "open_stack"]
 
 START_S = 30.0
 """For a process to answer: it takes one or two seconds, or many on a busy machine."""
@@ -58,9 +58,9 @@ logfile {directory}/redis.log
 class _Child:
     """A process that is started anew at its port."""
 
-    def __init__(self, what: str, port: int, log: Path) -> None:
+    def __init__(self, what: str, log: Path) -> None:
         self.what = what
-        self.port = port
+        self.port = port_of(self)
         self._log = log
         self._process: Process | None = None
 
@@ -140,7 +140,7 @@ class Redis(_Child):
 
     def __init__(self, directory: Path, settings: str = "") -> None:
         directory.mkdir()
-        super().__init__("Redis", free_port(), directory / "out.log")
+        super().__init__("Redis", directory / "out.log")
         self._directory = directory
         self._settings = settings
 
@@ -213,7 +213,7 @@ class Worker(_Child):
     def __init__(
         self, number: int, directory: Path, redis_url: str, keepalive_s: float, to_redis: Link | None = None
     ) -> None:
-        super().__init__(f"worker {number}", free_port(), directory / f"worker-{number}.log")
+        super().__init__(f"worker {number}", directory / f"worker-{number}.log")
         self.to_redis = to_redis
         self._redis_url = redis_url
         self._keepalive_s = keepalive_s
@@ -341,11 +341,3 @@ def find_faketime() -> Path | None:
     usual = ("lib/*/faketime", "lib/faketime", "lib64/faketime")  # Debian, Alpine, Fedora
     found = (path for place in usual for path in Path("/usr").glob(f"{place}/libfaketime.so.1"))
     return next(found, None)
-
-
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
