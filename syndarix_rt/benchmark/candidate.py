@@ -106,7 +106,7 @@ def _usage(pid: int) -> Usage:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError as error:
         raise SyndarixError(
-            f"cannot tell what process {pid} uses: {error}; this needs Linux, and the server"
+            f"cannot tell what process {pid} uses: {error}; it has ended, or this is not Linux"
         ) from error
     pss = next(line for line in rollup.splitlines() if line.startswith("Pss:"))
     return Usage((int(fields[11]) + int(fields[12])) / _TICKS_PER_S, float(pss.split()[1]))

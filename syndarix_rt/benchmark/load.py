@@ -15,6 +15,7 @@ import json
 import re
 import resource
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +132,8 @@ def _judged(reading: list[_Subscriber]) -> dict[str, Any]:
             distinct = set(one.seen)
             missing += max(distinct) - one.seen[0] + 1 - len(distinct)
             duplicated += len(one.seen) - len(distinct)
-            out_of_order += sum(later < earlier for earlier, later in zip(one.seen, one.seen[1:], strict=False))
-    latencies_ms = np.concatenate([np.array(one.latencies_ns, float) for one in reading] or [np.empty(0)]) / 1e6
+            out_of_order += sum(later < earlier for earlier, later in pairwise(one.seen))
+    latencies_ms = np.concatenate([np.array(one.latencies_ns, float) for one in reading]) / 1e6
     p50, p90, p99, worst = np.percentile(latencies_ms, [50, 90, 99, 100]) if latencies_ms.size else [0.0] * 4
     used = resource.getrusage(resource.RUSAGE_SELF)
     counts = [one.events for one in reading]
@@ -140,8 +141,8 @@ def _judged(reading: list[_Subscriber]) -> dict[str, Any]:
         "events": sum(counts),
         "wire_bytes": sum(one.bytes for one in reading),
         "lat_ms": {"p50": round(p50, 3), "p90": round(p90, 3), "p99": round(p99, 3), "max": round(worst, 3)},
-        "conn_events_min": min(counts, default=0),
-        "conn_events_max": max(counts, default=0),
+        "conn_events_min": min(counts),
+        "conn_events_max": max(counts),
         "missing": missing,
         "duplicated": duplicated,
         "out_of_order": out_of_order,

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from syndarix_rt.broker import RedisBroker
 from syndarix_rt.broker.protocol import project_channel
 
-__all__ = ["keep_pace", "padded"]
+__all__ = ["event", "keep_pace", "padded"]
 
 _TICK_S = 0.005
 """Shortest time between two batches: at high rates a few events go together, as they do from any busy publisher."""
