@@ -4,6 +4,7 @@ import json
 
 import pytest
 from serving import event, running
+from yarl import URL
 
 EVENTS = "/projects/apollo/events"
 
@@ -243,6 +244,11 @@ async def test_the_key_opens_as_bearer_as_query_and_traded_for_a_cookie():
         assert (await server.get("/projects", params={"key": "s3cret"}))[0] == 200
         status, headers, _ = await server.get("/p/apollo", params={"key": "s3cret", "theme": "dark"})
         assert (status, headers["location"]) == (303, "/p/apollo?theme=dark")
+        for query in ("key", "k%65y=s3cret", "a=1&key=s3cret&key=again&b=%26key"):  # it must not lead to itself
+            url = URL(f"{server.url}/?{query}", encoded=True)
+            bearer = {"authorization": "Bearer s3cret"}
+            async with server.http.get(url, headers=bearer, allow_redirects=False) as answer:
+                assert answer.headers["location"] == ("/?a=1&b=%26key" if "a=1" in query else "/")
         cookie = headers["set-cookie"]
         assert "HttpOnly" in cookie
         assert "SameSite=Lax" in cookie
@@ -266,12 +272,14 @@ async def test_only_our_own_host_names_are_answered():
 
 async def test_an_open_server_takes_writes_from_programs_and_listed_pages_only():
     async with running(cors_origins=("https://lab.example",)) as server:
-        assert (await server.post(EVENTS, event(1).encode(), headers={"origin": "http://evil.example"}))[0] == 403
+        for origin in ("http://evil.example", "http://[", "null", ""):
+            assert (await server.post(EVENTS, event(1).encode(), headers={"origin": origin}))[0] == 403
         assert (await server.post(EVENTS, event(1).encode()))[0] == 202
         status, headers, _ = await server.post(EVENTS, event(1).encode(), headers={"origin": "https://lab.example"})
         assert status == 202
         assert headers["access-control-allow-origin"] == "https://lab.example"
         assert headers["access-control-allow-credentials"] == "true"
+        assert headers["access-control-expose-headers"] == "link, retry-after"
         assert (
             "access-control-allow-origin"
             not in (await server.get("/projects", headers={"origin": "https://x.example"}))[1]

@@ -49,7 +49,7 @@ async def test_live_events_arrive_with_id_name_and_the_published_bytes():
     assert [frame.data.encode() for frame in frames] == [event(1).encode(), event(2).encode()]
 
 
-@pytest.mark.parametrize("how", ["header", "query", "header wins", "an empty header counts as absent"])
+@pytest.mark.parametrize("how", ["header", "query", "header wins", "an empty header counts as absent", "a polyfill"])
 async def test_a_cursor_resumes_exactly(how):
     async with running() as server:
         done = await server.publish(1, 10)
@@ -59,6 +59,7 @@ async def test_a_cursor_resumes_exactly(how):
             "query": ({}, {"last_event_id": cursor}),
             "header wins": ({"last-event-id": cursor}, {"last_event_id": other}),
             "an empty header counts as absent": ({"last-event-id": ""}, {"last_event_id": cursor}),
+            "a polyfill": ({}, {"last_event_id": other, "lastEventId": cursor}),  # behind the address it was given
         }[how]
         async with server.stream(headers=headers, **params) as subscriber:
             (opened,) = await subscriber.opened()
@@ -175,6 +176,11 @@ async def test_resuming_with_another_filter_applies_it_from_the_cursor_on():
         ("/projects/apollo/events?replay=-1", "bad-request"),
         ("/projects/apollo/events?replay=%D9%A3", "bad-request"),
         ("/projects/apollo/events?replay=1.5", "bad-request"),
+        ("/projects/apollo/events?lastEventId=7", "invalid-event-id"),
+        ("/projects/apollo/events?typs=agent_*", "bad-request"),
+        ("/projects/apollo/events?Last-Event-ID=epoch-aa.7", "bad-request"),
+        ("/projects/apollo/events?_=1&replays=all", "bad-request"),
+        ("/projects/apollo/runs/run/control?type=agent_*", "bad-request"),
         ("/projects/a.b/events", "invalid-project"),
         (f"/projects/{'x' * 65}/events", "invalid-project"),
         ("/projects/a%7Db/position", "invalid-project"),
@@ -187,6 +193,21 @@ async def test_bad_input_gets_a_problem_document(path, kind):
     assert headers["content-type"] == "application/problem+json"
     assert problem["type"].endswith(":" + kind)
     assert problem["detail"]
+
+
+async def test_parameters_of_everybodys_own_are_left_alone():
+    foreign = ("_", "t", "ts", "time", "cb", "nocache", "v", "evs_preventcache", "utm_source", "fbclid", "token", "id")
+    async with running() as server, server.stream(**dict.fromkeys(foreign, "1")) as subscriber:
+        assert [frame.event for frame in await subscriber.opened()] == ["stream-open"]
+
+
+async def test_a_parameter_that_was_misspelt_is_told_the_right_one():
+    async with running() as server:
+        for name, meant in (("type", "types"), ("Types", "types"), ("last-event-id", "last_event_id"), ("x" * 9, None)):
+            accept = {"accept": "application/json"}
+            status, _, answer = await server.get("/projects/apollo/events", params={name: "my_*"}, headers=accept)
+            assert status == (400 if meant else 200)
+            assert meant is None or answer["detail"] == f"There is no parameter {name!r}; did you mean {meant!r}?"
 
 
 async def test_an_idle_stream_gets_comments():

@@ -2,6 +2,7 @@
 
 * :mod:`~syndarix_rt.server.app`: `create_app`
 * :mod:`~syndarix_rt.server.projects`: stream, history, publish, position, approvals
+* :mod:`~syndarix_rt.server.query`: what a request for events asks for
 * :mod:`~syndarix_rt.server.stream`: one subscriber's event stream
 * :mod:`~syndarix_rt.server.connection`: a request that becomes a stream leaves Quart's response machinery
 * :mod:`~syndarix_rt.server.writer`: the way to one client, without a task

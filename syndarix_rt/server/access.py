@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import ipaddress
 import time
-from urllib.parse import urlsplit
+from urllib.parse import unquote_plus
 
 from quart import Quart, Request, Response, Websocket, g, redirect, request, websocket
 
@@ -221,9 +221,8 @@ class _Guard:
 
     def _trade(self, request: Request, how: str, grant: Grant) -> Response:
         """Trade the key in the address bar for a cookie, and take it out of the address bar."""
-        query = "&".join(
-            part for part in request.query_string.decode("latin-1").split("&") if part and not part.startswith("key=")
-        )
+        parts = request.query_string.decode("latin-1").split("&")
+        query = "&".join(part for part in parts if part and unquote_plus(part.partition("=")[0]) != "key")
         location = request.root_path + request.path + ("?" + query if query else "")
         response: Response = redirect(location, 303)  # type: ignore[assignment]  # typed as werkzeug's
         if how == "key":
@@ -274,7 +273,9 @@ class _Guard:
             raise Problem(403, "foreign-origin", f"Requests from {origin[:100]!r} are not taken; see --cors-origin.")
 
     def _is_own(self, request: Request | Websocket, origin: str) -> bool:
-        return urlsplit(origin).netloc.lower() == request.headers.get("host", "").lower()
+        """Browsers write an origin as scheme, host and port; the scheme may be a proxy's."""
+        place = origin.partition("://")[2].lower()
+        return place != "" and place == request.headers.get("host", "").lower()
 
     def _preflight(self, request: Request) -> Response:
         response = Response("", status=204)
@@ -294,7 +295,7 @@ class _Guard:
         if origin in self._settings.cors_origins:
             response.headers["access-control-allow-origin"] = origin
             response.headers["access-control-allow-credentials"] = "true"
-            response.headers["access-control-expose-headers"] = "retry-after"
+            response.headers["access-control-expose-headers"] = "link, retry-after"
         return response
 
 

@@ -52,7 +52,12 @@ PARAMETERS: dict[str, tuple[str, dict[str, Any], str]] = {
         "Only these: type names, globs and categories with commas, such as `agent_*,pipeline_failed,workflow`.",
     ),
     "last_event_id": ("query", _EVENT_ID, "Stream: go on after this event id."),
-    "Last-Event-ID": ("header", _EVENT_ID, "Stream: the same, from an `EventSource` that reconnects; it wins."),
+    "lastEventId": ("query", _EVENT_ID, "Stream: the same, from a polyfill that reconnects."),
+    "Last-Event-ID": (
+        "header",
+        _EVENT_ID,
+        "Stream: the same, from an `EventSource` that reconnects; it wins.",
+    ),
     "replay": (
         "query",
         {"oneOf": [{"type": "integer", "minimum": 0, "maximum": 10**15}, {"const": "all"}], "default": 0},
@@ -80,7 +85,7 @@ PARAMETERS: dict[str, tuple[str, dict[str, Any], str]] = {
     "X-Hub-Signature-256": ("header", _NOT_EMPTY, "The body, signed with the secret of `--github-secret`."),
 }
 
-_CURSOR = ("types", "last_event_id", "Last-Event-ID", "replay")
+_CURSOR = ("types", "last_event_id", "lastEventId", "Last-Event-ID", "replay")
 
 
 class Route(NamedTuple):

@@ -11,19 +11,17 @@ from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
-from quart import Blueprint, Request, Response, current_app, g, request
+from quart import Blueprint, Response, current_app, g, request
 
 from syndarix_rt.broker.protocol import MAX_BATCH_BYTES, control_channel, is_run_name, project_channel
 from syndarix_rt.delivery import Position, TypeFilter, judge
 from syndarix_rt.delivery.log import Span
 from syndarix_rt.delivery.steering import ANSWER, NOTICE
-from syndarix_rt.errors import EventError
-from syndarix_rt.events import EventId, is_project_name
+from syndarix_rt.events import is_project_name
+from syndarix_rt.server import query
 from syndarix_rt.server.bodies import asked, json_answer
 from syndarix_rt.server.connection import StreamResponse, hold_history
 from syndarix_rt.server.documents import (
-    HISTORY_DEFAULT,
-    HISTORY_LIMIT,
     KEY_CHARACTERS,
     Approvals,
     Bounds,
@@ -141,9 +139,10 @@ async def position(project: str) -> Response:
 async def events(project: str) -> Response:
     """The event stream; to whoever accepts JSON or NDJSON, the history."""
     channel = _channel(project)
-    types = TypeFilter.parse(request.args["types"]) if "types" in request.args else None
-    start = _start(request)  # checked for the history, too, and its limit for the stream: a mistake is one in either
-    limit = _limit(request.args.get("limit"))
+    query.check_names(request)
+    types = query.types(request)
+    # Checked for the history, too, and its limit for the stream: a mistake is one in either.
+    start, limit = query.start(request, _hub().settings.replay_limit), query.page_limit(request)
     wanted = request.accept_mimetypes.best_match(["text/event-stream", "application/json", "application/x-ndjson"])
     if wanted in ("application/json", "application/x-ndjson"):
         return await _history(channel, types, limit, ndjson=wanted == "application/x-ndjson")
@@ -156,8 +155,9 @@ async def events(project: str) -> Response:
 async def control(project: str, run: str) -> Response:
     """The control channel of a run that publishes over HTTP, as an event stream: what it is asked."""
     await _check_run(project, run)
-    types = TypeFilter.parse(request.args["types"]) if "types" in request.args else None
-    return _stream(_control_channel(project, run), types, _start(request))
+    query.check_names(request)
+    start = query.start(request, _hub().settings.replay_limit)
+    return _stream(_control_channel(project, run), query.types(request), start)
 
 
 def _stream(channel: str, types: TypeFilter | None, start: Start) -> Response:
@@ -171,27 +171,6 @@ def _stream(channel: str, types: TypeFilter | None, start: Start) -> Response:
     )
 
 
-def _start(request: Request) -> Start:
-    """Where the subscriber wants to begin; all of it is untrusted input."""
-    given = [text for text in (request.headers.get("last-event-id"), request.args.get("last_event_id")) if text]
-    cursors = [_event_id(text) for text in given]
-    if cursors:
-        return Start(cursors[0], given[0])
-    replay = request.args.get("replay", "0")
-    if replay == "all":
-        return Start(replay="all")
-    if not (replay.isascii() and replay.isdigit() and len(replay) <= 16):  # noqa: PLR2004 - digits of 2^53
-        raise bad_request(f"replay must be a count or 'all', not {replay[:50]!r}.")
-    return Start(replay=min(int(replay), _hub().settings.replay_limit))
-
-
-def _event_id(text: str) -> EventId:
-    try:
-        return EventId.parse(text)
-    except EventError as error:
-        raise bad_request(error.reason, kind="invalid-event-id") from error
-
-
 async def _history(channel: str, types: TypeFilter | None, limit: int, *, ndjson: bool) -> Response:
     """A page of the log (CONTRACT §5)."""
     hub = _hub()
@@ -201,7 +180,7 @@ async def _history(channel: str, types: TypeFilter | None, limit: int, *, ndjson
     after = position.first - 1
     if "after" in request.args:
         text = request.args["after"]
-        after, gap = judge(_event_id(text), position, requested=text)
+        after, gap = judge(query.event_id(text), position, requested=text)
         if gap is not None:
             members: dict[str, Any] = msgspec.to_builtins(gap)
             detail = "History after this event id is gone; continue at 'first'."
@@ -226,20 +205,11 @@ async def _history(channel: str, types: TypeFilter | None, limit: int, *, ndjson
     if ndjson:
         body = b"".join(msgspec.json.encode(line) + b"\n" for line in found)
         response = Response(body, content_type="application/x-ndjson")
-        query = {"after": following, "limit": limit} | ({"types": request.args["types"]} if types else {})
-        response.headers["link"] = f'<?{urlencode(query, safe=",*")}>; rel="next"'
+        rest = {"after": following, "limit": limit} | ({"types": request.args["types"]} if types else {})
+        response.headers["link"] = f'<?{urlencode(rest, safe=",*")}>; rel="next"'
         response.headers["cache-control"] = "no-store"
         return response
     return json_answer(HistoryPage(position.epoch, position.first, position.last, following, found))
-
-
-def _limit(text: str | None) -> int:
-    if text is None:
-        return HISTORY_DEFAULT
-    number = int(text) if text.isascii() and text.isdigit() and len(text) <= 4 else 0  # noqa: PLR2004 - of HISTORY_LIMIT
-    if not 1 <= number <= HISTORY_LIMIT:
-        raise bad_request(f"limit must be 1 to {HISTORY_LIMIT}, not {text[:50]!r}.")
-    return number
 
 
 @projects.get("/<project>/approvals")
