@@ -168,11 +168,13 @@ class StreamError(SyndarixError):
 
     Attributes:
         status: the HTTP status, or None if there was no answer.
+        close_code: with which the server closed a WebSocket, or None if none was open.
     """
 
-    def __init__(self, text: str, status: int | None = None) -> None:
+    def __init__(self, text: str, status: int | None = None, *, close_code: int | None = None) -> None:
         super().__init__(text)
         self.status = status
+        self.close_code = close_code
 
 
 class EmbeddedServerError(SyndarixError):

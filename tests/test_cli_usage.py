@@ -32,7 +32,7 @@ FIXED = {
     "scenarios": "--profile",
     "verify": "--seed --workers --cluster --plant --json --html",
     "bench": "--json",
-    "doctor": "--redis-url --url --port",
+    "doctor": "--redis-url --namespace --url --port",
     "token": "--key --name --life --revoke --url",
     "lab": "",
 }

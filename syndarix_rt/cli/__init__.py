@@ -4,7 +4,8 @@
 * :mod:`~syndarix_rt.cli.console`: lines and progress for people, and how a command is interrupted
 * :mod:`~syndarix_rt.cli.connect`: which server or Redis a command talks to
 * :mod:`~syndarix_rt.cli.demo`: ``demo``
-* :mod:`~syndarix_rt.cli.serving`: ``serve``
+* :mod:`~syndarix_rt.cli.serving`: ``serve``; its processes (:mod:`~syndarix_rt.cli.workers`)
+* :mod:`~syndarix_rt.cli.listening`: a server and what it listens on, for both
 * :mod:`~syndarix_rt.cli.playing`: ``play``, ``replay``
 * :mod:`~syndarix_rt.cli.watching`: ``watch``, ``record``
 * :mod:`~syndarix_rt.cli.terminal`: lines from a person while others talk

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import click
 
 from syndarix_rt.cli.console import run, say
+from syndarix_rt.cli.listening import PORT, certificate, checked_token, listening, open_server, present
 from syndarix_rt.cli.options import PORTS, PROJECT, SPEED, option, run_name, scenario_argument, seed_option
-from syndarix_rt.cli.serving import PORT, certificate, checked_token, listening, open_server, present
 from syndarix_rt.errors import ProjectBusy, SyndarixError
 
 if TYPE_CHECKING:

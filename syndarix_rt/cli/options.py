@@ -34,6 +34,7 @@ __all__ = [
     "SPEED",
     "TOKEN",
     "TYPES",
+    "namespace_option",
     "option",
     "redis_url_option",
     "report_option",
@@ -212,6 +213,13 @@ redis_url_option = option(
     metavar="URL",
     show_default="the embedded one",
     help="The Redis or Valkey to use, version 7 or later: redis://, rediss:// (TLS), redis+cluster://, redis+sentinel://.",
+)
+namespace_option = option(
+    "--namespace",
+    default="",
+    show_default="none",
+    metavar="PREFIX",
+    help="Put before all names in Redis, to share it with others.",
 )
 url_option = option(
     "--url",

@@ -220,7 +220,7 @@ class SocketClient(Closing):
         if code in _REFUSED:
             status = code - 4000
             told = "; ".join(filter(None, [reason, HINTS.get(status)]))
-            raise StreamError(f"{self._url}: {status} {phrase(status)}: {told}", status)
+            raise StreamError(f"{self._url}: {status} {phrase(status)}: {told}", status, close_code=code)
         raise Unavailable(f"{self._url}: the server ended the connection ({reason or socket.close_code})")
 
     async def _begin_on(self, socket: aiohttp.ClientWebSocketResponse) -> Exception | None:
