@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import pty
 import re
 import select
 import subprocess
+import sys
 import time
+from contextlib import asynccontextmanager
 
+import pytest
 from command_line import PROGRAM, TIMEOUT_S, environment, run
 from playback_clock import ticks
 from serving import running
 from steering import demo, plain, steered, undisturbed
+
+from syndarix_rt.cli.debugging import _Session
+from syndarix_rt.cli.terminal import Terminal
+from syndarix_rt.client import DebugClient
+from syndarix_rt.errors import StreamError, SyndarixError
 
 
 async def script(server, text, *options):
@@ -66,26 +75,61 @@ async def test_faults_and_events_are_injected_by_their_names():
         assert [event.data for event in later if event.type == "note_made"] == [{"text": "a b", "n": 1}, {"n": 2}]
 
 
-async def test_a_script_ends_at_the_first_command_that_is_refused():
+@asynccontextmanager
+async def attached(server):
+    """A session that is attached to the run, and its client."""
+    session = _Session(Terminal("apollo> "), None, 60)
+    async with DebugClient(server.url, "apollo", on_notice=session.note) as session.client:
+        await session.use("run-1")
+        yield session
+
+
+async def test_a_script_ends_at_the_first_command_that_is_refused(monkeypatch):
     async with running() as server, steered(ticks(1_000), broker=server.broker) as run:
         for words, told in (
             ("fly", "there is no command 'fly'"),
             ("step x", "no number from 1 on"),
+            ("clear 0", "there is no breakpoint 0"),
             ("wait 1.2.3", "no number of seconds"),
             ("wait long", "no number of seconds"),
             ("speed 0", "is no speed"),
             ("break x_* where a =", "breakpoints"),
             ("inspect nothing", "nothing is known of 'nothing'"),
             ("inject note_made a", "write name=value"),
+            ("inject note_made a='b", "cannot be read: No closing quotation"),
             ("inject note_made {", "no JSON object"),
             ("use nobody", "no run 'nobody'"),
         ):
-            done = await script(server, f"{words}\nstep 5")
-            assert (done.code, told in done.err, done.err.count("\n")) == (1, True, 1), done
+            monkeypatch.setattr(sys, "stdin", io.StringIO(f"{words}\nstep 5"))
+            async with attached(server) as session:
+                with pytest.raises(SyndarixError) as caught:
+                    await session.work()
+            assert str(caught.value).startswith(f"{words}: ")
+            assert told in str(caught.value)
+        done = await script(server, "fly\nstep 5")
+        assert (done.code, done.err) == (
+            1, "syndarix-rt: fly: there is no command 'fly'; 'help' lists them\n",
+        )  # fmt: skip
         assert run.player.published == 0
         run.player.resume()
         done = await script(server, "wait", "--wait", "0.2")
         assert (done.code, "still plays after 0.2 s" in done.err) == (1, True)
+
+
+async def test_who_waits_is_told_when_the_connection_is_over_or_away(capsys):
+    async with running() as server, steered(ticks(1_000), broker=server.broker) as run:
+        run.player.resume()
+        async with attached(server) as session:
+            waiting = asyncio.create_task(session.wait(""))
+            await session.client.aclose()
+            with pytest.raises(StreamError, match="closed here"):
+                await waiting
+        async with attached(server) as session:
+            waiting = asyncio.create_task(session.wait("0.5"))
+            await server.stop()
+            with pytest.raises(SyndarixError, match=r"(?<!it still plays) after 0\.5 s$"):
+                await waiting
+    assert "run-1: plays" in capsys.readouterr().out
 
 
 async def test_a_script_that_is_no_text_midway_does_not_look_as_if_all_of_it_were_done():

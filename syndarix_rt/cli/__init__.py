@@ -9,7 +9,7 @@
 * :mod:`~syndarix_rt.cli.playing`: ``play``, ``replay``
 * :mod:`~syndarix_rt.cli.watching`: ``watch``, ``record``
 * :mod:`~syndarix_rt.cli.terminal`: lines from a person while others talk
-* :mod:`~syndarix_rt.cli.debugging`: ``debug``
+* :mod:`~syndarix_rt.cli.debugging`: ``debug``; what it finds out (:mod:`~syndarix_rt.cli.inspecting`)
 * :mod:`~syndarix_rt.cli.chatting`: ``chat``
 * :mod:`~syndarix_rt.cli.files`: ``simulate``, ``import``, ``validate``
 * :mod:`~syndarix_rt.cli.scenarios`: ``scenarios``

@@ -7,8 +7,8 @@ from __future__ import annotations
 import asyncio
 import re
 import shlex
-import shutil
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import click
@@ -16,10 +16,10 @@ import msgspec
 
 from syndarix_rt.cli.connect import server_url
 from syndarix_rt.cli.console import run
+from syndarix_rt.cli.inspecting import show
 from syndarix_rt.cli.options import PROJECT, RUN, SPEED, option, url_option
 from syndarix_rt.cli.terminal import Terminal, printable
 from syndarix_rt.errors import StreamError, SyndarixError
-from syndarix_rt.table import aligned
 
 if TYPE_CHECKING:
     from syndarix_rt.client import DebugClient
@@ -29,12 +29,10 @@ if TYPE_CHECKING:
 WAITING_S = 60.0
 """``wait`` at a pipe: a script that waits for what does not come says so."""
 
+LOOK_S = 0.5
+"""Between two looks whether the connection is there at all."""
+
 LEASE_NOTE = "nobody else attached: it plays on within 15 s"
-
-COLUMNS = ("id", "state", "role", "since", "issue_id", "branch", "title", "reason", "runs", "cost_usd")
-"""What a table of entities shows, as far as they have it."""
-
-CELL = 24
 
 
 class _Command(NamedTuple):
@@ -76,6 +74,7 @@ class _Session:
         self._wait_s = wait_s
         self._told: tuple[Any, ...] = ()
         self._news = asyncio.Event()
+        self._leaves = False
 
     # ---- what runs tell -------------------------------------------------------------------------------------------
 
@@ -117,8 +116,6 @@ class _Session:
             word = SHORT.get(word, word)
             if not word or word.startswith("#"):
                 continue
-            if word == "quit":
-                break
             try:
                 await self._do(word, rest.strip())
             except StreamError:
@@ -129,6 +126,8 @@ class _Session:
                 if not terminal.interactive:
                     raise SyndarixError(f"{line.strip()[:100]}: {error}") from error
                 terminal.say(printable(str(error)), fg="red")
+            if self._leaves:
+                break
         if any(state.state == "paused" for state in self.client.attached.values()):
             terminal.say(f"It stands; with {LEASE_NOTE}.")
 
@@ -161,6 +160,10 @@ class _Session:
         width = max(len(command.usage) for command in shown.values())
         for command in shown.values():
             self.terminal.say(f"  {command.usage:<{width}}  {command.text}")
+
+    async def leave(self, _: str) -> None:
+        """Read no more commands."""
+        self._leaves = True
 
     async def runs(self, _: str) -> None:
         """One line for each run."""
@@ -208,9 +211,13 @@ class _Session:
             async with asyncio.timeout(wait_s or None):
                 while (state := self.client.attached.get(self.run or "")) and state.state in ("playing", "stepping"):
                     self._news.clear()
-                    await self._news.wait()
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._news.wait(), LOOK_S)
+                    if self.client.state == "closed":
+                        raise StreamError(self.client.reason)
         except TimeoutError:
-            raise SyndarixError(f"it still plays after {wait_s:g} s") from None
+            plays = "it still plays" if self.client.state == "open" else self.client.reason or "no connection"
+            raise SyndarixError(f"{plays} after {wait_s:g} s") from None
 
     async def set_break(self, rest: str) -> None:
         """One breakpoint more, or a list of them."""
@@ -247,33 +254,7 @@ class _Session:
         """Show what the published events say."""
         entity = ":".join(rest.split()) or "project"
         found = await self.client.inspect({"queue": "queues"}.get(entity, entity), self.run)
-        kind = entity.partition(":")[0]
-        rows = found.get(kind) if isinstance(found, dict) else None
-        if isinstance(rows, list):
-            self._table(kind, rows)
-            self.terminal.say(f"{found['count']} {kind.replace('_', ' ')}")
-        else:
-            self._fields(found)
-
-    def _fields(self, found: Any) -> None:
-        """One field a line."""
-        if not isinstance(found, dict):
-            self.terminal.say(_shown(found))
-            return
-        width = max((len(name) for name in found), default=0)
-        for name, value in found.items():
-            flat = self.terminal.interactive and isinstance(value, dict)
-            text = ", ".join(f"{key} {_shown(part)}" for key, part in value.items()) if flat else _shown(value)
-            self.terminal.say(f"  {name:<{width}}  {text}")
-
-    def _table(self, kind: str, rows: list[dict[str, Any]]) -> None:
-        name = "agent_id" if kind == "agents" else "run_id" if kind == "agent_runs" else f"{kind.removesuffix('s')}_id"
-        columns = [name, *(column for column in COLUMNS if column != name and any(column in row for row in rows))]
-        cells = [[column.removesuffix("_id") for column in columns]]
-        cells += [[_shown(row.get(column, ""))[:CELL] for column in columns] for row in rows]
-        room = shutil.get_terminal_size().columns if self.terminal.interactive else None
-        for number, line in enumerate(aligned(cells)):
-            self.terminal.say(f"  {line}"[:room], **({"bold": True} if number == 0 else {}))
+        show(self.terminal, entity.partition(":")[0], found)
 
     async def inject(self, rest: str) -> None:
         """A fault, or an event."""
@@ -321,15 +302,6 @@ def _settings(text: str) -> dict[str, Any]:
     return settings
 
 
-def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        value = round(value, 6)  # sums of dollars have tails that mean nothing
-    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-    if isinstance(value, str):  # a moment: microseconds tell a person nothing
-        text = re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(\.\d+)?(Z|\+00:00)$", r"\1 \2", text)
-    return printable(text).replace("\n", " ")
-
-
 def _faults() -> list[str]:
     from syndarix_rt.simulation.settings import AnyFault
 
@@ -355,7 +327,7 @@ COMMANDS: dict[str, _Command] = {
     "inject": _Command(
         "inject WHAT [NAME=VALUE …]", "a fault (ci_outage minutes=30), or an event by its type", _Session.inject
     ),
-    "quit": _Command("quit", "leave; Ctrl-D, too (q)", _Session.help),
+    "quit": _Command("quit", "leave; Ctrl-D, too (q)", _Session.leave),
 }
 SHORT = {"c": "continue", "s": "step", "b": "break", "i": "inspect", "q": "quit", "exit": "quit", "resume": "continue",
          "breaks": "break", "w": "wait", "?": "help"}  # fmt: skip
