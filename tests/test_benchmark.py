@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -11,10 +12,10 @@ import threading
 import time
 
 import pytest
-from command_line import run
+from command_line import call, run
 
 from syndarix_rt.benchmark import candidate, measures
-from syndarix_rt.cli.benching import table
+from syndarix_rt.cli import benching
 from syndarix_rt.errors import SyndarixError
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
@@ -86,14 +87,29 @@ def test_clients_that_do_not_get_what_they_missed_are_told_of_and_have_no_time()
     assert "p50_ms" not in found
 
 
-def test_idle_connections_are_counted_and_then_all_get_an_event(server, load):
-    found = measures.idle(server, load, 20)
-    assert found["served"] == 20
-    assert found["event_to_all_ms"] > 0
+TINY = benching.Scale(many=4, few=3, seconds=0.2, ladder=(20,), published=200)
 
 
-def test_publishing_counts_events(redis):
-    assert measures.publishing(redis, events=2_000, batch=100)["events_per_s"] > 0
+def test_every_measure_has_the_figures_that_the_table_shows(server, load):
+    for row in benching.rows(TINY):
+        figures = row.measure(server, load)
+        assert row.columns.keys() <= figures.keys() or figures["rate"] == 0, row.name
+        assert figures.get("served", 20) == 20
+
+
+def test_the_command_prints_a_table_and_writes_all_figures(tmp_path, capsys, monkeypatch):
+    kept = benching.rows(TINY)[1:2]
+    monkeypatch.setattr(benching, "QUICK", TINY)
+    monkeypatch.setattr(benching, "rows", lambda _: kept)
+    done = call(capsys, "bench", "--quick", "--repeats", "2", "--json", tmp_path / "figures.json")
+    assert done.code == 0, done
+    assert re.search(r"^3 subscribers, 10 events/s +p50_ms \d+\.\d  p99_ms \d+\.\d  cpu_us \d", done.out, re.MULTILINE)
+    assert re.search(r"^publishing into Redis, batches of 100  events_per_s [\d,]+$", done.out, re.MULTILINE)
+    document = json.loads((tmp_path / "figures.json").read_text())
+    assert document["machine"]["cores"]
+    assert {name: len(each) for name, each in document["figures"].items()} == {
+        "3 subscribers, 10 events/s": 2, "publishing into Redis, batches of 100": 2,
+    }  # fmt: skip
 
 
 def tick(sequence):
@@ -149,7 +165,7 @@ def test_the_table_holds_medians():
         "latency": [{"p50_ms": 1, "lost": 0}, {"p50_ms": 30, "lost": 0}, {"p50_ms": 2.04, "lost": 5}],
         "rate": [{"rate": 1_000, "p99_ms": 9}, {"rate": 0}, {"rate": 2_000, "p99_ms": 4}],  # one sustained none
     }
-    assert table(columns, found) == ["latency  p50_ms 2.0  lost 0", "rate     rate 1,000  p99_ms 6  load -"]
+    assert benching.table(columns, found) == ["latency  p50_ms 2.0  lost 0", "rate     rate 1,000  p99_ms 6  load -"]
 
 
 def test_a_source_that_does_not_compile_is_a_line(tmp_path):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from syndarix_rt.benchmark.candidate import Candidate
     from syndarix_rt.benchmark.measures import Figures, Loader
 
-__all__ = ["Row", "rows", "table"]
+__all__ = ["Row", "Scale", "rows", "table"]
 
 
 class Row(NamedTuple):
@@ -39,16 +39,34 @@ class Row(NamedTuple):
     measure: Callable[[Candidate, Loader], Figures]
 
 
-def rows(*, quick: bool) -> list[Row]:
-    """What is measured of one worker.
+class Scale(NamedTuple):
+    """How much is measured.
 
-    Args:
-        quick: smaller and shorter, to see that all works; not to be quoted.
+    Attributes:
+        many: subscribers or projects, where there are to be many.
+        few: subscribers, where there are to be few.
+        seconds: that a rate is kept for.
+        ladder: the rising rates that are tried, events a second.
+        published: events in one go.
     """
+
+    many: int
+    few: int
+    seconds: float
+    ladder: Sequence[float]
+    published: int
+
+
+FULL = Scale(1_000, 200, 3.0, (1_000, 2_000, 4_000, 5_000, 6_000, 7_000, 8_000), 300_000)
+QUICK = Scale(100, 50, 1.0, (100, 500), 20_000)
+"""To see that all works; not to be quoted."""
+
+
+def rows(scale: Scale) -> list[Row]:
+    """What is measured of one worker."""
     from syndarix_rt.benchmark import measures
 
-    many, few, seconds = (100, 50, 1.0) if quick else (1_000, 200, 3.0)
-    ladder = [100, 500] if quick else [1_000, 2_000, 4_000, 5_000, 6_000, 7_000, 8_000]
+    many, few, seconds, ladder, _ = scale
     latency = {"p50_ms": ".1f", "p99_ms": ".1f"}
     return [
         Row(
@@ -107,12 +125,12 @@ def bench_command(*, quick: bool, repeats: int, load_client: Path | None, json_f
 
     with ExitStack() as files:  # opened first: nobody wants to hear in the end that it cannot be written
         as_json = files.enter_context(whole_file(json_file)) if json_file else None
-        document = _measured(quick=quick, repeats=repeats, load_client=load_client)
+        document = _measured(QUICK if quick else FULL, repeats, load_client)
         if as_json:
             as_json.write(json.dumps(document, indent=1).encode())
 
 
-def _measured(*, quick: bool, repeats: int, load_client: Path | None) -> dict[str, Any]:
+def _measured(scale: Scale, repeats: int, load_client: Path | None) -> dict[str, Any]:
     """Measure, print a table, and give all figures."""
     from syndarix_rt.benchmark import candidate, machine, measures
 
@@ -121,16 +139,14 @@ def _measured(*, quick: bool, repeats: int, load_client: Path | None) -> dict[st
     found: dict[str, list[Figures]] = {}
     with tempfile.TemporaryDirectory(prefix="syndarix-rt-") as directory, candidate.private_redis() as redis_url:
         load = measures.Loader(candidate.load_client(load_client, Path(directory)))
-        measured = rows(quick=quick)
+        measured = rows(scale)
         for row in measured:
             say(f"measuring: {row.name}")
             for _ in range(repeats):
                 with candidate.our_server(redis_url) as server:
                     found.setdefault(row.name, []).append(row.measure(server, load))
         published = "publishing into Redis, batches of 100"
-        found[published] = [
-            measures.publishing(redis_url, events=20_000 if quick else 300_000, batch=100) for _ in range(repeats)
-        ]
+        found[published] = [measures.publishing(redis_url, events=scale.published, batch=100) for _ in range(repeats)]
     columns = {row.name: row.columns for row in measured} | {published: {"events_per_s": ",.0f"}}
     for line in table(columns, found):
         click.echo(line)
