@@ -150,6 +150,13 @@ def test_refused_connections_are_no_result(load):
         load.run(nobody, connections=3, seconds=1, during=lambda: None)
 
 
+def test_a_load_client_that_fails_is_told_with_its_words(server):
+    broken = measures.Loader([sys.executable, "-c", "import sys; sys.exit('no such file')"])
+    with pytest.raises(SyndarixError, match="did not get in: ended with 1") as caught:
+        broken.run(server, connections=3, seconds=1, during=lambda: None)
+    assert "no such file" in caught.value.__notes__[0]
+
+
 def test_a_server_that_does_not_start_is_told_with_its_words(redis):
     with (
         pytest.raises(SyndarixError, match="did not start: ended with 2") as caught,

@@ -69,7 +69,7 @@ class Loader:
         """Open all streams, call ``during``, listen to the end; what the client printed.
 
         Raises:
-            SyndarixError: not all connections were served.
+            SyndarixError: the client failed, or not all connections were served.
         """
         options = {"-p": candidate.port, "-u": candidate.path, "-P": projects, "-n": connections, "-S": stall}
         options |= {"-r": CONNECTS_PER_S, "-d": round(seconds, 1)} | ({} if expected is None else {"-e": expected})
@@ -77,7 +77,12 @@ class Loader:
             ready = Path(directory) / "ready"
             command = [*self._command, "-R", str(ready), *(str(word) for pair in options.items() for word in pair)]
             with child(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-                wait_until(ready.exists, process, "the subscribers did not get in", OPEN_S)
+                try:
+                    wait_until(ready.exists, process, "the subscribers did not get in", OPEN_S)
+                except SyndarixError as error:
+                    process.kill()
+                    error.add_note(process.communicate()[1][-2000:])
+                    raise
                 during()
                 figures = printed(process, seconds + OPEN_S)
         if figures["conns_failed"]:
