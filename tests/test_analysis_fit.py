@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from itertools import islice
 
 import numpy as np
@@ -16,7 +17,6 @@ from matplotlib import pyplot as plt
 from syndarix_rt.errors import MissingExtra, ScenarioError
 from syndarix_rt.events import Event
 from syndarix_rt.playback.importers import IMPORTERS, import_azure_llm, write_azure
-from syndarix_rt.playback.importers.aidev import import_aidev
 from syndarix_rt.simulation import Profile, Scenario, Simulation
 from syndarix_rt.simulation.analysis.fit import Fit, fit
 from syndarix_rt.simulation.analysis.fitting import (
@@ -520,7 +520,7 @@ def test_a_trace_in_azures_format_gives_the_bursts_and_the_tokens_but_no_runs(tm
 
 def test_requests_of_two_files_are_fitted_together_and_the_profile_says_so(tmp_path, simulated):
     for name in ("code", "conv"):
-        write_azure(simulated, tmp_path / f"AzureLLMInferenceTrace_{name}.csv")
+        write_azure(simulated[:30_000], tmp_path / f"AzureLLMInferenceTrace_{name}.csv")
     one = fit(import_azure_llm(tmp_path / "AzureLLMInferenceTrace_code.csv").events)
     both = fit(import_azure_llm(tmp_path).events)
     for key in ("runs.output_tokens", "trace.requests.input_tokens", "issues.arrivals"):
@@ -530,6 +530,12 @@ def test_requests_of_two_files_are_fitted_together_and_the_profile_says_so(tmp_p
 
 
 # ---- the real traces: the figures of the literature ------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def imported(source, path):
+    """Events of a trace; the last one is kept, since the largest takes seconds and several tests need it in turn."""
+    return IMPORTERS[source](path, "p").events
 
 
 def ks_of(profile, key, law):
@@ -572,7 +578,7 @@ def test_mooncakes_answers_are_a_mixture_and_its_clock_is_too_coarse_for_arrival
 
 @pytest.mark.traces
 def test_copilots_runs_and_the_pull_requests_of_agents_have_the_laws_that_were_published(traces_dir):
-    profile = fit(import_aidev(traces_dir / "aidev_pop").events)
+    profile = fit(imported("aidev", traces_dir / "aidev_pop"))
     runs = profile["trace.runs.duration_min"]
     assert (math.log(runs.value.median), runs.value.sigma) == pytest.approx((2.23, 0.74), abs=0.005)
     assert (runs.n, runs.ks) == (1_994, pytest.approx(0.036, abs=0.001))
@@ -609,7 +615,7 @@ def test_copilots_runs_and_the_pull_requests_of_agents_have_the_laws_that_were_p
 def test_a_fit_of_the_first_half_is_as_near_to_the_second_as_the_first_half_itself(traces_dir, source, path, key):
     from scipy.stats import ks_2samp  # noqa: PLC0415 - takes a second
 
-    events = IMPORTERS[source](traces_dir / path, "p").events
+    events = imported(source, traces_dir / path)
     if source == "aidev":  # by the opening of the pull requests: a half has whole lives
         opened = [event.subject for event in events if event.type == "pr_created"]
         early = set(opened[: len(opened) // 2])

@@ -181,8 +181,8 @@ async def test_events_of_all_names_are_counted_listed_and_drawn(open_page):
                 "last_note": 1,
             }
             await page.until("position", "11")
-            assert await page.text("connection") == "live"
-            assert await page.drawn() == published
+            await page.until("connection", "live")
+            await until_equal(page.drawn, published)
             assert page.console == []
 
 
@@ -218,8 +218,8 @@ async def test_a_restarted_server_is_found_again_without_loss_or_duplicates(open
             published += await publish(server, 4, ["issue_created", "my_note"])
             await page.until("received", "5")
             assert await page.text("gaps") == "0"
-            assert await page.text("connection") == "live"
-            assert await page.drawn() == published
+            await page.until("connection", "live")
+            await until_equal(page.drawn, published)
 
 
 async def test_a_proxy_that_answers_503_only_delays_it(open_page):

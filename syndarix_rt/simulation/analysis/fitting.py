@@ -323,23 +323,29 @@ def _mixture(values: Floats, cap: float | None) -> AnyLaw:
 
 def _em(logs: Floats, share: float) -> tuple[float, float, list[float], list[float]]:
     """Log-likelihood, weight of the first component, means and standard deviations of the two normals."""
-    first = np.arange(len(logs)) < share * len(logs)
-    taken = np.stack([first, ~first]).astype(float)
+    middle = float(logs.mean())
+    values = logs - middle
+    squares = values**2
+    whole = np.array([len(values), values.sum(), squares.sum()])
+    taken = (np.arange(len(values)) < share * len(values)).astype(float)  # by the first component
     likelihood = -math.inf
     for _ in range(_EM_STEPS):
-        totals = np.maximum(taken.sum(axis=1), 1e-9)
-        means = taken @ logs / totals
-        sigmas = np.sqrt((taken * (logs - means[:, None]) ** 2).sum(axis=1) / totals)
-        sigmas = np.maximum(sigmas, _SIGMA_LEAST)
-        weights = totals / totals.sum()
-        z = (logs - means[:, None]) / sigmas[:, None]
-        parts = np.log(weights / sigmas)[:, None] - z**2 / 2
-        both = np.logaddexp(parts[0], parts[1])
-        taken = np.exp(parts - both)
-        before, likelihood = likelihood, float(both.sum())
-        if likelihood - before < 1e-7 * len(logs):
+        first = np.array([taken.sum(), taken @ values, taken @ squares])
+        counts, sums, powers = np.stack([first, whole - first], axis=1)
+        counts = np.maximum(counts, 1e-9)
+        weights, means = counts / counts.sum(), sums / counts
+        variances = np.maximum(powers / counts - means**2, _SIGMA_LEAST**2)
+        # The logarithm of a normal density is a parabola, and so is that of the ratio of two.
+        constants = np.log(weights) - np.log(variances) / 2 - means**2 / variances / 2
+        slopes, bends = means / variances, -0.5 / variances
+        ratio = (bends[0] - bends[1]) * squares + (slopes[0] - slopes[1]) * values + (constants[0] - constants[1])
+        small = np.exp(-np.abs(ratio))
+        taken = np.where(ratio > 0, 1.0, small) / (1 + small)
+        second = float(whole @ [constants[1], slopes[1], bends[1]])
+        before, likelihood = likelihood, second + float((np.maximum(ratio, 0) + np.log1p(small)).sum())
+        if likelihood - before < 1e-7 * len(values):
             break
-    return likelihood, float(weights[0]), means.tolist(), sigmas.tolist()
+    return likelihood, float(weights[0]), (means + middle).tolist(), np.sqrt(variances).tolist()
 
 
 def _root(function: Callable[[float], float], low: float, high: float) -> float:
