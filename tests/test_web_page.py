@@ -332,7 +332,7 @@ async def test_after_a_reset_the_page_shows_the_new_epoch_and_all_its_events(ope
 
 async def test_custom_events_are_found_even_if_the_log_answers_late_or_not_at_first(open_page):
     async with running() as server, open_page("about:blank", server.url) as page:
-        asked, held, refused = [], [], []
+        asked, held, refused, runs = [], [], [], []
 
         async def hold_first(route):
             asked.append(route)
@@ -349,6 +349,10 @@ async def test_custom_events_are_found_even_if_the_log_answers_late_or_not_at_fi
             await page.page.clock.run_for(2_000)
             return await page.text("received")
 
+        def never_answer(socket):
+            socket.on_message(lambda message: runs.append(message))  # noqa: PLW0108 - it takes attributes
+
+        await page.page.route_web_socket("**/debug", never_answer)
         await page.page.clock.install()
         await page.page.goto(f"{server.url}/p/apollo")
         await page.until("connection", "live")
@@ -360,7 +364,7 @@ async def test_custom_events_are_found_even_if_the_log_answers_late_or_not_at_fi
         await page.page.clock.run_for(8_000)
         await server.broker.reset(CHANNEL)
         await page.until("gaps", "1")
-        assert len(asked) == 1, "one question at a time"
+        assert (len(asked), len(runs)) == (1, 1), "one question at a time"
         await page.page.route("**/events?after=*", refuse_once)
         await publish(server, 1, ["new_note"] * 3)
         route, stale = held.pop()
@@ -469,6 +473,17 @@ def test_all_urls_of_the_pages_are_relative_so_that_a_prefix_does_no_harm():
                 r"""(?:(?:href|src)=["']?|(?:fetch\(|import |import\(|from )["'`]|url\(["']?)(?:/|https?:)""", text
             ), file.name
             assert not re.findall("<style|onclick", text)  # the Content-Security-Policy forbids them
+
+
+def test_whatever_a_style_sheet_names_is_somewhere():
+    package = Path(str(WEB)).parent
+    texts = [path.read_text() for path in package.rglob("*") if path.suffix in (".js", ".html", ".py")]
+    used = set(re.findall(r"[\w-]+", " ".join(texts)))
+    for sheet in Path(str(WEB)).rglob("*.css"):
+        rules = re.sub(r"/\*.*?\*/", "", sheet.read_text(), flags=re.DOTALL)
+        named = set(re.findall(r"[.#]([a-z][\w-]*)(?=[^{}]*\{)", rules))
+        # A dashboard computes the classes of panels that span columns.
+        assert {name for name in named - used if not name.startswith("srt-of-")} == set(), sheet.name
 
 
 async def test_an_events_data_begin_with_what_is_particular_to_it(open_page):
@@ -600,13 +615,16 @@ async def test_a_hidden_tab_gives_its_stream_back_after_a_minute_and_goes_on_exa
         assert await page.text("gaps") == "0"
 
 
-async def test_the_files_of_the_page_are_small_on_the_wire_and_sent_once():
+async def test_the_files_of_a_projects_page_are_small_on_the_wire_and_those_of_all_pages_sent_once():
+    others = {"page/index.js", "page/docs.js", "docs.css", "views/status.js"}  # of other pages, and of the notebook
+    assert others < set(PAGE_FILES)
     async with running() as server:
         total = 0
         for name in ["/p/apollo", *(f"/static/{path}" for path in PAGE_FILES)]:
             async with server.http.get(server.url + name, headers={"accept-encoding": "gzip"}) as answer:
                 assert answer.headers["content-encoding"] == "gzip", name
-                total += int(answer.headers["content-length"]) + len(str(answer.raw_headers))
+                if name.removeprefix("/static/") not in others:
+                    total += int(answer.headers["content-length"]) + len(str(answer.raw_headers))
                 etag = answer.headers["etag"]
             assert (await server.get(name, headers={"if-none-match": etag}))[0] == 304
-        assert total <= 100_000
+        assert total <= 95_000

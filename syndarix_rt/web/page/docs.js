@@ -144,13 +144,17 @@ function exampleOf(schema) {
 
 function example(text) {
   if (!text) return [];
+  const shown = make("pre", {}, text);
+  const parts = [make("h3", {}, "Try it"), make("div", { className: "example" }, shown)];
+  if (!navigator.clipboard) return parts; // over plain HTTP from another machine
   const button = make("button", { type: "button" }, "Copy");
   button.addEventListener("click", async () => {
     await navigator.clipboard.writeText(text);
     button.textContent = "Copied";
     setTimeout(() => (button.textContent = "Copy"), 1500);
   });
-  return [make("h3", {}, "Try it"), make("div", { className: "example" }, make("pre", {}, text), button)];
+  shown.after(button);
+  return parts;
 }
 
 function pathOf(path) {

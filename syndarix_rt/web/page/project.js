@@ -1,36 +1,27 @@
 /** The page of one project: one stream, counted by the panels' models and drawn at a fixed rate, however many events come. */
 
-import { makeCharts } from "../panels/catalogue.js";
 import { ApprovalInbox } from "../panels/inbox.js";
 import { Ledger } from "../panels/ledger.js";
 import { EventLog, indented, tell } from "../panels/log.js";
 import { sightingOf } from "../panels/sighting.js";
 import { Timeline } from "../panels/timeline.js";
-import { createView as createApprovals } from "../views/approvals.js";
 import { createView as createChat } from "../views/chat.js";
 import { createView as createConnection } from "../views/connection.js";
-import { createView as createControl } from "../views/control.js";
-import { createView as createDebug } from "../views/debug.js";
 import { setText } from "../views/frame.js";
 import { createView as createLog } from "../views/log.js";
-import { ChartPanel } from "./chart-panel.js";
+import { Approvals } from "./approvals.js";
+import { Charts } from "./charts.js";
 import { Chat } from "./chat.js";
-import { ask } from "./http.js";
-import { Runs } from "./runs.js";
+import { Steering } from "./steering.js";
 import { openStream } from "./stream.js";
-import { count, duration, plural } from "./words.js";
+import { count, plural } from "./words.js";
 
 const REPLAY = 2000; // entries to begin with, so that the charts are not empty
-const WINDOW_S = { wall: 60, simulated: 3600 }; // a bar a second is wide enough to be read; at speed 60 both show as much
-const KEPT = 10_000; // events from which the charts are counted again when the axis is changed; as many as the log has
 const DRAW_EVERY_MS = 250; // a redraw costs some milliseconds, and four a second look live
 const TELL_EVERY_MS = 500; // numbers cannot be read faster
-const ASK_EVERY_MS = 2000; // the server, what waits for a decision
 const MAX_NEW = 60; // lines added to the log at once; how many were left out is said
 const MAX_LINES = 200;
-const MAX_APPROVALS = 50;
 const RATE_S = 10;
-const FAULT_MIN = 30; // simulated minutes, long enough to see what it does
 
 const STATES = {
   connecting: ["connecting", "warn"],
@@ -44,9 +35,6 @@ const REASONS = {
   slow: "this page was too slow",
   epoch: "the log began anew",
 };
-const SPEEDS = ["1", "10", "60", "600", "max"].map((speed) => [speed, speed === "max" ? "as fast as it goes" : `${speed} × real time`]);
-const FAULTS = ["ci_outage", "provider_brownout", "incident_storm"].map((kind) => [kind, kind.replace("_", " ").replace("ci ", "CI ")]);
-const ENTITIES = ["project", "queues", "agents", "agent_runs", "issues", "prs", "pipelines", "approvals", "sprints", "faults"];
 
 const project = decodeURIComponent(location.pathname.split("/").pop());
 const base = `../projects/${encodeURIComponent(project)}`;
@@ -64,10 +52,9 @@ const inbox = new ApprovalInbox();
 const log = new EventLog(categories);
 const ledger = new Ledger();
 const published = new Timeline([inbox, log]); // what is listed stands at its time of publication
-const kept = []; // what came, oldest first: {event, offset, now}, or of a gap {label, now}
-let charted; // the timeline of the charts, whose axis can be changed
-let drawn = []; // the charts
-let newest; // of the events of simulations, the one that came last
+const charts = new Charts(types, $("axis"));
+const approvals = new Approvals($("approvals"), base, inbox);
+const steering = new Steering($("control"), $("debug"), base);
 const recent = new Map(); // events by the second of their publication, for the rate
 let state = "connecting";
 let reason = "";
@@ -94,8 +81,8 @@ const stream = openStream(base, {
     ledger.event(isLive ? now - at : undefined); // of history, a delay says nothing
     countRecent(at);
     published.add(event, offset, now);
-    if (event.simulation) newest = event;
-    keep({ event, offset, now });
+    charts.add({ event, offset, now });
+    if (event.simulation) steering.newest = event;
   },
   onGap(gap) {
     const now = Date.now() / 1000;
@@ -103,7 +90,7 @@ const stream = openStream(base, {
     ledger.gap(now, gap);
     const label = gap.missed === null ? "gap: unknown" : `gap: ${count(gap.missed)} missed`;
     published.gap(now, label);
-    keep({ label, now });
+    charts.add({ label, now });
   },
   onLost() {
     ledger.holes += 1;
@@ -130,45 +117,12 @@ function recentRate(now) {
   return sum / RATE_S;
 }
 
-// ---- charts --------------------------------------------------------------------------------------------------------
-
-const axis = $("axis");
-if (location.hash === "#simulated") axis.value = "simulated";
-
-/** Charts that have counted all that is kept, on the axis that is chosen. */
-function chart() {
-  const isSimulated = axis.value === "simulated";
-  const charts = makeCharts(types, { isSimulated, windowS: WINDOW_S[axis.value] });
-  charted = new Timeline([...charts.values()].map(({ model }) => model), { isSimulated });
-  for (const item of kept) recount(item);
-  for (const panel of drawn) panel.destroy();
-  drawn = [...charts].map(([name, made]) => new ChartPanel($(name), made));
-  draw();
-}
-
-function keep(item) {
-  recount(item);
-  kept.push(item);
-  if (kept.length >= 2 * KEPT) kept.splice(0, KEPT); // one by one would move them all each time
-}
-
-function recount({ event, offset, label, now }) {
-  if (event) charted.add(event, offset, now);
-  else charted.gap(now, label);
-}
-
+/** Let time go on, as far as the stream proves it, and draw. */
 function draw() {
   const now = Date.now() / 1000;
-  if (state === "open" && !stream.behind()) for (const timeline of [published, charted]) timeline.advance(now);
-  const end = charted.now(now);
-  if (!document.hidden && !Number.isNaN(end)) for (const panel of drawn) panel.push(end);
+  if (state === "open" && !stream.behind()) for (const timeline of [published, charts.timeline]) timeline.advance(now);
+  charts.draw();
 }
-
-chart();
-axis.addEventListener("change", () => {
-  history.replaceState(null, "", axis.value === "wall" ? location.pathname : `#${axis.value}`); // a link shows what its sender saw
-  chart();
-});
 
 // ---- the connection ------------------------------------------------------------------------------------------------
 
@@ -218,59 +172,6 @@ function tellFigures() {
   });
 }
 
-// ---- approvals -----------------------------------------------------------------------------------------------------
-
-const approvals = createApprovals($("approvals"), { title: "Approvals" }, ({ approval, decision }) => decide(approval, decision));
-let asked = -Infinity;
-
-async function decide(id, decision) {
-  inbox.decide(id, decision);
-  let error = "the server cannot be reached; try again";
-  try {
-    const answer = await ask(`${base}/approvals/${encodeURIComponent(id)}`, {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify({ decision, by: "web page" }),
-    });
-    if (answer.ok) return; // the event that follows takes it from the list
-    error = (await answer.json()).detail ?? `the server answers ${answer.status}`;
-  } catch {
-    // No connection, or no JSON.
-  }
-  inbox.decide(id, "", error);
-  tellApprovals();
-}
-
-async function askWhatWaits() {
-  if (!inbox.isUncertain || state !== "open" || performance.now() - asked < ASK_EVERY_MS) return;
-  asked = performance.now();
-  const question = inbox.ask();
-  try {
-    const answer = await ask(`${base}/approvals`);
-    if (!answer.ok) throw new Error(`the server answers ${answer.status}`);
-    inbox.correct(question, (await answer.json()).approvals);
-  } catch {
-    inbox.isUncertain = true; // asked again
-  }
-}
-
-function tellApprovals() {
-  const pending = [...inbox.pending.values()];
-  approvals.receive({
-    uncertain: inbox.isUncertain,
-    count: pending.length,
-    pending: pending.slice(0, MAX_APPROVALS).map((waiting) => {
-      const isSimulated = waiting.simulation && !Number.isNaN(published.eventTime);
-      const now = isSimulated ? published.eventTime : Date.now() / 1000;
-      return {
-        ...waiting,
-        since: `${new Date(waiting.since * 1000).toISOString().slice(0, 19).replace("T", " ")} UTC`,
-        waited: `${duration(now - waiting.since)}${isSimulated ? " of simulated time" : ""}`,
-      };
-    }),
-  });
-}
-
 // ---- the log -------------------------------------------------------------------------------------------------------
 
 const lines = createLog($("log"), { title: "Event log", simulated: false, rows: MAX_LINES }, (message) => {
@@ -304,70 +205,6 @@ function tellLog(isWhole = false) {
   lines.receive(news);
 }
 
-// ---- the run -------------------------------------------------------------------------------------------------------
-
-const METHODS = { pause: "run.pause", resume: "run.resume", step: "run.step", set_speed: "run.setSpeed", inject: "run.inject" };
-const control = createControl($("control"), { title: "Run", scenarios: [], speeds: SPEEDS, faults: FAULTS, faultMin: FAULT_MIN }, steer);
-const debug = createDebug($("debug"), { title: "Debug", entities: ENTITIES }, look);
-const runs = new Runs(base, tellRun);
-let doing = "";
-let refused = "";
-let seen = { text: "", error: "" };
-
-async function steer({ op, value }) {
-  const number = Number(value);
-  const params = {
-    step: { events: value },
-    set_speed: { speed: value === "max" ? value : number },
-    inject: { fault: { kind: value, minutes: FAULT_MIN } },
-  }[op];
-  [doing, refused] = [op, ""];
-  tellRun();
-  try {
-    await runs.call(METHODS[op], params);
-  } catch (error) {
-    refused = error.message;
-  }
-  doing = "";
-  tellRun();
-}
-
-async function look({ op, type, where, entity }) {
-  try {
-    if (op === "inspect") {
-      seen = { text: JSON.stringify(await runs.call("run.inspect", { entity }), null, 2), error: "" };
-    } else {
-      const added = op === "break" && (type || where) ? [{ ...(type && { type }), ...(where && { where }) }] : [];
-      const breakpoints = op === "clear" ? [] : [...(runs.state?.breakpoints ?? []), ...added];
-      await runs.call("run.setBreakpoints", { breakpoints });
-      seen = { text: "", error: "" };
-    }
-  } catch (error) {
-    seen = { text: "", error: error.message };
-  }
-  tellRun();
-}
-
-/** How far a run is: as it said last, or as its events say since then. */
-function timeOf({ time, simulation }) {
-  const isLater = simulation && newest?.simulation === simulation && newest.time > Date.parse(time) / 1000;
-  return isLater ? new Date(newest.time * 1000).toISOString() : time;
-}
-
-function tellRun() {
-  const { state: run } = runs;
-  $("control").hidden = $("debug").hidden = !run;
-  if (!run) return;
-  const stands = run.state === "paused";
-  const stop = run.stopped?.event ? ` at a breakpoint (${run.stopped.event.type})` : "";
-  const speed = run.speed === "max" ? ", as fast as it goes" : run.speed ? `, speed ${run.speed}` : "";
-  const time = run.time ? `, ${timeOf(run).slice(0, 19).replace("T", " ")} of simulated time` : "";
-  const status = `${run.name || run.run}: ${run.state}${stop}${speed}${time}`;
-  const abilities = [stands ? "resume" : "pause", "step", "set_speed", ...(run.simulation ? ["inject"] : [])];
-  control.receive({ status, playing: true, abilities, doing, error: refused });
-  debug.receive({ status: stop ? `stopped${stop}` : "", breakpoints: run.breakpoints ?? [], ...seen });
-}
-
 // ---- chat ----------------------------------------------------------------------------------------------------------
 
 const chatView = createChat($("chat"), { title: "Chat" }, ({ op, text, to }) => (op === "say" ? chat.say(text, to) : chat.typing()));
@@ -377,11 +214,11 @@ const chat = new Chat(base, () => (isChatTold = false));
 // ---- time goes on --------------------------------------------------------------------------------------------------
 
 function tellAll() {
-  askWhatWaits();
+  if (state === "open") approvals.ask();
   if (document.hidden) return;
   tellFigures();
-  tellApprovals();
-  tellRun();
+  approvals.tell(published.eventTime);
+  steering.tell();
   tellLog();
   if (!isChatTold) chatView.receive(chat.content);
   isChatTold = true;

@@ -11,6 +11,7 @@ export class Runs {
     this.state = null; // of the run, as the server tells it; null: none plays
     this.onChange = onChange;
     this.isOpen = false;
+    this.isLooking = false;
     this.calls = new Map(); // by id: {resolve, reject}
     this.nextId = 1;
     this.socket = openSocket(`${base}/debug`, "syndarix.debug.v1", {
@@ -43,13 +44,15 @@ export class Runs {
   }
 
   async look() {
-    if (!this.isOpen || this.isPlaying || document.hidden) return;
+    if (!this.isOpen || this.isLooking || this.isPlaying || document.hidden) return;
+    this.isLooking = true;
     try {
       const found = (await this.call("run.list")).find(({ state }) => STEERABLE.includes(state));
       if (found) this.show(await this.call("run.attach", { run: found.run }));
     } catch {
       // Asked again.
     }
+    this.isLooking = false;
   }
 
   receive({ id, method, params, result, error }) {

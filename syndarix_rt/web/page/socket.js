@@ -1,5 +1,9 @@
+const FIRST_DELAY_MS = 1000; // what a restart takes
+const MAX_DELAY_MS = 30_000; // nobody watches a dead page for longer
+const [FORBIDDEN_FROM, FORBIDDEN_TO] = [4400, 4500]; // no key, not allowed, no such project
+
 /**
- * A WebSocket that comes back: after a growing delay with jitter, and for good only when this browser may not enter.
+ * Open a WebSocket that comes back: after a growing delay with jitter, and for good only when this browser may not enter.
  *
  * @param {string} path relative URL of the route
  * @param {string} protocol the subprotocol
@@ -8,13 +12,11 @@
  *   onOpen     called when it is open
  *   onMessage  called with each message, decoded
  *   onClose    called when it was cut
- * @returns {{send, close}} `send(message)` tells whether it could be sent
+ * @returns {{send}} `send(message)` tells whether it could be sent
  */
 export function openSocket(path, protocol, { query = () => "", onOpen, onMessage, onClose }) {
   let socket;
   let failures = 0;
-  let timer = 0;
-  let isClosed = false;
 
   function connect() {
     const url = new URL(path, location.href);
@@ -28,10 +30,10 @@ export function openSocket(path, protocol, { query = () => "", onOpen, onMessage
     socket.onmessage = ({ data }) => onMessage(JSON.parse(data));
     socket.onclose = ({ code }) => {
       onClose?.(code);
-      if (isClosed || (code >= FORBIDDEN_FROM && code < FORBIDDEN_TO)) return;
+      if (code >= FORBIDDEN_FROM && code < FORBIDDEN_TO) return;
       const delay = Math.min(MAX_DELAY_MS, FIRST_DELAY_MS * 2 ** failures) * (0.5 + Math.random() / 2);
       failures += 1;
-      timer = setTimeout(connect, delay);
+      setTimeout(connect, delay);
     };
   }
 
@@ -42,14 +44,5 @@ export function openSocket(path, protocol, { query = () => "", onOpen, onMessage
       socket.send(JSON.stringify(message));
       return true;
     },
-    close() {
-      isClosed = true;
-      clearTimeout(timer);
-      socket.close();
-    },
   };
 }
-
-const FIRST_DELAY_MS = 1000; // what a restart takes
-const MAX_DELAY_MS = 30_000; // nobody watches a dead page for longer
-const [FORBIDDEN_FROM, FORBIDDEN_TO] = [4400, 4500]; // no key, not allowed, no such project
