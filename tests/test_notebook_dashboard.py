@@ -166,6 +166,15 @@ def test_bars_have_the_heights_of_their_values():
     assert heights[0] == pytest.approx(4 * heights[1], abs=0.3)
 
 
+def test_the_text_of_a_picture_tells_what_was_known_last_and_no_plan():
+    begin = seen("sprint_started", {"sprint_id": "S-1", "number": 1, "issues_planned": 4, "duration_s": 3600})
+    closed = seen("issue_closed", {"issue_id": "I-1", "resolution": "done", "sprint_id": "S-1"}, 1800)
+    chart = chart_of("sprint", [begin, closed], Axis(simulated=True, window_s=7200))
+    assert chart.model.rows()[-1, 0] > T0 + 1800, "the plan goes on"
+    (said,) = [node.text for node in ET.fromstring(draw_chart(chart, T0 + 1800)).iter(f"{SVG}desc")]
+    assert said == "issues by scope, ideal, closed. Last: scope 4, ideal 2, closed 1."
+
+
 def test_lanes_are_drawn_with_their_names_up_to_now():
     who = {"run_id": "R", "agent_id": "developer-1-of-a-very-long-name-7", "role": "developer"}
     svg = draw_chart(chart_of("agents", [seen("agent_started", who, 0)]), T0 + 30)

@@ -97,7 +97,7 @@ def draw_chart(chart: Chart, now_s: float) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="srt-still" width="{WIDTH}" height="{whole:g}" '
         f'viewBox="0 0 {WIDTH} {whole:g}" role="img" font-family="{_SANS}" font-size="11">'
-        f"<title>{escape(options['title'])}</title><desc>{escape(_described(chart, table, seen))}</desc>"
+        f"<title>{escape(options['title'])}</title><desc>{escape(_described(chart, table, seen, now_s))}</desc>"
         f"{''.join(head)}{''.join(parts)}{''.join(legend)}</svg>"
     )
 
@@ -295,7 +295,7 @@ def _lane_count(table: NDArray[np.float64]) -> int:
     return int(table[:, 1].max()) + 1 if len(table) else 0
 
 
-def _described(chart: Chart, table: NDArray[np.float64], seen: Sequence[int]) -> str:
+def _described(chart: Chart, table: NDArray[np.float64], seen: Sequence[int], now_s: float) -> str:
     options = chart.options
     if not seen:
         return f"{options['empty']}."
@@ -304,5 +304,15 @@ def _described(chart: Chart, table: NDArray[np.float64], seen: Sequence[int]) ->
     holes = f" {gaps} {'gap' if gaps == 1 else 'gaps'} in the data." if gaps else ""
     if isinstance(chart.model, AgentLanes):
         return f"States of {_lane_count(table)} agents: {names}.{holes}"
-    last = ", ".join(f"{options['series'][column]['name']} {short(table[-1, column + 1])}" for column in seen)
+    last = ", ".join(
+        f"{options['series'][column]['name']} {short(values[-1])}"
+        for column in seen
+        if len(values := _known(table, column, now_s))
+    )
     return f"{options['unit']} by {names}. Last: {last}.{holes}"
+
+
+def _known(table: NDArray[np.float64], column: int, now_s: float) -> NDArray[np.float64]:
+    """The values of a series up to now, without those that are unknown; what is to come is a plan."""
+    values: NDArray[np.float64] = table[table[:, 0] <= now_s, column + 1]
+    return values[~np.isnan(values)]
