@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from syndarix_rt.delivery import Cursor, Log
 from syndarix_rt.server import crowd as crowd_module
 from syndarix_rt.server.crowd import Crowd
+from syndarix_rt.server.writer import chunk_of
 
 numbers = count()
 
@@ -35,7 +36,8 @@ class Member:
     def place(self):
         return self.crowd.place(self, self.cursor) if self.joined else self.cursor
 
-    def write(self, data):
+    def write(self, data, chunk):
+        assert chunk == chunk_of(data)
         self.given.append(data)
         if self.next == "fails":
             raise RuntimeError("planted")
@@ -63,6 +65,7 @@ class Crowds(RuleBasedStateMachine):
         self.now_s = 0.0
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(crowd_module, "time", SimpleNamespace(monotonic=self.tick))
+        self.patch.setattr(crowd_module, "AT_ONCE", 1)
         self.log = Log(max_entries=8)
         self.log.start("a", 0)
         self.epochs = 1

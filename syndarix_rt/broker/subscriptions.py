@@ -12,13 +12,14 @@ import math
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from redis.asyncio import Connection
 from redis.crc import key_slot
 from redis.exceptions import MovedError
 
 from syndarix_rt.broker.endpoint import Endpoint
+from syndarix_rt.broker.inlet import Inlet
 from syndarix_rt.broker.reader import Announcement, Top, parse
 from syndarix_rt.broker.retry import pauses
 from syndarix_rt.errors import BrokerUnavailable
@@ -267,10 +268,8 @@ class Subscriptions:
 
     async def _use(self, connection: Connection) -> None:
         """Serve the feeds over this connection; return when nobody listens any more, raise when it breaks."""
-        tasks = [
-            asyncio.create_task(work)
-            for work in (self._subscribe(connection), self._receive(connection), self._compare())
-        ]
+        inlet = Inlet(connection, self._take)
+        tasks = [inlet.ended, *(asyncio.create_task(work) for work in (self._subscribe(connection), self._compare()))]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -325,40 +324,37 @@ class Subscriptions:
         if self._moved is not None:
             self._moved()
 
-    async def _receive(self, connection: Connection) -> None:
-        """Hand out what arrives."""
-        now_s = asyncio.get_running_loop().time
-        while True:
-            try:
-                # Without a limit: to set and unset one costs more than to read, and `_subscribe` looks at the clock.
-                reply = await connection.read_response(timeout=math.inf)
-            except MovedError as error:
-                self._lose([name for name in self._subscribed if key_slot(name.encode()) == error.slot_id])
-                continue
-            self._heard_s = now_s()
-            kind = reply[0] if isinstance(reply, list) else b"pong"
-            if self._moved is not None and kind != b"pong":
-                kind = kind[1:]  # "smessage" and so on
-            if kind == b"message":
-                feeds = self._feeds.get(reply[1].decode())
-                if feeds:
-                    message = parse(reply[2])
-                    for feed in feeds:
-                        feed.put(message, len(reply[2]))
-            elif kind == b"subscribe":
-                name = reply[1].decode()
-                self._pending[name] -= 1
-                if self._pending[name] <= 0:  # less where the slot has gone and come back
-                    del self._pending[name]
-                    self._standing.add(name)
-                    for feed in self._feeds.get(name, ()):
-                        feed.acknowledged()
-            elif kind == b"unsubscribe":
-                name = reply[1].decode()
-                if name in self._standing and name in self._feeds:
-                    self._lose([name])  # unasked: its slot went to another node
-                elif name not in self._pending:  # whose subscription was acknowledged after it had been given up
-                    self._standing.discard(name)
+    def _take(self, reply: Any) -> None:
+        """Hand out what has arrived."""
+        self._heard_s = asyncio.get_running_loop().time()
+        if isinstance(reply, MovedError):
+            self._lose([name for name in self._subscribed if key_slot(name.encode()) == reply.slot_id])
+            return
+        if isinstance(reply, Exception):
+            raise reply
+        kind = reply[0] if isinstance(reply, list) else b"pong"
+        if self._moved is not None and kind != b"pong":
+            kind = kind[1:]  # "smessage" and so on
+        if kind == b"message":
+            feeds = self._feeds.get(reply[1].decode())
+            if feeds:
+                message = parse(reply[2])
+                for feed in feeds:
+                    feed.put(message, len(reply[2]))
+        elif kind == b"subscribe":
+            name = reply[1].decode()
+            self._pending[name] -= 1
+            if self._pending[name] <= 0:  # less where the slot has gone and come back
+                del self._pending[name]
+                self._standing.add(name)
+                for feed in self._feeds.get(name, ()):
+                    feed.acknowledged()
+        elif kind == b"unsubscribe":
+            name = reply[1].decode()
+            if name in self._standing and name in self._feeds:
+                self._lose([name])  # unasked: its slot went to another node
+            elif name not in self._pending:  # whose subscription was acknowledged after it had been given up
+                self._standing.discard(name)
 
     async def _compare(self) -> None:
         """Compare the tops of all logs, some in one round trip, again and again."""

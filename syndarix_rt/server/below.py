@@ -7,6 +7,7 @@ Hypercorn is pinned to a minor version, and tests hold this module to it; under 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Coroutine
 from contextlib import suppress
 from importlib import metadata
@@ -33,15 +34,20 @@ class Connection:
     """An HTTP/1.1 connection, which is one response's alone.
 
     Attributes:
-        transport: what it writes to.
+        transport: what it writes to …
+        descriptor: … and that of its socket, where the transport would write the same bytes to it; -1: it would not.
+            To be written to only while the transport is neither closing nor has anything to send itself.
     """
 
-    __slots__ = ("_protocol", "_writer", "transport")
+    __slots__ = ("_protocol", "_writer", "descriptor", "transport")
 
     def __init__(self, protocol: H11Protocol, writer: asyncio.StreamWriter) -> None:
         self._protocol = protocol
         self._writer = writer
-        self.transport = writer.transport
+        self.transport = transport = writer.transport
+        socket, encrypts = transport.get_extra_info("socket"), transport.get_extra_info("sslcontext") is not None
+        # Windows has no descriptors of sockets.
+        self.descriptor = -1 if socket is None or encrypts or sys.platform == "win32" else socket.fileno()
 
     @property
     def waiting_bytes(self) -> int:

@@ -23,7 +23,7 @@ from syndarix_rt.delivery import Cursor, Gap, Position, Resumption, TypeFilter, 
 from syndarix_rt.delivery.sse import encode
 from syndarix_rt.errors import BrokerUnavailable
 from syndarix_rt.events import EventId
-from syndarix_rt.server.writer import Detour, Writer
+from syndarix_rt.server.writer import Detour, Writer, chunk_of
 
 if TYPE_CHECKING:
     from syndarix_rt.server.channel import Channel
@@ -263,7 +263,7 @@ class Stream:
             return
         self._written_s = time.monotonic() if now_s is None else now_s
         try:
-            taken = self._writer.write(data)
+            taken = self._writer.write(data, chunk_of(data))
         except Exception:  # noqa: BLE001 - logged with its traceback, and the others must go on
             self.fail()
             return

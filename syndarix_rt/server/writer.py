@@ -1,14 +1,16 @@
 """`Writer`: the way to one client, driven by hand, so that a write that does not block costs no task.
 
-Where it can, it writes to the connection's transport: over HTTP/1.1 an event is a chunk, which is framed once for all
-who get it. Else (HTTP/2, another server) it steps ASGI's ``send()``, a coroutine, from wherever it is called; nearly
-always that runs to its end at once, because the client's socket takes the data. A client that does not is slow: a task
-waits for it, and until then the writer is *busy* and takes nothing else. That is the back-pressure.
+Where it can, it writes to the connection's socket, or its transport while that still has something to send: over
+HTTP/1.1 an event is a chunk, which is framed once for all who get it. Else (HTTP/2, another server) it steps ASGI's
+``send()``, a coroutine, from wherever it is called; nearly always that runs to its end at once, because the client's
+socket takes the data. A client that does not is slow: a task waits for it, and until then the writer is *busy* and
+takes nothing else. That is the back-pressure.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
@@ -20,7 +22,7 @@ from hypercorn.typing import ASGISendCallable
 
 from syndarix_rt.server.below import Connection, Multiplexed, below
 
-__all__ = ["Detour", "Writer"]
+__all__ = ["Detour", "Writer", "chunk_of"]
 
 Detour = Literal["", "http/1.0", "http/2", "switched_off", "hypercorn"]
 """Why a client is written to through ASGI; empty: it is not. ``hypercorn``: what serves is not as `below` needs it."""
@@ -37,7 +39,7 @@ class Writer:
         detour: why it does not write to the transport.
     """
 
-    __slots__ = ("_below", "_rest", "_send", "_transport", "blocked_s", "detour")
+    __slots__ = ("_below", "_descriptor", "_rest", "_send", "_transport", "blocked_s", "detour")
 
     def __init__(self, send: ASGISendCallable, *, chunked: bool, detour: Detour = "") -> None:
         """Begin to write the body of a response whose headers are sent.
@@ -52,27 +54,42 @@ class Writer:
         self._rest: asyncio.Task[None] | None = None
         self._below = below(send)
         self._transport: asyncio.WriteTransport | None = None
+        self._descriptor = -1
         if isinstance(self._below, Multiplexed):
             detour = "http/2"
         elif not chunked:
             detour = "http/1.0"
         elif not detour:
             if isinstance(self._below, Connection):
-                self._transport = self._below.transport
+                self._transport, self._descriptor = self._below.transport, self._below.descriptor
             else:
                 detour = "hypercorn"
         self.detour: Detour = detour
 
-    def write(self, data: bytes) -> bool:
-        """Send it; false: the client does not take it at once. Not to be called while it is busy."""
-        transport, beneath = self._transport, self._below
+    def write(self, data: bytes, chunk: bytes) -> bool:
+        """Send it; false: the client does not take it at once. Not to be called while it is busy.
+
+        Args:
+            data: the next part of the body.
+            chunk: the same, as `chunk_of` frames it.
+        """
+        transport = self._transport
         if transport is not None and not transport.is_closing():  # of a closed one Hypercorn must learn
-            transport.write(_chunk(data))
+            if self._descriptor >= 0 and not transport.get_write_buffer_size():
+                try:
+                    size = os.write(self._descriptor, chunk)
+                except OSError:  # the socket is full; or broken, which the transport must hear of
+                    size = 0
+                if size == len(chunk):
+                    return True
+                chunk = chunk[size:]
+            transport.write(chunk)
             if transport.get_write_buffer_size() <= BUFFER_BYTES:
                 return True
             taken = True
         else:
             taken = self._step(self._send(_message(data)))
+        beneath = self._below
         if taken and beneath is not None and beneath.waiting_bytes > BUFFER_BYTES:
             return self._step(beneath.drain())
         return taken
@@ -128,7 +145,8 @@ def _message(data: bytes) -> dict[str, Any]:
 
 
 @lru_cache(64)
-def _chunk(data: bytes) -> bytes:
+def chunk_of(data: bytes) -> bytes:
+    """A part of a response's body as HTTP/1.1 sends it (RFC 9112, 7.1)."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
