@@ -1,7 +1,6 @@
 """How streams reach their clients: on every path, whatever clients do, and what it costs the others."""
 
 import asyncio
-import errno
 import json
 import re
 import socket
@@ -291,10 +290,10 @@ async def test_a_fault_in_one_stream_ends_that_one_alone(monkeypatch, capsys):
         broken = server.hub.streams[0]._writer
         write = Writer.write
 
-        def write_or_fail(self, data):
+        def write_or_fail(self, data, chunk):
             if self is broken:
                 raise RuntimeError("planted")
-            return write(self, data)
+            return write(self, data, chunk)
 
         monkeypatch.setattr(Writer, "write", write_or_fail)
         await server.publish(1, 2)
@@ -358,40 +357,6 @@ async def test_what_is_asked_jointly_is_never_older_than_the_question():
     assert await asyncio.gather(*first) == [0] * 5
     assert await asyncio.gather(*later) == [1] * 5
     assert await joint() == 2
-
-
-async def test_a_write_that_blocks_is_finished_in_order_and_tells_when_it_is_free():
-    sent, gate = [], asyncio.Event()
-
-    async def send(message):
-        await asyncio.sleep(0)
-        await gate.wait()
-        sent.append(message["body"])
-
-    one = Writer(send, chunked=True)
-    assert one.write(b"a") is False
-    assert one.blocked_s is not None
-    gate.set()
-    await one.free()
-    assert (one.blocked_s, sent) == (None, [b"a"])
-    await one.end(b"b")
-    assert sent == [b"a", b"b"]
-
-
-@pytest.mark.parametrize("error", [ConnectionResetError(), TimeoutError(errno.ETIMEDOUT, "by TCP_USER_TIMEOUT")])
-async def test_a_connection_that_breaks_is_no_fault_of_ours(error):
-    async def at_once(_):
-        raise error
-
-    async def later(_):
-        await asyncio.sleep(0)
-        raise error
-
-    assert Writer(at_once, chunked=True).write(b"a") is True
-    one = Writer(later, chunked=True)
-    assert one.write(b"a") is False
-    await one.free()
-    assert one.blocked_s is None
 
 
 class Standing:

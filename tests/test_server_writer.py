@@ -1,6 +1,7 @@
-"""`Writer`: whatever a client's socket takes at once, it gets every byte once and in order, on each event loop."""
+"""`Writer`: whatever a client takes at once, it gets every byte once and in order, on each event loop."""
 
 import asyncio
+import errno
 import random
 import socket
 import ssl
@@ -142,3 +143,37 @@ def test_what_is_encrypted_does_not_go_to_the_socket(loop_factory, monkeypatch, 
         server.close()
 
     run(loop_factory, work)
+
+
+async def test_a_write_that_blocks_is_finished_in_order_and_tells_when_it_is_free():
+    sent, gate = [], asyncio.Event()
+
+    async def send(message):
+        await asyncio.sleep(0)
+        await gate.wait()
+        sent.append(message["body"])
+
+    one = Writer(send, chunked=True)
+    assert one.write(b"a", chunk_of(b"a")) is False
+    assert one.blocked_s is not None
+    gate.set()
+    await one.free()
+    assert (one.blocked_s, sent) == (None, [b"a"])
+    await one.end(b"b")
+    assert sent == [b"a", b"b"]
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(), TimeoutError(errno.ETIMEDOUT, "by TCP_USER_TIMEOUT")])
+async def test_a_connection_that_breaks_is_no_fault_of_ours(error):
+    async def at_once(_):
+        raise error
+
+    async def later(_):
+        await asyncio.sleep(0)
+        raise error
+
+    assert Writer(at_once, chunked=True).write(b"a", chunk_of(b"a")) is True
+    one = Writer(later, chunked=True)
+    assert one.write(b"a", chunk_of(b"a")) is False
+    await one.free()
+    assert one.blocked_s is None
