@@ -147,16 +147,19 @@ class Consumer:
             await self.task
 
     async def _follow(self):
-        async with contextlib.aclosing(self.broker.tail(self.channel)) as tail:
+        async with contextlib.aclosing(self.broker.tail(self.channel, at_once=self._next)) as tail:
             async for update in tail:
                 if isinstance(update, Batch):
-                    assert (update.epoch, update.first) == (self.cursor.epoch, self.cursor.offset + 1)
-                    self._take(update)
+                    self._next(update)
                 elif isinstance(update, Position):
                     self.position = update
                     await self._catch_up()
                 else:
                     self.away += 1
+
+    def _next(self, batch):
+        assert (batch.epoch, batch.first) == (self.cursor.epoch, self.cursor.offset + 1)
+        self._take(batch)
 
     async def _catch_up(self):
         position = self.position

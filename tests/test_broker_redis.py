@@ -639,3 +639,36 @@ async def test_over_tls_with_a_certificate_that_is_trusted_and_no_other(tmp_path
             await wary.position(CHANNEL)
         await broker.aclose()
         await wary.aclose()
+
+
+async def test_a_tail_that_waits_gives_at_once_what_follows_on(open_broker):
+    came = []
+    broker = open_broker()
+    async with contextlib.aclosing(broker.tail(CHANNEL, at_once=came.append)) as tail:
+        position = await asyncio.wait_for(anext(tail), DEADLINE_S)
+        waiting = asyncio.create_task(anext(tail))
+        for n in range(1, 8):
+            await broker.publish(CHANNEL, numbered(n, n))
+        await eventually(lambda: came and came[-1].last == 7)
+        assert [batch.first for batch in came] == [1, *(batch.last + 1 for batch in came[:-1])]
+        assert not waiting.done()
+        reset = await broker.reset(CHANNEL)
+        assert await asyncio.wait_for(waiting, DEADLINE_S) == reset != position
+
+
+async def test_what_taking_raises_ends_that_tail_alone(open_broker):
+    broker = open_broker()
+
+    def refuse(_):
+        raise KeyError("planted")
+
+    async with following(broker) as other:
+        tail = broker.tail(CHANNEL, at_once=refuse)
+        async with contextlib.aclosing(tail):
+            await asyncio.wait_for(anext(tail), DEADLINE_S)
+            waiting = asyncio.create_task(anext(tail))
+            await asyncio.sleep(0)  # so that it waits
+            await broker.publish(CHANNEL, numbered(1, 1))
+            with pytest.raises(KeyError, match="planted"):
+                await asyncio.wait_for(waiting, DEADLINE_S)
+        assert await other.entries(1) == numbered(1, 1)

@@ -194,7 +194,7 @@ async def test_the_log_says_why_a_channel_cannot_be_followed_and_never_the_passw
     broker = RedisBroker(own_redis.url.replace(PASSWORD, "an-old-password") if "changed" in fault else own_redis.url)
     if "ours" in fault:
 
-        async def tail(_channel):
+        async def tail(_channel, **_):
             password = PASSWORD
             raise KeyError(len(password))
             yield

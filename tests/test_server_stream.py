@@ -317,7 +317,7 @@ class LateTail(MemoryBroker):
         self.reads = 0
         self.tell = asyncio.Event()
 
-    async def tail(self, channel):
+    async def tail(self, channel, **_):
         yield await self.position(channel)
         await self.tell.wait()
         async for update in super().tail(channel):

@@ -230,7 +230,12 @@ class MemoryBroker:
         """See `Broker.read`."""
         return self._channel(channel).page(after, limit)
 
-    async def tail(self, channel: str) -> AsyncGenerator[TailUpdate]:
+    async def tail(
+        self,
+        channel: str,
+        *,
+        at_once: Callable[[Batch], None] | None = None,  # noqa: ARG002 - what is published would wait for its readers
+    ) -> AsyncGenerator[TailUpdate]:
         """See `Broker.tail`."""
         log = self._channel(channel)
         wake = asyncio.Event()

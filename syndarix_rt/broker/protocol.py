@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
 from datetime import datetime
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -194,7 +194,7 @@ class Broker(Protocol):
         """Up to ``limit`` entries after offset ``after``, from the log itself."""
         ...
 
-    def tail(self, channel: str) -> AsyncGenerator[TailUpdate]:
+    def tail(self, channel: str, *, at_once: Callable[[Batch], None] | None = None) -> AsyncGenerator[TailUpdate]:
         """Follow a channel from its top on; an async generator that does not end before the broker is closed.
 
         It yields:
@@ -209,6 +209,10 @@ class Broker(Protocol):
         So the tail never says what lies between the last `Batch` and a new `Position`. Whoever must know (the server's
         streams) keeps a cursor, asks `delivery.resume.judge` about it with that position, declares the gap if there is
         one, and fetches what is left, from the verdict's ``after`` up to ``last``, with `read`.
+
+        A `Batch` may be given to ``at_once`` instead, the moment it is there, while the next update is awaited and no
+        other is on its way: its consumer's task need not be woken then, which takes about as long as to read it. It
+        must not wait; what it raises, the tail raises.
 
         However slowly it is consumed, it holds a bounded number of entries: what it dropped it reads from the log.
         ``aclose()`` it (`contextlib.aclosing`) to unsubscribe at once.

@@ -67,6 +67,11 @@ class Reader:
         self.behind = False
         self.lag = 0
 
+    def follows(self, message: Announcement) -> bool:
+        """Whether an announcement carries exactly what comes next, and nothing must be read before."""
+        next_is = message.first == self.last + 1 and message.epoch == self.epoch
+        return next_is and message.entries is not None and not self.behind
+
     def announced(self, message: Announcement) -> Batch | None:
         """Take an announcement; what is new of it, if it follows on."""
         if message.epoch != self.epoch or message.first > self.last + 1:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -21,6 +21,7 @@ from syndarix_rt.broker.approvals import SEARCH_ENTRIES, Draft, Record, late_dec
 from syndarix_rt.broker.endpoint import Endpoint, Resolve
 from syndarix_rt.broker.protocol import (
     MAX_BATCH_BYTES,
+    Batch,
     Page,
     Published,
     Retention,
@@ -124,9 +125,18 @@ class RedisBroker:
         places = tuple(EventId.parse(place) for place in survived.decode().split())
         return Page(Position(epoch.decode(), first, last, places), page_first, entries)
 
-    async def tail(self, channel: str) -> AsyncGenerator[TailUpdate]:
+    async def tail(self, channel: str, *, at_once: Callable[[Batch], None] | None = None) -> AsyncGenerator[TailUpdate]:
         """See `Broker.tail`."""
         reader: Reader | None = None
+
+        def taken(message: Announcement) -> bool:
+            if at_once is None or reader is None or not reader.follows(message):
+                return False
+            batch = reader.announced(message)
+            if batch is not None:
+                at_once(batch)
+            return True
+
         away = False
         waits = pauses()
         with self._subscriptions.feed(self._namespace + channel) as feed, self._lagging(channel):
@@ -143,7 +153,7 @@ class RedisBroker:
                         else:
                             update = reader.page(await self.read(channel, reader.last, PAGE_ENTRIES))
                     else:
-                        sign = await feed.next()
+                        sign = await feed.next(taken)
                         if isinstance(sign, Announcement):
                             update = reader.announced(sign)
                         elif isinstance(sign, Top):

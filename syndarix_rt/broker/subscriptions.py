@@ -73,6 +73,7 @@ class Feed:
         self._live = False
         self._error: Exception | None = None
         self._wake = asyncio.Event()
+        self._taken: Callable[[Announcement], bool] | None = None  # while the tail waits
         self.closed = False
 
     def __enter__(self) -> Self:
@@ -97,11 +98,16 @@ class Feed:
             await self._changed()
         self._lost = False
 
-    async def next(self) -> Sign:
+    async def next(self, taken: Callable[[Announcement], bool]) -> Sign:
         """The next sign; None also when closed.
+
+        Args:
+            taken: is asked of each announcement that comes meanwhile, when no sign is on its way, whether it has been
+                taken, so that it need be no sign.
 
         Raises:
             BrokerUnavailable: the connection was lost, and an attempt to replace it failed.
+            Exception: whatever ``taken`` has raised.
         """
         while not self.closed:
             if self._lost:
@@ -115,7 +121,11 @@ class Feed:
                 top, self._top = self._top, None
                 return top
             self._raise()
-            await self._changed()
+            self._taken = taken
+            try:
+                await self._changed()
+            finally:
+                self._taken = None
         return None
 
     async def again(self, pause_s: float) -> None:
@@ -139,6 +149,15 @@ class Feed:
 
     def put(self, message: Announcement | None, size: int) -> None:
         """An announcement; None if it could not be understood."""
+        if message is not None and self._taken is not None and not self._wake.is_set():
+            try:
+                if self._taken(message):
+                    self._told = Top(message.epoch, message.last)
+                    return
+            except Exception as error:  # noqa: BLE001 - it is the tail's, not the connection's that all tails share
+                self._error = error
+                self._wake.set()
+                return
         if message is None or len(self._messages) >= FEED_MESSAGES or self._bytes + size > FEED_BYTES:
             self._messages.clear()
             self._bytes = 0

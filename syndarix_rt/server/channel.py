@@ -102,7 +102,7 @@ class Channel:
         while True:
             # A tail never ends by itself; if it does, the streams must not hang for ever.
             try:
-                async with aclosing(broker.tail(self.name)) as tail:
+                async with aclosing(broker.tail(self.name, at_once=self._apply)) as tail:
                     async for update in tail:
                         self._apply(update)
             except BrokerError as error:  # what a person must mend, such as a changed password
