@@ -627,4 +627,4 @@ async def test_the_files_of_a_projects_page_are_small_on_the_wire_and_those_of_a
                     total += int(answer.headers["content-length"]) + len(str(answer.raw_headers))
                 etag = answer.headers["etag"]
             assert (await server.get(name, headers={"if-none-match": etag}))[0] == 304
-        assert total <= 95_000
+        assert total <= 96_000

@@ -21,7 +21,8 @@ from syndarix_rt.notebook.modules import WEB, joined
 
 __all__ = ["ChartModel", "ChartWidget"]
 
-_MODULES = (*(f"chart-{name}.js" for name in ("axes", "rows", "frame", "tip", "input", "series", "lanes")), "chart.js")
+_PARTS = ("axes", "rows", "frame", "tip", "words", "redraw", "input", "series", "lanes")
+_MODULES = (*(f"chart-{name}.js" for name in _PARTS), "chart.js")
 """The modules of a chart, each after those that it imports."""
 
 

@@ -12,15 +12,18 @@
  * and a declared gap break a line, and nothing is interpolated over them.
  *
  * Here are the element, its window of time and its words. `chart-series.js` and `chart-lanes.js` hold and draw what is
- * in it, `chart-frame.js` draws what is around, `chart-input.js` listens to hands, `chart-tip.js` is the tooltip.
+ * in it, `chart-frame.js` draws what is around, `chart-input.js` listens to hands, `chart-tip.js` is the tooltip,
+ * `chart-words.js` says it in words, `chart-redraw.js` knows when to draw.
  */
 
 import { Clock, formatValue, valueTicks } from "./chart-axes.js";
 import { drawGaps, drawSelection, drawTimes, drawValues, readTheme } from "./chart-frame.js";
 import { listen } from "./chart-input.js";
 import { Lanes } from "./chart-lanes.js";
+import { Redraws } from "./chart-redraw.js";
 import { Series } from "./chart-series.js";
 import { add, Tip } from "./chart-tip.js";
+import { inWords, Label, sentences } from "./chart-words.js";
 
 /** Okabe and Ito (2008), told apart with every kind of colour vision; yellow last, it is faint on white. */
 export const PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#7F8792", "#B8AB00"];
@@ -28,8 +31,6 @@ export const PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "
 const MAX_GAPS = 64; // more than a window has room for
 const MIN_ROW_PX = 34; // a label of the value axis, and air around it
 const MIN_LABEL_PX = 34; // charts below each other begin at the same place, as long as no label is wider
-const ARIA_EVERY_MS = 5000; // a text that changes faster than it is read helps nobody
-const CALM_MS = 1000; // between drawings for who prefers less motion
 const KEPT_WINDOWS = 5; // rows are kept for so many windows, to look back
 const MAX_CAPACITY = 20_000; // rows, whatever the window
 const LANE_CAPACITY = 1024; // rows of a lane: more changes of state than a window has pixels
@@ -127,11 +128,6 @@ export function createChart(el, options = {}) {
   let cursor = null; // {x, y} of a pointer, or {t, lane} that keys have moved
   let selection = null; // [x, x] that is being dragged
   let ended = "";
-  let frame = 0;
-  let later = 0; // the timer until the next drawing
-  let drawn = -Infinity; // when
-  let describing = 0; // the timer until the next description
-  let outdated = false; // whether something was drawn that it does not say
   let scene = { from: NaN, to: NaN, now, ended: false, gaps }; // what the last drawing shows
   let plot = { left: 0, right: 0, top: 0, bottom: 0 }; // and where
 
@@ -162,7 +158,7 @@ export function createChart(el, options = {}) {
     button.addEventListener("click", () => {
       line.visible = !line.visible;
       button.setAttribute("aria-pressed", String(line.visible));
-      schedule();
+      redraws.soon();
     });
     return button;
   }
@@ -182,7 +178,7 @@ export function createChart(el, options = {}) {
 
   function push(table, at = NaN) {
     put(table, at);
-    scheduleCalmly();
+    redraws.calmly();
   }
 
   function reset({ lanes: names, rows: table = [], gaps: spans = [], span: fixedTo, startS, now: at = NaN } = {}) {
@@ -195,32 +191,31 @@ export function createChart(el, options = {}) {
     put(table, at);
     spans.forEach((each) => gap(...each));
     root.classList.remove("srt-ended");
-    schedule();
+    redraws.soon();
   }
 
   function lanes(names) {
     if (hasLanes) content.name([...names]);
-    scheduleCalmly();
+    redraws.calmly();
   }
 
   function gap(from, to, label = "gap") {
     gaps = gaps.filter((each) => each.from !== from);
     gaps.push({ from, to, label });
     if (gaps.length > MAX_GAPS) gaps.shift();
-    scheduleCalmly();
+    redraws.calmly();
   }
 
   function span(from, to) {
     fixed = from === undefined || from === null ? null : { from, to: to ?? NaN };
-    schedule();
+    redraws.soon();
   }
 
   function end(text) {
     ended = text;
     root.classList.add("srt-ended");
-    view.clearTimeout(describing); // that is news
-    describing = 0;
-    schedule();
+    label.stop();
+    redraws.soon();
   }
 
   // ---- the window ----------------------------------------------------------------------------------------------
@@ -254,7 +249,7 @@ export function createChart(el, options = {}) {
     zoomed = there;
     scene = { ...scene, ...(zoomed ?? live()) }; // there may be more to come before it is drawn
     back.hidden = there === null;
-    schedule();
+    redraws.soon();
   }
 
   const isTimeless = () => Number.isNaN(scene.to);
@@ -271,7 +266,7 @@ export function createChart(el, options = {}) {
     point(x, y) {
       if (x === null && cursor?.t !== undefined) return; // keys hold it
       cursor = x === null ? null : { x, y };
-      schedule();
+      redraws.soon();
     },
     select(a, b, isDone) {
       selection = a === null || isTimeless() ? null : [a, b].map(inPlot).sort((one, other) => one - other);
@@ -279,7 +274,7 @@ export function createChart(el, options = {}) {
         zoom(...selection.map(timeAt));
         selection = null;
       }
-      schedule();
+      redraws.soon();
     },
     zoom(x, factor) {
       if (!isTimeless()) zoomAround(timeAt(inPlot(x)), factor);
@@ -295,7 +290,7 @@ export function createChart(el, options = {}) {
     blur() {
       cursor = null;
       said.textContent = "";
-      schedule();
+      redraws.soon();
     },
   });
   back.addEventListener("click", () => {
@@ -354,7 +349,7 @@ export function createChart(el, options = {}) {
     if (off) zoom(scene.from + off, scene.to + off);
     look();
     said.textContent = inWords(inspect(cursor));
-    schedule();
+    redraws.soon();
     return true;
   }
 
@@ -371,28 +366,9 @@ export function createChart(el, options = {}) {
     };
   }
 
-  function inWords({ time, title, unit, lines, note: remark }) {
-    const values = lines.map(({ name, text }) => `${name} ${text}`.trim()).join(", ");
-    return [title, time, values && `${values}${unit ? ` ${unit}` : ""}`, remark].filter(Boolean).join(". ").concat(".");
-  }
-
   // ---- drawing -------------------------------------------------------------------------------------------------
 
-  function schedule() {
-    if (!frame) frame = view.requestAnimationFrame(draw);
-  }
-
-  /** New data move the chart; not so often where motion is not wanted. */
-  function scheduleCalmly() {
-    const rest = calm.matches ? drawn + CALM_MS - view.performance.now() : 0;
-    if (rest <= 0) schedule();
-    else later ||= view.setTimeout(draw, rest);
-  }
-
   function draw() {
-    view.cancelAnimationFrame(frame);
-    view.clearTimeout(later);
-    [frame, later, drawn] = [0, 0, view.performance.now()];
     const least = hasLanes ? content.height + 30 : 0;
     const wanted = Math.max(least, hasLanes ? (options.height ?? 0) : settings.height);
     if (canvas.style.height !== `${wanted}px`) canvas.style.height = `${wanted}px`;
@@ -456,7 +432,7 @@ export function createChart(el, options = {}) {
     back.textContent = ended ? "Show all" : "Back to live";
     const below = hasLanes && found ? content.top(plot, found.lane + 1) : (cursor?.y ?? plot.top); // nor on its lane
     tip.show(found, found && inWords(found), found && placeOf(found.t), below);
-    describe();
+    label.update();
   }
 
   /** Whether there ever was a value. */
@@ -467,24 +443,13 @@ export function createChart(el, options = {}) {
   // ---- what is drawn, as numbers and in words ------------------------------------------------------------------
 
   function readout() {
-    if (frame || later) draw();
+    redraws.flush();
     return { from: scene.from, to: scene.to, live: zoomed === null, ...content.readout(), gaps: gapsInside() };
   }
 
   function gapsInside() {
     const { from, to } = scene;
     return gaps.filter((each) => each.to > from && !(each.from > to)).map((each) => ({ ...each }));
-  }
-
-  function describe() {
-    outdated = describing !== 0;
-    if (outdated) return;
-    canvas.setAttribute("aria-label", description());
-    if (!anything()) return; // the first data are news at once
-    describing = view.setTimeout(() => {
-      describing = 0;
-      if (outdated) describe();
-    }, ARIA_EVERY_MS);
   }
 
   function period() {
@@ -495,49 +460,24 @@ export function createChart(el, options = {}) {
     const what = [settings.title || "Chart", KINDS[settings.kind], settings.unit].filter(Boolean).join(", ");
     if (!anything() || isTimeless()) return `${what}: ${settings.empty}.`;
     const holes = gapsInside().length;
-    const sentences = [
+    return sentences([
       `${what}, ${zoomed ? "zoomed, " : ""}${period()}`,
       `Last: ${content.latest()}`,
       holes && `${holes} ${holes === 1 ? "gap" : "gaps"} in the data`,
       ended,
-    ];
-    return sentences.filter(Boolean).join(". ").concat(".");
+    ]);
   }
 
-  // ---- what makes it draw again --------------------------------------------------------------------------------
-
-  const resize = new view.ResizeObserver(schedule);
-  resize.observe(canvas);
-  const calm = view.matchMedia("(prefers-reduced-motion: reduce)");
-  const schemes = ["(prefers-color-scheme: dark)", "(forced-colors: active)"].map((query) => view.matchMedia(query));
-  schemes.forEach((scheme) => scheme.addEventListener("change", schedule));
-  const themes = new view.MutationObserver(schedule); // JupyterLab names its theme in attributes of the body
-  themes.observe(document.body, { attributes: true });
-  view.addEventListener("resize", schedule); // zoom changes the device pixel ratio and not always our size
-  let density = null; // the same, when the page goes to another screen
-  watchDensity();
-
-  function watchDensity() {
-    density?.removeEventListener("change", watchDensity);
-    density = view.matchMedia(`(resolution: ${view.devicePixelRatio}dppx)`);
-    density.addEventListener("change", watchDensity);
-    schedule();
-  }
+  const redraws = new Redraws(canvas, draw);
+  const label = new Label(canvas, () => ({ text: description(), goesOn: anything() }));
 
   function destroy() {
-    view.cancelAnimationFrame(frame);
-    view.clearTimeout(later);
-    view.clearTimeout(describing);
+    redraws.stop();
+    label.stop();
     deaf();
-    resize.disconnect();
-    themes.disconnect();
-    schemes.forEach((scheme) => scheme.removeEventListener("change", schedule));
-    density.removeEventListener("change", watchDensity);
-    view.removeEventListener("resize", schedule);
     root.remove();
   }
 
-  schedule();
   const chart = { push, reset, lanes, gap, span, end, readout, destroy };
   root.chart = chart; // a handle for tests and for the console
   return chart;
