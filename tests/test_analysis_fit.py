@@ -421,6 +421,17 @@ def test_a_run_that_was_cancelled_says_nothing_about_runs():
     assert seen.open["runs"] == 0
 
 
+def test_a_look_at_nothing_in_particular_is_no_look_at_a_change_that_names_no_issue():
+    time = datetime(2026, 1, 5, tzinfo=UTC)
+    steps = {
+        "agent_started": {"run_id": "r", "agent_id": "a", "role": "tester"},
+        "pr_created": {"pr_id": "1", "branch": "b"},
+        "pr_merged": {"pr_id": "1"},
+    }
+    events = [Event.new(kind, data, project="p", id=kind, time=time) for kind, data in steps.items()]
+    assert Observations.of(events).shares["changes.reviewed_share"][:2] == (0, 1)
+
+
 def test_who_has_no_matplotlib_is_told_what_to_install(fitted, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingExtra, match=r"Fit.plot needs: pip install 'syndarix-rt\[analysis\]'"):
