@@ -68,14 +68,30 @@ async def test_a_generator_and_a_coroutine_answer_what_is_meant_for_them(server)
     async def nothing(_):
         return None
 
+    class Pieces:
+        """An iterator that is no generator, as clients of models return."""
+
+        def __init__(self, said):
+            self.pieces = iter(said.text)
+
+        def __aiter__(self):
+            return self
+
+        async def __anext__(self):
+            for piece in self.pieces:
+                return piece
+            raise StopAsyncIteration
+
     async with (
         here(server, echo),
+        here(server, Pieces, "it"),
         here(server, twice, "two"),
         here(server, nothing, "shy"),
         person(server) as ana,
         person(server, "dev-1") as other,
     ):
         assert (await asked(ana, "a b c")).text == "a b c "
+        assert (await asked(ana, "ab", to="it")).text == "ab"
         assert (await asked(ana, "ab", to="two")).text == "abab"
         assert (await asked(ana, "ab", to="shy")).text == ""
         await other.say("dev-1 speaks to everybody, and devs listen")

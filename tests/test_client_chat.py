@@ -88,6 +88,7 @@ async def test_people_and_an_agent_talk(server):
             ("echo", "agent"),
         ]
         ben.show_typing()
+        ben.show_typing()  # with the next key; so soon it is not told again
         await eventually(lambda: ana.typing == ["ben"])
         await eventually(lambda: texts(ana) == texts(ben) == texts(echo) == ["hello echo", "hello ana"])
     with pytest.raises(StreamError, match="closed"):
@@ -258,6 +259,7 @@ async def test_an_answer_is_written_once_at_a_time_and_within_its_block(server):
                     pass
             assert caught.value.code == "conflict"
             await answer.write("once")
+            assert answer.text == "once"
         with pytest.raises(RuntimeError, match="within its block"):
             await answer.write("more")
         await eventually(lambda: texts(dev) == ["once"])
@@ -314,6 +316,7 @@ async def test_a_client_is_entered_once_before_anything_else(server):
         assert (await chat.say("hello")).text == "hello"
     with pytest.raises(EventError, match="not an event id"):
         client(server.url, last_event_id="x")
+    await client(server.url).aclose()  # there is nothing to close
 
 
 @pytest.mark.parametrize(
@@ -321,6 +324,7 @@ async def test_a_client_is_entered_once_before_anything_else(server):
     [
         "{",
         "[]",
+        '{"type":"said","id":"1","from":"ana","to":"all","text":"x","time":"2026-01-05T09:00:00Z"}',
         '{"type":"said","position":"41","id":"1","from":"ana","to":"all","text":"x","time":"2026-01-05T09:00:00Z"}',
         '{"type":"gap","position":"","reason":"epoch","requested":"","first":1,"last":1,"missed":null}',
     ],
@@ -333,6 +337,52 @@ async def test_what_does_not_speak_the_protocol_is_left_for_good(frame):
     async with scripted_socket(script) as url, client(url, "ana") as ana:
         with pytest.raises(StreamError, match=r"does not speak syndarix\.chat\.v1"):
             await anext(ana)
+
+
+READY = {
+    "type": "ready", "project": "apollo", "name": "ana", "session": "session-1", "position": "epoch-aa.0",
+    "epoch": "epoch-aa", "first": 1, "last": 0, "resumed": False, "members": [], "typing": [],
+}  # fmt: skip
+
+
+def said(offset, text):
+    return {
+        "type": "said", "position": f"epoch-aa.{offset}", "id": f"m{offset}", "from": "ben", "to": "all", "text": text,
+        "time": "2026-01-05T09:00:00Z",
+    }  # fmt: skip
+
+
+async def test_what_came_before_and_what_a_newer_server_says_is_passed_over():
+    async def script(ws):
+        for frame in (READY, said(1, "one"), {"type": "weather"}, said(1, "one"), {"type": "pong"}, said(2, "two")):
+            await ws.send_json(frame)
+        await ws.receive()
+
+    async with scripted_socket(script) as url, client(url) as chat:
+        frames = await until(chat, lambda frame: frame.text == "two")
+        assert [frame.text for frame in frames] == texts(chat) == ["one", "two"]
+        assert (chat.name, chat.position) == ("ana", "epoch-aa.2")
+        assert repr(chat.transcript.messages[0]) == "<ben to all: 'one'>"
+
+
+async def test_closing_ends_the_iteration_and_those_who_wait():
+    async def script(ws):
+        await ws.send_json(READY)
+        await ws.send_json(said(1, "well?"))
+        async for _ in ws:
+            pass
+
+    async with scripted_socket(script) as url:
+        async with client(url) as chat:
+            (question,) = await until(chat, lambda frame: True)
+            saying = asyncio.create_task(chat.say("hello"))
+            waiting = asyncio.create_task(chat.reply(question))
+            reading = asyncio.create_task(anext(chat, None))
+            await eventually(lambda: all(posted.sent for posted in chat._outbox.waiting.values()))
+        for task, why in ((saying, "before it was acknowledged"), (waiting, "before it was answered")):
+            with pytest.raises(BrokerUnavailable, match=why):
+                await task
+        assert await reading is None
 
 
 async def test_what_is_said_while_there_is_no_server_is_said_when_there_is_one():

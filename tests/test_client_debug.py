@@ -21,7 +21,7 @@ from syndarix_rt.broker import RedisBroker
 from syndarix_rt.broker.protocol import control_channel, project_channel
 from syndarix_rt.client import Api, DebugClient, HttpLine, HttpPublisher
 from syndarix_rt.delivery import jsonrpc
-from syndarix_rt.errors import RpcError, StreamError
+from syndarix_rt.errors import BrokerUnavailable, RpcError, StreamError
 from syndarix_rt.events import Event
 from syndarix_rt.playback import Control, Player, claim
 from syndarix_rt.playback.inspection import Inspection
@@ -318,6 +318,45 @@ async def test_what_does_not_speak_the_protocol_is_said_to_be_none(answer, when)
     async with scripted_socket(script) as url, DebugClient(url, "apollo") as debug:
         with pytest.raises(StreamError, match=r"does not speak syndarix\.debug\.v1"):
             await debug.attach("run-1")
+
+
+async def test_a_question_that_does_no_harm_is_asked_again_after_a_cut_and_no_other():
+    asked = []
+
+    async def script(ws):
+        await ws.send_str('{"jsonrpc":"2.0","id":77,"result":1}')  # to a question that nobody has asked
+        asked.append(json.loads((await ws.receive()).data))
+        if len(asked) == 2:
+            await ws.send_str(jsonrpc.encode(jsonrpc.result(asked[-1]["id"], [])))
+            asked.append(json.loads((await ws.receive()).data))
+        await ws.close()
+
+    async def no_sleep(_):
+        pass
+
+    async with scripted_socket(script) as url, DebugClient(url, "apollo", sleep=no_sleep) as debug:
+        assert await debug.call("run.list") == []
+        with pytest.raises(BrokerUnavailable, match="the server ended the connection"):
+            await debug.step("run-1")
+    assert [call["method"] for call in asked] == ["run.list", "run.list", "run.step"]
+
+
+async def test_a_question_that_is_never_answered_or_given_up_harms_nobody(monkeypatch):
+    async def script(ws):
+        async for _ in ws:
+            pass
+
+    async with scripted_socket(script) as url, DebugClient(url, "apollo") as debug:
+        asking = asyncio.create_task(debug.pause("run-1"))
+        while not debug._pending:
+            await asyncio.sleep(0)
+        asking.cancel()
+        debug._cut(StreamError("cut just now"))
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        monkeypatch.setattr("syndarix_rt.client.debug.ANSWER_S", 0.05)
+        with pytest.raises(BrokerUnavailable, match=r"no answer within 0\.05 s: run\.pause"):
+            await debug.pause("run-1")
 
 
 async def test_it_answers_the_servers_question_for_a_sign_of_life():

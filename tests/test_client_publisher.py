@@ -2,12 +2,16 @@
 
 import asyncio
 import random
+import ssl
+from pathlib import Path
 
+import aiohttp
 import msgspec
 import pytest
-from scripted_server import ScriptedServer, answer, event
+from scripted_server import TIMEOUT_S, ScriptedServer, answer, event
 
-from syndarix_rt.client import Api, HttpPublisher
+from syndarix_rt.client import Api, HttpPublisher, Reporter
+from syndarix_rt.client.http import Unavailable, retry_after_s, translated
 from syndarix_rt.delivery import MAX_BATCH_BYTES, Published
 from syndarix_rt.errors import BrokerUnavailable, EventError, StreamError
 
@@ -215,6 +219,59 @@ async def test_an_unknown_host_is_named():
     async with Api("http://host.invalid") as api:
         with pytest.raises(BrokerUnavailable, match=r"cannot find the host host.invalid"):
             await api.position("apollo")
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 64, "a\u2028b"])
+async def test_a_host_that_none_can_have_is_named(host):
+    async with Api(f"http://{host}") as api:
+        with pytest.raises(StreamError, match="not a URL that can be asked") as caught:
+            await api.projects()
+    assert not isinstance(caught.value, BrokerUnavailable)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (aiohttp.ConnectionTimeoutError(), "no connection within 10 s"),
+        (TimeoutError(), "it fell silent"),
+        (ConnectionResetError(), "the connection was cut"),
+        (aiohttp.ClientConnectionError("Connection closed"), "Connection closed"),
+        (aiohttp.ClientError(), "ClientError"),
+    ],
+)
+def test_what_happened_to_a_connection_is_told_in_few_words(error, told):
+    with pytest.raises(Unavailable) as caught, translated("http://host"):
+        raise error
+    assert str(caught.value) == f"http://host: {told}"
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("7", 7), (" 7 ", 7), ("99999999999999", 300), ("-1", 0), ("1.5", 0), ("", 0), ("soon", 0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 300), ("Fri, 31 Dec 9999 23:59:59 -0000", 300),
+        ("Fri, 31 Dec 1999 23:59:59 GMT", 0), ("Mon, 20 Nov 99999999999999 19:12:08 GMT", 0),
+    ],
+)  # fmt: skip
+def test_a_retry_after_is_seconds_or_a_date(value, seconds):
+    assert retry_after_s(value) == seconds
+
+
+async def test_a_certificate_that_nobody_trusts_is_named():
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(Path(__file__).parent / "localhost.pem")
+    async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=context) as server:
+        url = f"https://localhost:{server.sockets[0].getsockname()[1]}"
+        async with Api(url) as api:
+            with pytest.raises(StreamError, match=r"the server's certificate is not trusted: .*self.signed") as caught:
+                await api.projects()
+        assert not isinstance(caught.value, BrokerUnavailable)
+        reporter = Reporter(url, project="apollo", disk_bytes=0)  # which has a client of its own
+        reporter.event("my_event", {})
+        async with asyncio.timeout(TIMEOUT_S):
+            while "certificate verify failed" not in reporter.delivery.trouble:
+                await asyncio.sleep(0.01)
+        assert not await asyncio.to_thread(reporter.close, 0.0)
 
 
 async def test_tls_that_is_none_is_named():

@@ -23,7 +23,8 @@ from serving import TIMEOUT_S, running
 from syndarix_rt import validate
 from syndarix_rt.broker import RedisBroker
 from syndarix_rt.client import LogHandler, Reporter, current_run, spool
-from syndarix_rt.client.spool import Spool
+from syndarix_rt.client.courier import Courier
+from syndarix_rt.client.spool import OpenRun, Spool
 from syndarix_rt.errors import StreamError
 from syndarix_rt.events import Event
 
@@ -259,6 +260,34 @@ async def test_what_is_said_wrongly_is_left_out_and_logged(caplog):
     assert len(caplog.records) == 1  # one warning, not one for each
 
 
+async def test_a_run_that_is_entered_again_ends_where_the_next_one_begins():
+    async with running() as server:
+        async with Reporter(server.url, project="apollo") as reporter:
+            with reporter.run("coder") as run:
+                first = run.run_id
+                with run:
+                    assert run.run_id != first
+                    run.tool("pytest")
+                run.tool("nothing goes on any more")
+            assert current_run() is None
+            await flushed(reporter)
+        events = await stored(server.broker)
+    assert types(events) == ["agent_started", "agent_completed", "agent_started", "agent_activity", "agent_completed"]
+    assert {event.data["run_id"] for event in events[:2]} == {first}
+    assert validate(events).ok
+
+
+async def test_what_belongs_to_no_project_is_left_out_and_logged(monkeypatch, caplog):
+    monkeypatch.delenv("SYNDARIX_RT_PROJECT", raising=False)
+    async with running() as server:
+        async with Reporter(server.url) as reporter:
+            assert reporter.event("my_event", {}) is None
+            assert reporter.event("my_event", {"n": 1}, project="apollo")
+            await flushed(reporter)
+        assert [event.data for event in await stored(server.broker)] == [{"n": 1}]
+    assert "no project is given, and SYNDARIX_RT_PROJECT is not set" in caplog.text
+
+
 class Wordless(Exception):  # noqa: N818 - a name for a test
     """Cannot say what it is."""
 
@@ -279,12 +308,12 @@ async def test_an_error_that_cannot_say_what_it_is_is_told_and_goes_on_its_way()
     assert (end.data["end_reason"], end.data["error"]) == ("error", f"Wordless: {told}")
 
 
-async def test_log_records_become_events_of_the_run():
+async def test_log_records_become_events_of_the_run(capsys):
     logger = logging.getLogger("my.agent")
     async with running() as server:
         async with Reporter(server.url, project="apollo") as reporter:
             handler = LogHandler(reporter, level=logging.WARNING)
-            logger.addHandler(handler)
+            logging.getLogger().addHandler(handler)
             try:
                 logger.warning("outside")
                 logger.info("too quiet")
@@ -292,9 +321,12 @@ async def test_log_records_become_events_of_the_run():
                     logger.error("inside %d", 7)
                 logging.getLogger("syndarix_rt.client.courier").error("about reporting itself")
             finally:
-                logger.removeHandler(handler)
+                logging.getLogger().removeHandler(handler)
+            record = logging.LogRecord("my.agent", logging.ERROR, __file__, 1, "not a number: %d", ("seven",), None)
+            handler.handle(record)
             await flushed(reporter)
         events = await stored(server.broker)
+    assert "TypeError: %d format" in capsys.readouterr().err  # as with every handler
     outside, _, inside, _ = events
     assert outside.data == {"level": "WARNING", "logger": "my.agent", "message": "outside"}
     assert (inside.type, inside.data["message"], inside.data["run_id"]) == ("log_written", "inside 7", run.run_id)
@@ -477,6 +509,21 @@ async def test_notes_and_files_that_are_none_harm_no_others(port, caplog):
     assert not list(reporter_dir().glob("*/*"))
 
 
+def test_a_run_whose_end_waits_is_open_no_more_and_an_empty_file_is_no_segment():
+    gone = Spool.of("http://127.0.0.1:1", "gone")
+    note = OpenRun("apollo", "/agent/1", "run-1", {"agent_id": "ada", "role": "coder"})
+    gone.note_open_runs({"run-1": note, "run-2": OpenRun("apollo", "/agent/1", "run-2", {})})
+    gone.path(1, "apollo").write_bytes(
+        b'{"type":"agent_activity","data":{"run_id":"run-1"}}\n{"type":"agent_error","data":{"run_id":"run-2"}}\n'
+    )
+    gone.path(2, "apollo").write_bytes(b'{"type":"agent_err')  # it was killed in the middle of the line
+    (segment,) = gone.segments()
+    assert (segment.key, segment.events, segment.sealed) == ("gone-1", 2, True)
+    assert not gone.path(2, "apollo").exists()
+    assert gone.open_runs([segment]) == [note]
+    gone.close()
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b"[" * 100_000], ids=["empty", "list", "bytes", "deep"])
 def test_notes_that_cannot_be_read_are_none(content, caplog):
     gone = Spool.of("http://127.0.0.1:1", "gone")
@@ -595,6 +642,58 @@ async def test_a_state_directory_that_is_none_harms_nobody(monkeypatch, tmp_path
             await flushed(reporter)
         assert len(await stored(server.broker)) == 1
     assert "nothing can be kept on the disk" in caplog.text
+
+
+async def test_without_a_disk_events_wait_in_memory():
+    async with running() as server:
+        await server.stop()
+        port = int(server.url.rpartition(":")[2])
+        reporter = Reporter(server.url, project="apollo", disk_bytes=0)
+        reporter.event("my_event", {"n": 1})
+        await until(lambda: reporter.delivery.trouble)
+        async with running(server.broker, port) as again:
+            await flushed(reporter)
+            assert len(await stored(again.broker)) == 1
+            await asyncio.to_thread(reporter.close)
+    assert not reporter_dir().exists()
+
+
+async def test_a_file_that_somebody_removes_is_counted_as_lost(caplog):
+    async with running() as server:
+        await server.stop()
+        port = int(server.url.rpartition(":")[2])
+        reporter = Reporter(server.url, project="apollo")
+        reporter.event("my_event", {"n": 1})
+        await until(lambda: spooled() == 1 and reporter.delivery.trouble)
+        (segment,) = reporter_dir().glob("*/*/*.apollo")
+        segment.unlink()
+        async with running(server.broker, port) as again:
+            reporter.event("my_event", {"n": 2})
+            await flushed(reporter)
+            assert [event.data["n"] for event in await stored(again.broker)] == [2]
+            await asyncio.to_thread(reporter.close)
+    assert (reporter.delivery.sent, reporter.delivery.lost) == (1, 1)
+    assert "1 events are refused: the spool cannot be read" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("thread", "told"),
+    [("_keep", "reporting has ended"), ("_ask", "nothing is sent any more; events wait on the disk")],
+)
+async def test_a_failure_of_our_own_is_told_and_harms_no_agent(thread, told, monkeypatch, caplog):
+    def fail(*_):
+        raise ZeroDivisionError("a mistake")
+
+    monkeypatch.setattr(Courier, thread, fail)
+    async with running() as server:
+        reporter = Reporter(server.url, project="apollo")
+        with reporter.run("coder") as run:
+            run.tool("pytest")
+        await until(lambda: told in caplog.text)
+        assert "ZeroDivisionError: a mistake" in caplog.text
+        assert reporter.event("my_event", {})
+        assert not await asyncio.to_thread(reporter.close, 0.1)
+        assert not await stored(server.broker)
 
 
 async def test_what_has_no_room_is_counted_and_told_in_the_stream():

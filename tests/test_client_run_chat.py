@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import math
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 
 import aiohttp
 import pytest
+from scripted_server import scripted_socket
 from serving import TIMEOUT_S, running
 from steering import demo
 from test_playback_agents import Visitor
 
 from syndarix_rt.broker import Chat
 from syndarix_rt.client import HttpLine, HttpPublisher
-from syndarix_rt.delivery.chat import Member, Said
+from syndarix_rt.client.run_chat import RunChat
+from syndarix_rt.delivery import Gap
+from syndarix_rt.delivery.chat import MAX_AGENTS, Member, Said, Say
+from syndarix_rt.errors import ChatError
 from syndarix_rt.playback import Control, Player, agents, claim
 from syndarix_rt.server.tokens import issue
 
@@ -200,3 +204,34 @@ async def test_an_answer_that_the_run_does_not_live_to_finish_is_broken_off(monk
         (answer,) = await ana.answers(asked)
         assert answer.error == "the run has ended"
         assert answer.text
+
+
+async def test_a_run_is_told_of_a_hole_and_shows_a_bounded_number_of_agents():
+    announced = []
+
+    async def script(ws):
+        for frame in (
+            {
+                "type": "ready", "project": "apollo", "name": None, "session": "session-1", "position": "epoch-aa.0",
+                "epoch": "epoch-aa", "first": 1, "last": 0, "resumed": False, "members": [], "typing": [],
+            },
+            {
+                "type": "gap", "position": "epoch-aa.6", "reason": "trimmed", "requested": "epoch-aa.0", "first": 7,
+                "last": 9, "missed": 6,
+            },
+        ):  # fmt: skip
+            await ws.send_json(frame)
+        announced.append((await ws.receive()).json())
+        await ws.receive()
+
+    async with scripted_socket(script) as url:
+        chat = RunChat(url, "apollo")
+        for number in range(MAX_AGENTS + 1):
+            await chat.arrive(Member(f"agent-{number}", "agent"), "sim-1")
+        async with aclosing(chat.follow()) as frames:
+            assert await anext(frames) == Gap("trimmed", "epoch-aa.0", 7, 9, 6)
+            await eventually(lambda: announced)
+            assert len(announced[0]["names"]) == MAX_AGENTS
+            with pytest.raises(ChatError, match="says nothing by itself"):
+                await chat.send("agent-1", Say(id="m", text="hello"))
+        await chat.aclose()

@@ -87,3 +87,20 @@ def test_nothing_is_said_to_notifications_alone_and_an_error_carries_its_data():
         "error": {"code": -32602, "message": "no", "data": {"path": "$.params"}},
     }
     assert "data" not in jsonrpc.failure(None, RpcError(-32603, "no"))["error"]
+
+
+@pytest.mark.parametrize(
+    ("call", "reason", "path"),
+    [
+        ({}, 'jsonrpc is "2.0"', "$.jsonrpc"),
+        ({"jsonrpc": "1.0", "id": 3}, 'jsonrpc is "2.0"', "$.jsonrpc"),
+        ({"jsonrpc": "2.0", "id": [3]}, "id is a string, a number or null", "$.id"),
+        ({"jsonrpc": "2.0", "id": True}, "id is a string, a number or null", "$.id"),
+        ({"jsonrpc": "2.0", "id": 3}, "method is a string", "$.method"),
+        ({"jsonrpc": "2.0", "id": 3, "method": "x", "params": 7}, "params is an object or an array", "$.params"),
+    ],
+)
+def test_what_is_no_call_is_answered_with_the_place_of_what_is_wrong(call, reason, path):
+    (answer,), _ = jsonrpc.decode(json.dumps(call))
+    assert answer["error"] == {"code": jsonrpc.INVALID_REQUEST, "message": reason, "data": {"path": path}}
+    assert answer["id"] == (3 if call.get("id") == 3 else None)

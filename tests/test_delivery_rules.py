@@ -184,6 +184,16 @@ def test_a_filtered_stream_may_jump():
     assert not ledger.event(EventId(NOW, 400))
 
 
+def test_a_checkpoint_behind_what_is_known_changes_nothing():
+    ledger = Ledger()
+    ledger.event(EventId(NOW, 4))
+    ledger.checkpoint(EventId(NOW, 3))
+    ledger.checkpoint(EventId(NOW, 4))
+    assert (ledger.last, ledger.clean) == (EventId(NOW, 4), True)
+    ledger.checkpoint(EventId(NOW, 6))
+    assert (ledger.last, ledger.holes) == (EventId(NOW, 6), [Hole(NOW, 5, 6)])
+
+
 def test_a_ledger_is_data():
     ledger = Ledger()
     ledger.event(EventId(NOW, 4), latency_s=1e6)

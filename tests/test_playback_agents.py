@@ -9,22 +9,18 @@ from contextlib import AsyncExitStack, aclosing
 
 import msgspec
 import pytest
-from playback_clock import START
 from serving import running
 from steering import DEADLINE_S, demo, plain, steered, undisturbed
 
 from syndarix_rt.broker import Chat, MemoryBroker, RedisBroker
 from syndarix_rt.broker.chat import HERE_S
 from syndarix_rt.delivery.chat import (
-    MAX_ANSWER_BYTES,
-    MAX_ENTRY_BYTES,
     Delta,
     Done,
     Member,
     Said,
     Say,
     Transcript,
-    encode,
 )
 from syndarix_rt.delivery.replies import Reply
 from syndarix_rt.playback import agents
@@ -261,24 +257,3 @@ async def test_a_question_that_breaks_the_answer_is_told_and_ends_nothing(monkey
         for text in ("\x00", "?" * 5_000, "pipeline " * 500, msgspec.json.decode(b'"\\u202e"')):
             assert await ana.ask(text, "planner-1")
     await broker.aclose()
-
-
-def test_a_reply_that_is_too_long_is_cut_and_says_so():
-    said = Said(id="1", speaker="Ana", to="planner-1", text="?", time=START)
-    reply = Reply(said, "planner-1")
-    reply.add("\ud800é")
-    reply.add("é" * MAX_ANSWER_BYTES)
-    reply.add("x")
-    first = reply.take(10.0)
-    assert (first.at, first.text) == (0, "?" + "é" * (MAX_ANSWER_BYTES // 2 - 1))
-    assert reply.due_s() is None
-    assert reply.finish().error == f"cut off after {MAX_ANSWER_BYTES} bytes"
-    quoting = Reply(said, "planner-1")
-    for _ in range(MAX_ANSWER_BYTES):
-        quoting.add('"')  # which takes two bytes
-    assert quoting.text == '"' * (MAX_ANSWER_BYTES // 2)
-    broken = quoting.finish(ValueError("\x00\ud800" * 5_000))
-    assert len(encode(broken)) < MAX_ENTRY_BYTES
-    assert Reply(said, "planner-1").id == reply.id
-    assert reply.id != Reply(msgspec.structs.replace(said, speaker="Ben"), "planner-1").id
-    assert reply.id != Reply(said, "planner-2").id

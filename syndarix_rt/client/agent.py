@@ -97,7 +97,7 @@ class ChatAgent:
                 began = EventId(ready.epoch, ready.last)
                 looked_back = False
                 async for frame in self.client:
-                    if not looked_back and _reached(chat.position, began):
+                    if not looked_back and _reached(str(chat.position), began):
                         looked_back = True
                         await self._break_off()
                     if isinstance(frame, Said) and not _is_history(frame, began) and self._is_asked(frame):
@@ -152,8 +152,6 @@ def _is_history(said: Said, began: EventId) -> bool:
     return position.epoch == began.epoch and position.offset <= began.offset
 
 
-def _reached(position: str | None, target: EventId) -> bool:
-    if position is None:
-        return False
+def _reached(position: str, target: EventId) -> bool:
     found = EventId.parse(position)
     return found.epoch != target.epoch or found.offset >= target.offset

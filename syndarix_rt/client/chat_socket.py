@@ -81,7 +81,7 @@ class ChatSocket(SocketClient):
         self._name = name
         self._kind: Kind = kind
         self._history = history
-        self._position = str(EventId.parse(str(last_event_id))) if last_event_id else None
+        self._position = EventId.parse(str(last_event_id)) if last_event_id else None
         self._on_change = on_change
         self._ready: Ready | None = None
         self._members: set[Member] = set()
@@ -103,7 +103,7 @@ class ChatSocket(SocketClient):
     @property
     def position(self) -> str | None:
         """Where to continue, ``<epoch>.<offset>``: after all frames that it took in."""
-        return self._position
+        return None if self._position is None else str(self._position)
 
     async def ready(self) -> Ready:
         """Wait for the first connection; what the server said then."""
@@ -182,7 +182,7 @@ class ChatSocket(SocketClient):
         if self._ready is not None:
             query["session"] = self._ready.session
         if self._position is not None:
-            query["last_event_id"] = self._position
+            query["last_event_id"] = str(self._position)
         elif self._history is not None:
             query["history"] = str(self._history)
         return query
@@ -217,8 +217,7 @@ class ChatSocket(SocketClient):
         """Whether all that had been said when this socket was opened has come."""
         if self._target is None or self._position is None:
             return False
-        position = EventId.parse(self._position)
-        return position.epoch != self._target.epoch or position.offset >= self._target.offset
+        return self._position.epoch != self._target.epoch or self._position.offset >= self._target.offset
 
     def _next(self) -> str | None:
         """What to send next."""
@@ -241,11 +240,11 @@ class ChatSocket(SocketClient):
             case Said() | Delta() | Done():
                 if self._is_ours(frame.speaker):
                     self._outbox.acknowledge(frame)
-                if self._passes(frame.position):
+                if self._passes(EventId.parse(str(frame.position))):
                     self.transcript.apply(frame)
                     await self._put(frame)
             case Missed():
-                self._position = str(EventId.parse(frame.position))
+                self._position = EventId.parse(frame.position)
                 self.transcript.missed()
                 await self._put(frame)
             case Presence():
@@ -263,19 +262,16 @@ class ChatSocket(SocketClient):
     def _open(self, ready: Ready) -> None:
         self._ready, self._name = ready, ready.name
         if self._position is None:
-            self._position = str(EventId.parse(ready.position))
+            self._position = EventId.parse(ready.position)
         self._target = EventId(ready.epoch, ready.last)
         self._members, self._typing = set(ready.members), ready.typing
 
-    def _passes(self, position: object) -> bool:
+    def _passes(self, new: EventId) -> bool:
         """Move on to a position; False for one that we have passed: it only acknowledges what was sent again."""
-        if not isinstance(position, str):
-            return False
-        new = EventId.parse(position)
-        old = EventId.parse(self._position) if self._position else None
+        old = self._position
         if old is not None and new.epoch == old.epoch and new.offset <= old.offset:
             return False
-        self._position = position
+        self._position = new
         return True
 
     def _again(self, posted: Posted) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Self
 
 __all__ = ["Closing"]
 
 
-class Closing:
+class Closing(ABC):
     """An asynchronous context manager that is closed at its end."""
 
     async def __aenter__(self) -> Self:
@@ -19,6 +20,6 @@ class Closing:
     ) -> None:
         await self.aclose()
 
+    @abstractmethod
     async def aclose(self) -> None:
         """Let go of everything it holds."""
-        raise NotImplementedError

@@ -208,16 +208,10 @@ class Courier:
             return
         try:
             self._spool = Spool.of(self._base_url, self._producer)
+            self._left += Spool.left_behind(self._base_url)
         except (OSError, SyndarixError) as error:
             _log.warning("nothing can be kept on the disk while the server is away: %s", error)
-            return
-        try:
-            left_behind = list(Spool.left_behind(self._base_url))
-        except (OSError, SyndarixError) as error:
-            _log.warning("what killed processes have left cannot be looked for: %s", error)
-            return
-        for spool in left_behind:
-            self._left.append(spool)
+        for spool in self._left:
             try:
                 self._take_over(spool)
             except OSError as error:
@@ -342,7 +336,7 @@ class Courier:
 
 
 def _parts(lines: list[bytes]) -> Iterator[list[bytes]]:
-    """Cut what is more than a segment may hold."""
+    """Cut what is more than a segment may hold; there is at least one line."""
     part: list[bytes] = []
     size = 0
     for line in lines:
@@ -351,5 +345,4 @@ def _parts(lines: list[bytes]) -> Iterator[list[bytes]]:
             part, size = [], 0
         part.append(line)
         size += len(line) + 1
-    if part:
-        yield part
+    yield part

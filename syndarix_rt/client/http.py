@@ -123,7 +123,7 @@ def translated(url: str) -> Iterator[None]:
         yield
     except aiohttp.ClientConnectorCertificateError as error:
         raise StreamError(f"{url}: the server's certificate is not trusted: {error.certificate_error}") from error
-    except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
+    except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, UnicodeError) as error:  # a host that IDNA refuses
         raise StreamError(f"{url}: not a URL that can be asked: {error}") from error
     except aiohttp.TooManyRedirects as error:
         raise StreamError(f"{url}: redirected too often") from error

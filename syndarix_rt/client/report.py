@@ -34,7 +34,7 @@ def current_run() -> ReportedRun | None:
 class ReportedRun:
     """A run that is reported; made by `Reporter.run`. Its methods may be called from any thread and task.
 
-    As a context manager it is entered once at a time; each entry is a new run.
+    As a context manager it is entered once at a time: each entry is a new run, with which the one before has ended.
 
     Attributes:
         run_id: of the run that was entered last; empty before.
@@ -66,7 +66,7 @@ class ReportedRun:
         self._reason: str | None = None
         self._is_open = False
         self._sums: dict[str, float] = {}
-        self._token: Token[ReportedRun | None] | None = None
+        self._tokens: list[Token[ReportedRun | None]] = []
 
     # --- what the agent says ---
 
@@ -128,16 +128,14 @@ class ReportedRun:
 
     def __enter__(self) -> Self:
         self._start()
-        self._token = _current.set(self)
+        self._tokens.append(_current.set(self))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        token, self._token = self._token, None
-        if token is not None:
-            with contextlib.suppress(ValueError):  # it is left in another task than it was entered in
-                _current.reset(token)
+        with contextlib.suppress(ValueError):  # it is left in another task than it was entered in
+            _current.reset(self._tokens.pop())
         self._end(error)
 
     async def __aenter__(self) -> Self:
@@ -238,6 +236,7 @@ class ReportedRun:
         )
 
     def _start(self) -> None:
+        self._end(None)  # of a run that is entered again before it was left
         self.run_id = f"run-{secrets.token_hex(8)}"
         self._started_s = time.monotonic()
         self._reason = None

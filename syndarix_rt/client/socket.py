@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from http import HTTPStatus
@@ -117,13 +118,13 @@ class SocketClient(Closing):
     async def _begin(self) -> None:
         """A task of its own for as long as a socket is open."""
 
+    @abstractmethod
     async def _take(self, text: str) -> None:
         """A message has come.
 
         Raises:
             StreamError: the server does not speak the protocol.
         """
-        raise NotImplementedError
 
     def _cut(self, error: StreamError) -> None:
         """The socket is gone: nothing that was asked on it is answered."""
@@ -158,8 +159,7 @@ class SocketClient(Closing):
                         try:
                             await self._use(socket)
                         finally:
-                            if self._socket is not None:
-                                delays, self._socket = None, None
+                            delays, self._socket = None, None
                             await socket.close()
                     except Unavailable as error:
                         self._cut(error)
@@ -244,13 +244,11 @@ class SocketClient(Closing):
         """Send on the socket that is open.
 
         Raises:
-            Unavailable: there is none, or it has just been cut.
+            Unavailable: it has just been cut.
         """
-        socket = self._socket
-        if socket is None:
-            raise Unavailable(f"{self._url}: {self._reason or 'the connection was cut'}")
+        assert self._socket is not None
         with translated(self._url):
-            await socket.send_str(text)
+            await self._socket.send_str(text)
 
     async def _move(self, state: State, reason: str = "") -> None:
         async with self._changed:

@@ -115,15 +115,13 @@ def _cut_whole(span: Span, start: int, budget_bytes: int) -> Piece:
     while stop < len(frames) and size < budget_bytes:
         some = list(map(len, frames[stop : stop + _AT_ONCE]))
         more = sum(some)
-        if size + more > budget_bytes:
-            for each in some:
-                size += each
-                stop += 1
-                if size >= budget_bytes:
-                    break
-        else:
+        if size + more <= budget_bytes:
             size += more
             stop += len(some)
+        else:
+            while size < budget_bytes:
+                size += len(frames[stop])
+                stop += 1
     if stop < len(frames):
         # Slow clients stand at many places. They meet where pieces end at round offsets, and share what follows.
         count = stop - start
