@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import inspect
 import os
 import sys
@@ -101,6 +102,10 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "browser" in getattr(item, "fixturenames", ()):  # which it is driven in the loop of
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
+def pytest_collection_finish():
+    gc.freeze()  # half a million objects of all modules and tests stay to the end, and need not be looked through
 
 
 # ---- nothing is left behind ---------------------------------------------------------------------------------------
