@@ -30,6 +30,12 @@ PAGE_FILES = [
 HOSTILE = "<img src=x onerror=\"document.title='broken in'\">"
 
 
+@pytest.fixture(autouse=True)
+def soon(monkeypatch):
+    """Whoever is told to come back comes in a moment; that it takes seconds is shown elsewhere."""
+    monkeypatch.setattr("syndarix_rt.server.stream.BACK_MS", (50, 100))
+
+
 class Page:
     """The open page, with what must never happen: console output, and requests to other hosts."""
 

@@ -38,6 +38,9 @@ Reason = Literal["left", "drained", "expired", "aged", "stalled", "failed"]
 """Why a stream ended: its client left, the server ends, its token did, it has lived long enough, its client took
 nothing for too long, or we have a fault."""
 
+BACK_MS = 1_000, 5_000
+"""When clients whose stream is ended are to come back (CONTRACT §4): spread, so that not all come at once."""
+
 _KEEPALIVE = encode(comment="keepalive")
 _rng = random.SystemRandom()
 _log = structlog.get_logger("syndarix_rt.server")
@@ -426,8 +429,8 @@ class Stream:
         return encode(msgspec.json.encode(gap), event="gap")
 
     def _farewell(self) -> bytes:
-        """Come back in 1 to 5 seconds (CONTRACT §4), or with another token."""
+        """Come back soon, or with another token."""
         if self.reason == "expired":
             return encode(b"{}", event="auth-expiring")
-        retry = encode(retry_ms=_rng.randint(1_000, 5_000))
+        retry = encode(retry_ms=_rng.randint(*BACK_MS))
         return retry + encode(b"{}", event="server-draining") if self.reason == "drained" else retry
