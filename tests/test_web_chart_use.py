@@ -245,6 +245,11 @@ async def test_all_can_be_read_by_keys_alone(open_chart):
     await page.evaluate("chart.reset()")
     assert await button.get_attribute("aria-pressed") == "false"
     assert await button.evaluate("(button) => button === document.activeElement")
+    for key, name in [("ArrowRight", "b"), ("ArrowRight", "a"), ("ArrowLeft", "b")]:
+        await page.keyboard.press(key)
+        assert await page.evaluate("document.activeElement.textContent") == name
+    await page.keyboard.press("Tab")
+    assert await page.evaluate("document.activeElement === document.body"), "one of the legend is enough for Tab"
 
 
 async def test_in_lanes_keys_go_from_change_to_change_and_from_lane_to_lane(open_chart):
@@ -283,7 +288,7 @@ async def test_it_says_in_words_what_it_shows(open_chart):
         "Test, states in lanes, from day 2 22:26:40 to day 2 22:27:40, simulated time. "
         "Last: Ada unknown, Bob unknown. 1 gap in the data. Ended."
     )
-    assert await page.get_by_role("group", name="States").count() == 1
+    assert await page.get_by_role("toolbar", name="States").count() == 1
 
 
 # ---- themes -------------------------------------------------------------------------------------------------------

@@ -100,6 +100,7 @@ export function createChart(el, options = {}) {
   const view = document.defaultView;
   const root = document.createElement("figure");
   root.className = "srt-chart";
+  root.setAttribute("data-lm-suppress-shortcuts", "true"); // keys pressed here are not JupyterLab's
   const caption = add(root, "figcaption");
   add(caption, "span", "srt-title").textContent = settings.title;
   const note = add(caption, "span", "srt-note");
@@ -111,9 +112,8 @@ export function createChart(el, options = {}) {
   canvas.setAttribute("role", "application"); // so that a screen reader leaves it the arrow keys
   canvas.setAttribute("aria-roledescription", "chart");
   canvas.setAttribute("aria-description", KEYS);
-  canvas.setAttribute("data-lm-suppress-shortcuts", "true"); // and JupyterLab, too
   const legend = add(root, "div", "srt-legend");
-  legend.setAttribute("role", "group");
+  legend.setAttribute("role", "toolbar"); // the Tab key leads to one of its buttons, arrows to the others
   legend.setAttribute("aria-label", hasLanes ? "States" : "Series");
   const tip = new Tip(root, canvas);
   const said = add(root, "p", "srt-said");
@@ -136,6 +136,15 @@ export function createChart(el, options = {}) {
   const series = settings.series.map((line, i) => ({ color: PALETTE[i % PALETTE.length], ...line, visible: true }));
   for (const line of series) line.button = legendButton(line);
   forget();
+  legend.addEventListener("keydown", (event) => {
+    const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (!steps) return;
+    const buttons = series.map(({ button }) => button).filter(({ hidden }) => !hidden);
+    const next = buttons.at((buttons.indexOf(event.target) + steps) % buttons.length);
+    stopAt(next);
+    next.focus();
+    event.preventDefault();
+  });
 
   /** Begin without a value; the legend stays, and the focus in it. */
   function forget() {
@@ -144,7 +153,12 @@ export function createChart(el, options = {}) {
       line.button.hidden = Boolean(line.rare);
       line.button.className = "srt-unseen"; // until it has a value
     }
+    stopAt(series.find(({ rare }) => !rare)?.button);
     content.begin(series);
+  }
+
+  function stopAt(stop) {
+    for (const { button } of series) button.tabIndex = button === stop ? 0 : -1;
   }
 
   function legendButton(line) {
