@@ -11,7 +11,7 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 CELLS = [
     """
 import asyncio, json, os
-from syndarix_rt.notebook import Workbench, dashboard as module
+from syndarix_rt.notebook import Workbench, showing as module
 module.VIEW_S = module.ANSWER_S = module.REFRESH_S = 0.2
 bench = await Workbench.start(redis_url=os.environ["SYNDARIX_RT_TEST_REDIS"])
 shown = []

@@ -16,6 +16,7 @@
 * :mod:`~syndarix_rt.notebook.words`: numbers in words
 * :mod:`~syndarix_rt.notebook.feed`: one project's stream, kept and counted as it comes
 * :mod:`~syndarix_rt.notebook.store`: what was received, as a pandas frame
+* :mod:`~syndarix_rt.notebook.showing`: a dashboard in a cell, or a still picture where no view is
 * :mod:`~syndarix_rt.notebook.recording`: `Recording`, what was received in a file
 * :mod:`~syndarix_rt.notebook.metrics`: values in bins of time, counted as they come
 * :mod:`~syndarix_rt.notebook.runs`: `Run`, what plays into a project

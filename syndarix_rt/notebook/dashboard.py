@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import ipywidgets
 import numpy as np
-from IPython.display import DisplayHandle, display
 
 from syndarix_rt.client import Api
 from syndarix_rt.errors import SyndarixError
@@ -29,7 +28,8 @@ from syndarix_rt.notebook.panels.catalogue import CHARTS, Axis, make_chart
 from syndarix_rt.notebook.panels.inbox import ApprovalInbox
 from syndarix_rt.notebook.panels.log import EventLog
 from syndarix_rt.notebook.panels.timeline import Panel, Timeline
-from syndarix_rt.notebook.still import NO_VIEW, Still, draw_chart, no_view
+from syndarix_rt.notebook.showing import Showing
+from syndarix_rt.notebook.still import Still, draw_chart
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,15 +54,6 @@ CATCH_UP_S = 2.0
 
 ASK_S = 2.0
 """Time between two questions to the server what waits for a decision, if the first gets no answer."""
-
-VIEW_S = 5.0
-"""Time in which a view answers that has all it needs: it does within a second."""
-
-ANSWER_S = 0.5
-"""What waited while a cell blocked the kernel is taken first."""
-
-REFRESH_S = 5.0
-"""Time between two pictures where no view is: each is some 100 kB in the notebook's output, in place of the last."""
 
 _WIDE = ("control", "log")
 """Panels as wide as the dashboard."""
@@ -89,7 +80,6 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
         window_s: how much time a chart shows on that axis; None: 60 s of publication, or two simulated hours.
     """
 
-    _replaced = False  # whether a picture stands where a view should
     _pumping: Future[None] | None = None  # ipywidgets closes what failed in its constructor, too
 
     def __init__(
@@ -121,10 +111,8 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
         self._panels = {name: self._make(name, controls) for name in names}
         note = partial(self._note, controls)
         self._status = StatusWidget(feed, note, lambda: self.axis, self._choose_axis)
-        self._status.on_msg(self._on_view)
-        self._handle: DisplayHandle | None = None
-        self._views = 0
-        """Messages from views: as long as there is none, no browser shows it."""
+        self._showing = Showing(self._repr_mimebundle_, self.snapshot, lambda: self._pumping is not None)
+        self._status.on_msg(lambda *_: self._showing.seen())
         for panel in self._panels.values():
             panel.layout.min_width = "0"
         for name, of in _spans(names):
@@ -214,10 +202,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
             self._pumping.cancel()
             self._pumping = None
             text = f"Ended {datetime.now().astimezone():%H:%M:%S}"
-            still = self._on_its_thread(lambda: self._end(text), always=True)
-            if self._handle is not None:
-                # Without the type of a widget, which would be shown instead, and is gone with the kernel.
-                self._handle.update(still.bundle(), raw=True)  # type: ignore[no-untyped-call] # as all of IPython
+            self._showing.end(self._on_its_thread(lambda: self._end(text), always=True))
 
     def close(self) -> None:
         """End it, and remove it from wherever it is shown."""
@@ -361,33 +346,8 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc] # it has no types
         return self._background.run(_call(work)) if always or self._pumping else work()
 
     def _ipython_display_(self) -> None:
-        """Show it in a cell, as IPython asks for, in a way that a still picture can take its place."""
-        bundle = self._repr_mimebundle_()
-        self._handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call] # as all of IPython
-        with contextlib.suppress(RuntimeError):  # no loop: this is no kernel, and nobody will answer
-            loop = asyncio.get_running_loop()
-            if self._pumping and not self._views:
-                loop.call_later(VIEW_S, loop.call_later, ANSWER_S, self._show_still)
-
-    def _show_still(self) -> None:
-        """No view has answered: say why, and show a picture instead, now and again.
-
-        On the kernel's loop: a cell that blocks it holds up the views' answers as well as this.
-        """
-        if self._views or self._pumping is None or self._handle is None:
-            return
-        self._replaced = True
-        still = self.snapshot()
-        bundle = still.bundle() | {"text/html": no_view(still.svg), "text/plain": f"{NO_VIEW}\n{still!r}"}
-        self._handle.update(bundle, raw=True)  # type: ignore[no-untyped-call] # as all of IPython
-        asyncio.get_running_loop().call_later(REFRESH_S, self._show_still)
-
-    def _on_view(self, *_: object) -> None:
-        """A view shows it. If that came late, let it: where it was is a picture by now."""
-        self._views += 1
-        if self._replaced and self._handle is not None and self._pumping:
-            self._replaced = False
-            self._handle.update(self._repr_mimebundle_(), raw=True)  # type: ignore[no-untyped-call] # as all of IPython
+        """Show it in a cell, as IPython asks for."""
+        self._showing.show()
 
     def __repr__(self) -> str:
         is_live = self._pumping is not None and not self._pumping.done()
