@@ -4,7 +4,7 @@ import asyncio
 import os
 import re
 import signal
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -16,7 +16,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from redis_server import RedisServer
 from serving import Subscriber, event, is_data, offsets
 
-from syndarix_rt.broker import RedisBroker
+from syndarix_rt.broker import RedisBroker, Retention
+from syndarix_rt.cli import workers as workers_module
+from syndarix_rt.cli.workers import Workers
+from syndarix_rt.errors import SyndarixError
+from syndarix_rt.server import Settings, bind
 from syndarix_rt.server.tokens import issue
 
 STREAMS = 24
@@ -203,3 +207,56 @@ async def test_a_token_that_is_revoked_on_the_command_line_ends_at_every_worker(
             again = await asyncio.to_thread(run, "token", "--revoke", "x.y.z", "--url", url)
             assert again.code == 1
             assert "Not a token" in again.err
+
+
+# ---- workers in this process's hands --------------------------------------------------------------------------------
+
+
+@contextmanager
+def group_of(redis_url, count=1):
+    """Workers that are not started yet, on a port that is held for them."""
+    with bind("127.0.0.1", 0, shared=True, listen=False) as held:
+        yield Workers(
+            *(count, held.getsockname()[1], Settings(drain_s=0.0)),
+            redis_url=redis_url, namespace="", retention=Retention(),
+        )  # fmt: skip
+
+
+async def test_a_worker_that_cannot_start_ends_all_with_its_reason(capfd):
+    with group_of("http://nowhere", count=2) as group:
+        with pytest.raises(SyndarixError, match=r"worker [01] did not start \(exit code 1\); see above"):
+            await group.serve(lambda: None)
+    assert "Error: 'http://nowhere' is not the URL of a broker" in capfd.readouterr().err
+
+
+async def test_a_worker_that_hangs_is_killed_at_the_end_also_while_it_starts(redis_url, monkeypatch, capfd):
+    monkeypatch.setattr(workers_module, "STABLE_S", 0.0)  # so it is started again at once
+    monkeypatch.setattr(workers_module, "END_S", 0.5)
+    with group_of(redis_url, count=2) as group:
+        ready = asyncio.Event()
+        serving = asyncio.create_task(group.serve(ready.set))
+        await asyncio.wait_for(ready.wait(), TIMEOUT_S)
+        first, other = group._processes.values()
+        first.kill()
+        async with asyncio.timeout(TIMEOUT_S):
+            while group._processes[0] is first:
+                await asyncio.sleep(0)  # no longer: the next one must not have begun
+        for process in (group._processes[0], other):
+            process.send_signal(signal.SIGSTOP)
+        group._end()
+        await asyncio.wait_for(serving, TIMEOUT_S)
+        assert [process.returncode for process in group._processes.values()] == [-signal.SIGKILL] * 2
+    assert "Worker 0 ended with exit code -9; starting it again." in capfd.readouterr().err
+
+
+async def test_workers_that_are_ended_while_they_start_do_not_serve(redis_url):
+    with group_of(redis_url) as group:
+        served = []
+        serving = asyncio.create_task(group.serve(lambda: served.append(1)))
+        async with asyncio.timeout(TIMEOUT_S):
+            while not group._processes:
+                await asyncio.sleep(0)
+        group._end()
+        await asyncio.wait_for(serving, TIMEOUT_S)
+        assert served == []
+        assert group._processes[0].returncode is not None

@@ -87,22 +87,28 @@ class Workers:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._end)
-        keepers: list[asyncio.Task[None]] = []
+        working, ending = asyncio.create_task(self._work(ready)), asyncio.create_task(self._ending.wait())
         try:
-            await asyncio.gather(*(self._start(number) for number in range(self._count)))
-            if not self._ending.is_set():
-                ready()
-            keepers += (asyncio.create_task(self._keep(number)) for number in range(self._count))
-            await asyncio.gather(*keepers)
+            await asyncio.wait({working, ending}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                working.result()
         finally:
-            self._end()
-            for keeper in keepers:
-                keeper.cancel()
-            await asyncio.gather(*keepers, return_exceptions=True)
+            if not self._ending.is_set():
+                self._end()
+            for task in (working, ending):
+                task.cancel()
+            await asyncio.gather(working, ending, return_exceptions=True)
             await self._all_ended()
             self._figures.cleanup()
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
+
+    async def _work(self, ready: Callable[[], None]) -> None:
+        """Start all, and keep them running until cancelled."""
+        await asyncio.gather(*(self._start(number) for number in range(self._count)))
+        if not self._ending.is_set():
+            ready()
+        await asyncio.gather(*(self._keep(number) for number in range(self._count)))
 
     def _end(self) -> None:
         """Tell all to end; once more: at once."""
