@@ -11,10 +11,11 @@ import sys
 import threading
 import time
 
+import psutil
 import pytest
 from command_line import call, run
 
-from syndarix_rt.benchmark import candidate, measures
+from syndarix_rt.benchmark import candidate, machine, measures
 from syndarix_rt.cli import benching
 from syndarix_rt.errors import SyndarixError
 
@@ -41,7 +42,7 @@ def load(monkeypatch):
 
 
 def test_a_real_server_delivers_all_and_its_use_is_told(server, load):
-    found = measures.fan_out(server, load, subscribers=6, rate=50, seconds=0.4, projects=2)
+    found = measures.fan_out(server, load, subscribers=6, rate=50, seconds=0.4, projects=2, stall=2)
     assert (found["arrived"], found["missing"], found["duplicated"], found["out_of_order"]) == (1, 0, 0, 0)
     assert 0 < found["p50_ms"] <= found["p99_ms"] <= found["max_ms"]
     assert found["memory_mib"] > 20
@@ -102,15 +103,54 @@ def test_the_command_prints_a_table_and_writes_all_figures(tmp_path, capsys, mon
     kept = benching.rows(TINY)[1:2]
     monkeypatch.setattr(benching, "QUICK", TINY)
     monkeypatch.setattr(benching, "rows", lambda _: kept)
-    done = call(capsys, "bench", "--quick", "--repeats", "2", "--json", tmp_path / "figures.json")
+    done = call(capsys, "bench", "--quick", "--repeats", "1", "--json", tmp_path / "figures.json")
     assert done.code == 0, done
     assert re.search(r"^3 subscribers, 10 events/s +p50_ms \d+\.\d  p99_ms \d+\.\d  cpu_us \d", done.out, re.MULTILINE)
     assert re.search(r"^publishing into Redis, batches of 100  events_per_s [\d,]+$", done.out, re.MULTILINE)
     document = json.loads((tmp_path / "figures.json").read_text())
     assert document["machine"]["cores"]
     assert {name: len(each) for name, each in document["figures"].items()} == {
-        "3 subscribers, 10 events/s": 2, "publishing into Redis, batches of 100": 2,
+        "3 subscribers, 10 events/s": 1, "publishing into Redis, batches of 100": 1,
     }  # fmt: skip
+
+
+def test_a_rate_that_is_not_sustained_is_no_highest_one_and_the_loads_at_it_are_told(server, load, monkeypatch):
+    monkeypatch.setattr(measures, "SUSTAINED_P99_MS", 0.0)
+    found = measures.highest_rate(server, load, [20, 40], subscribers=2, seconds=0.1)
+    assert (found["rate"], found["deliveries_per_s"]) == (0, 0)
+    assert found["beyond_server_load"] >= 0 < found["beyond_client_load"]
+
+
+def test_what_children_use_counts_and_what_has_ended_cannot_be_told():
+    parent = "import subprocess, sys; subprocess.run(sys.argv[1:])"
+    program = [sys.executable, "-c", "import time; print(1, flush=True); time.sleep(60)"]
+    with candidate.child([sys.executable, "-c", parent, *program], stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        whole = candidate.Candidate("family", 1, "/", process.pid, [])
+        assert whole.usage().memory_kib > candidate._usage(process.pid).memory_kib
+        for child in psutil.Process(process.pid).children():
+            child.kill()
+    with pytest.raises(SyndarixError, match="it has ended, or this is not Linux"):
+        whole.usage()
+
+
+def test_a_process_that_does_not_end_is_killed_and_what_is_printed_is_json_or_an_error(monkeypatch):
+    monkeypatch.setattr(candidate, "STOP_S", 0.2)
+    deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
+    with candidate.child([sys.executable, "-c", deaf], stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+    assert process.returncode == -9
+    with pytest.raises(SyndarixError, match=r"failed: no end within 0\.2 s"):
+        candidate.beside([sys.executable, "-c", deaf], 0.2)
+    with pytest.raises(SyndarixError, match=r"failed: .*no such thing"):
+        candidate.beside([sys.executable, "-c", "import sys; sys.exit('no such thing')"], 60)
+
+
+def test_a_source_without_a_compiler_and_a_package_that_is_not_there_are_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SyndarixError, match=r"there is no C compiler"):
+        candidate.load_client(tmp_path / "load.c", tmp_path)
+    assert machine._version("no-such-package") == "not installed"
 
 
 def tick(sequence):

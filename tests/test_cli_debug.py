@@ -13,13 +13,14 @@ import sys
 import time
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 from command_line import PROGRAM, TIMEOUT_S, environment, run
 from playback_clock import ticks
 from serving import running
 from steering import demo, plain, steered, undisturbed
 
-from syndarix_rt.cli.debugging import _Session
+from syndarix_rt.cli.debugging import COMMANDS, _Session
 from syndarix_rt.cli.terminal import Terminal
 from syndarix_rt.client import DebugClient
 from syndarix_rt.errors import StreamError, SyndarixError
@@ -143,6 +144,29 @@ async def test_a_script_that_is_no_text_midway_does_not_look_as_if_all_of_it_wer
             assert done.code == 1
             assert b"not UTF-8" in done.err
             assert done.err.count(b"\n") == 1
+
+
+async def test_commands_are_explained_all_or_one_and_what_is_older_is_not_told(monkeypatch, capsys):
+    async with running() as server, steered(ticks(1_000), broker=server.broker) as run:
+        words = "help\nhelp step\npause\nbreak tick_*\nbreak\nclear 0\nwait"
+        monkeypatch.setattr(sys, "stdin", io.StringIO(words))
+        async with attached(server) as session:
+            await session.work()
+            out = capsys.readouterr().out
+            state = session.client.attached["run-1"]
+            session._tell(msgspec.structs.replace(state, published=state.published + 3))
+            session._tell(state)  # an answer that was overtaken
+            assert "3 events published" in capsys.readouterr().out
+        assert run.player.published == 0
+    for command in COMMANDS.values():
+        assert out.count(f"  {command.usage} ") == (2 if command.usage.startswith("step") else 1)
+    assert "  0  tick_*\n" in out
+    assert out.count("no breakpoints") == 1
+    async with running() as server, DebugClient(server.url, "apollo") as client:
+        session = _Session(Terminal("apollo> "), None, 60)
+        session.client = client
+        await session.runs("")
+        assert capsys.readouterr().out == "none\n"
 
 
 async def test_it_says_what_to_do_where_nothing_plays_or_several_do():

@@ -12,9 +12,10 @@ import pytest
 from command_line import Command, call, environment, run
 from nginx_proxy import Nginx
 from redis_server import PASSWORD, RedisServer
+from serving import running
 
 from syndarix_rt.broker.endpoint import PERMISSIONS
-from syndarix_rt.cli.doctor import machine, way
+from syndarix_rt.cli.doctor import machine, redis, way
 from syndarix_rt.server.tokens import issue
 
 
@@ -187,6 +188,50 @@ def test_a_server_that_says_nothing_is_given_up(capsys, monkeypatch):
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         done = call(capsys, "doctor", "--url", url, "--redis-url", "memory://", "--port", "0")
     assert mended(done.out) == [("server", f"{url}: no answer within 0.2 s")]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "is_good", "says"),
+    [
+        ('syndarix_rt_stream_paths{path="asgi",reason="hypercorn"} 2\n', False, "this Hypercorn is not what"),
+        ('syndarix_rt_stream_paths{path="asgi",reason="http/2"} 2\n', True, "2 through ASGI (HTTP/2)"),
+        ("another_figure 1\n", False, "does not say which way streams take"),
+    ],
+)
+async def test_which_way_streams_take_is_judged_by_what_the_server_tells(monkeypatch, metrics, is_good, says):
+    class Told:
+        """Of a server that is not like ours here."""
+
+        async def metrics(self):
+            return metrics
+
+    monkeypatch.setattr(way, "ARRIVE_S", 3.0 if "paths" in metrics else 0.3)
+    async with running() as server:
+        finding = await way._path(server.url, Told())
+    assert (finding.what, finding.is_good) == ("path", is_good)
+    assert says in finding.text
+
+
+def test_a_version_that_is_too_old_or_no_url_of_a_redis_is_told(capsys):
+    old = redis._version({"redis_version": "6.2.14", "used_memory_human": "1M"}, "at redis://h")
+    assert old == ("redis", "Redis 6.2.14 at redis://h, 1M used; version 7 or later is needed", False)
+    done = call(capsys, "doctor", "--redis-url", "http://h", "--port", "0")
+    [(what, text)] = mended(done.out)
+    assert what == "redis"
+    assert "'http://h' is not the URL of a broker" in text
+
+
+def test_a_port_is_free_or_taken_by_a_server_of_ours(served, port):
+    ours = int(served.partition("/?")[0].rpartition(":")[2])
+    assert machine.port(ours) == ("port", f"{ours} is taken by a server of yours", True)
+    assert machine.port(port) == ("port", f"{port} is free", True)
+
+
+def test_a_short_queue_of_connections_is_told(monkeypatch):
+    monkeypatch.setattr(machine, "BACKLOG", 1 << 31)
+    *_, finding = machine.limits()
+    assert not finding.is_good
+    assert "fewer than come after a restart: sysctl -w net.core.somaxconn=" in finding.text
 
 
 async def test_a_socket_that_nobody_answers_is_told_so(monkeypatch):

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import asyncio
+import io
+import os
 import re
 import socket
 import subprocess
@@ -8,10 +11,11 @@ from functools import partial
 
 import click
 import pytest
-from command_line import call, environment, run
+from command_line import PROGRAM, TIMEOUT_S, call, environment, run
 
 from syndarix_rt import Scenario
-from syndarix_rt.cli import COMMANDS, _cli
+from syndarix_rt.cli import COMMANDS, _cli, console, listening
+from syndarix_rt.server import Settings
 from syndarix_rt.server.tokens import verify
 
 SERVE = "--host --port --workers --redis-url --token --retention --keepalive --cors-origin --tls-cert --tls-key"
@@ -141,6 +145,8 @@ def test_a_terminal_that_lacks_a_character_shows_the_others():
         (["token", "--key", "s3cret"], "--key is for a token with rights"),
         (["token", "subscribe:apollo", "--url", "http://127.0.0.1:1"], "--url says where --revoke ends a token"),
         (["record", "apollo"], "Missing option '-o' / '--output'"),
+        (["debug", "apollo", "--run", "a b"], "'a b' is no run's name"),
+        (["serve", "--root-path", "rt"], "'rt' is no path"),
     ],
 )
 def test_wrong_usage_is_one_line_and_code_2(cli, args, reason):
@@ -202,6 +208,74 @@ def test_what_fails_is_one_line_and_code_1(cli, tmp_path, monkeypatch, args, rea
     assert one_line(err)
     assert reason in err
     assert list(tmp_path.glob("*.json*")) == []
+
+
+def test_a_certificate_needs_openssl(cli, tmp_path):
+    code, _, err = cli("serve", "--port", "0", "--tls", "self-signed", PATH=str(tmp_path))
+    assert code == 1
+    assert one_line(err)
+    assert "openssl is needed to make a certificate" in err
+
+
+def test_without_a_server_and_without_a_redis_a_run_has_nowhere_to_go(cli):
+    code, _, err = cli("play", "demo_small", SYNDARIX_RT_EMBEDDED="off")
+    assert code == 1
+    assert one_line(err)
+    assert "no server of yours runs here (start one: syndarix-rt demo), and " in err
+
+
+def test_without_a_command_the_help_is_shown(cli):
+    code, _, err = cli()
+    assert code == 2
+    assert err.startswith("Usage: syndarix-rt ")
+
+
+def test_a_reader_that_is_gone_is_no_fault_to_be_told_of():
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as nobody:
+        done = subprocess.run(
+            [*PROGRAM, "scenarios"],
+            stdout=nobody, stderr=subprocess.PIPE, env=environment(), timeout=TIMEOUT_S, check=False,
+        )  # fmt: skip
+    assert done.stderr == b""
+
+
+# ---- what a person sees ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("host", "tls_cert", "url"),
+    [
+        ("0.0.0.0", None, "http://127.0.0.1:80"),
+        ("", None, "http://127.0.0.1:80"),
+        ("::", None, "http://[::1]:80"),
+        ("lab.example", "cert.pem", "https://lab.example:80"),
+    ],
+)
+def test_the_url_that_is_printed_is_one_that_this_machine_reaches(host, tls_cert, url):
+    assert listening._base_url(Settings(host=host, tls_cert=tls_cert), 80) == url
+
+
+def test_progress_is_told_at_a_terminal_alone(monkeypatch):
+    for is_terminal in (False, True):
+        seen = io.StringIO()
+        seen.isatty = lambda is_terminal=is_terminal: is_terminal
+        monkeypatch.setattr(sys, "stderr", seen)
+        monkeypatch.setenv("TERM", "xterm")
+        with console.progress("Simulating", 1_200) as update:
+            assert list(console.counted(range(1_200), update)) == list(range(1_200))
+            update(1_200)
+        assert ("Simulating" in seen.getvalue()) is is_terminal
+
+
+def test_a_command_that_is_cancelled_was_interrupted():
+    async def cancelled():
+        asyncio.current_task().cancel()
+        await asyncio.sleep(0)
+
+    with pytest.raises(KeyboardInterrupt):
+        console.run(cancelled())
 
 
 def test_a_busy_port_is_named_with_what_to_do(cli):

@@ -111,8 +111,6 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else PROGRAM
         code = _fail(f"{error.format_message()} (see {path} --help)", path, error.exit_code)
-    except click.ClickException as error:
-        code = _fail(error.format_message(), PROGRAM, error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         code = 130
     except (SyndarixError, OSError) as error:

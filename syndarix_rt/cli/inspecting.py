@@ -19,15 +19,15 @@ COLUMNS = ("id", "state", "role", "since", "issue_id", "branch", "title", "reaso
 CELL = 24
 
 
-def show(terminal: Terminal, kind: str, found: Any) -> None:
+def show(terminal: Terminal, kind: str, found: dict[str, Any]) -> None:
     """Show it.
 
     Args:
         terminal: where.
         kind: what was asked for, such as ``pipelines`` or ``agent``.
-        found: the answer, as JSON values.
+        found: the answer.
     """
-    rows = found.get(kind) if isinstance(found, dict) else None
+    rows = found.get(kind)
     if isinstance(rows, list):
         _table(terminal, kind, rows)
         terminal.say(f"{found['count']} {kind.replace('_', ' ')}")
@@ -35,11 +35,8 @@ def show(terminal: Terminal, kind: str, found: Any) -> None:
         _fields(terminal, found)
 
 
-def _fields(terminal: Terminal, found: Any) -> None:
+def _fields(terminal: Terminal, found: dict[str, Any]) -> None:
     """One field a line."""
-    if not isinstance(found, dict):
-        terminal.say(_shown(found))
-        return
     width = max((len(name) for name in found), default=0)
     for name, value in found.items():
         flat = terminal.interactive and isinstance(value, dict)

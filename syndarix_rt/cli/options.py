@@ -70,8 +70,6 @@ class _Value(click.ParamType):  # type: ignore[type-arg] # generic since click 8
         self._read = read
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not isinstance(value, str):
-            return value  # read before
         try:
             return self._read(value)
         except (ValueError, StreamError) as error:
