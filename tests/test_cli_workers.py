@@ -241,8 +241,10 @@ async def test_a_worker_that_hangs_is_killed_at_the_end_also_while_it_starts(red
         async with asyncio.timeout(TIMEOUT_S):
             while group._processes[0] is first:
                 await asyncio.sleep(0)  # no longer: the next one must not have begun
-        for process in (group._processes[0], other):
-            process.send_signal(signal.SIGSTOP)
+            for process in (group._processes[0], other):
+                process.send_signal(signal.SIGSTOP)
+                while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
+                    await asyncio.sleep(0.01)
         group._end()
         await asyncio.wait_for(serving, TIMEOUT_S)
         assert [process.returncode for process in group._processes.values()] == [-signal.SIGKILL] * 2
