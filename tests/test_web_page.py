@@ -456,18 +456,26 @@ async def test_on_a_phone_the_data_stand_below_their_event_and_nothing_is_wider_
             assert await page.page.evaluate("document.documentElement.scrollWidth") == 390
 
 
-async def test_the_list_of_projects_leads_to_their_pages(open_page):
-    async with running(token="s3cret") as server, open_page(f"{server.url}/?key=s3cret") as page:
+async def test_the_list_of_projects_is_kept_up_to_date_and_leads_to_their_pages(open_page):
+    async with running(token="s3cret") as server, open_page("about:blank", server.url) as page:
+        await page.page.clock.install()
+        await page.page.goto(f"{server.url}/?key=s3cret")
         await page.page.locator("#empty").wait_for()
         await publish(server, 1, ["agent_activity"] * 3)
-        await page.page.get_by_role("link", name="apollo").click()
+        await page.page.clock.run_for(3_000)
+        link = page.page.get_by_role("link", name="apollo")
+        await link.click()
         await page.until("received", "3")
         await page.page.get_by_role("link", name="Syndarix RT").click()
-        link = page.page.get_by_role("link", name="apollo")
         await link.focus()
         await publish(server, 4, ["agent_activity"])
+        await page.page.clock.run_for(3_000)
         await page.page.locator("#projects td:nth-child(5)", has_text="4").wait_for()
         assert await link.evaluate("(link) => link === document.activeElement"), "the keyboard is where it was"
+        await page.page.route("**/projects", lambda route: route.fulfill(json={"projects": []}))
+        await page.page.clock.run_for(3_000)
+        await page.page.locator("#empty").wait_for()
+        assert await link.count() == 0
         assert page.console == []
 
 
