@@ -320,6 +320,34 @@ async def test_what_does_not_speak_the_protocol_is_said_to_be_none(answer, when)
             await debug.attach("run-1")
 
 
+async def test_a_run_that_refuses_to_be_attached_to_again_is_left_alone():
+    asked = []
+
+    async def script(ws):
+        call = json.loads((await ws.receive()).data)
+        asked.append(call["method"])
+        if len(asked) == 1:
+            state = {"run": "run-1", "project": "apollo", "state": "playing"}
+            await ws.send_str(jsonrpc.encode(jsonrpc.result(call["id"], state)))
+            await ws.close()
+            return
+        await ws.send_str(jsonrpc.encode(jsonrpc.failure(call["id"], RpcError(jsonrpc.REFUSED, "16 at most"))))
+        call = json.loads((await ws.receive()).data)
+        asked.append(call["method"])
+        await ws.send_str(jsonrpc.encode(jsonrpc.result(call["id"], [])))
+        await ws.receive()
+
+    async def no_sleep(_):
+        pass
+
+    async with scripted_socket(script) as url, DebugClient(url, "apollo", sleep=no_sleep) as debug:
+        await debug.attach("run-1")
+        while len(asked) < 2:
+            await asyncio.sleep(0.01)
+        assert await debug.runs() == []
+        assert asked == ["run.attach", "run.attach", "run.list"]
+
+
 async def test_a_question_that_does_no_harm_is_asked_again_after_a_cut_and_no_other():
     asked = []
 

@@ -3,13 +3,15 @@
 import itertools
 import math
 import random
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syndarix_rt.delivery import Gap, Ledger, Position, TypeFilter, backoff, judge
+from syndarix_rt.delivery import Gap, Ledger, Position, RunState, TypeFilter, backoff, batches, judge
 from syndarix_rt.delivery.ledger import Hole
+from syndarix_rt.delivery.steering import Stop, described
 from syndarix_rt.errors import FilterError
 from syndarix_rt.events import CATALOGUE, EventId
 
@@ -219,3 +221,25 @@ def test_the_losses_of_a_ledger_are_a_frame():
     assert frame["after"].tolist() == ["epoch-aa.4", "epoch-bb.2", "epoch-aa.1"]
     assert frame["missed"].isna().tolist() == [True, False, False]
     assert frame["missed"][1:].tolist() == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (RunState(run="r", project="p", state="playing", published=1_000), "plays, 1,000 events published"),
+        (RunState(run="r", project="p", state="ended"), "ended, 0 events published"),
+        (
+            RunState(
+                run="r", project="p", state="paused", published=7, time=datetime(2026, 1, 5, 9, tzinfo=UTC),
+                stopped=Stop("breakpoint", {"type": "pipeline_failed"}),
+            ),
+            "stands at a breakpoint (pipeline_failed) at 2026-01-05 09:00:00 of simulated time, 7 events published",
+        ),
+    ],
+)  # fmt: skip
+def test_how_a_run_stands_is_told_in_a_line(state, told):
+    assert described(state) == told
+
+
+def test_nothing_is_no_batch():
+    assert list(batches([])) == []
