@@ -22,9 +22,10 @@ demo: $(VENV)/base
 lab: $(VENV)/lab
 	@$(BIN)/syndarix-rt lab $(ARGS)
 
-# Two at a time: most tests wait for servers that they start. More would starve those servers on a small machine.
+# Three at a time, on two cores, too: most tests wait for servers that they start, or for time to pass. More would starve
+# those servers on a small machine.
 test: $(VENV)/test
-	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 3 --dist worksteal $(ARGS)
 
 check: $(VENV)/test
 	$(BIN)/ruff check

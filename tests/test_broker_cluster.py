@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 import pytest
-from broker_contract import CHANNEL, BrokerContract, Consumer, eventually, numbered, once_it_is_back
+from broker_contract import CHANNEL, DEADLINE_S, BrokerContract, Consumer, eventually, numbered, once_it_is_back
 from redis_cluster import RedisCluster
 
 from syndarix_rt.broker import RedisBroker
@@ -194,12 +194,13 @@ class TestNodesThatFail:
             await more(counts)
         await exactly_once(consumers, counts)
 
-    async def test_it_is_away_while_no_node_answers_and_back_with_them(self, cluster, broker):
+    async def test_it_is_away_while_no_node_answers_and_back_with_them(self, cluster, broker, monkeypatch):
         await broker.publish(CHANNEL, numbered(1, 2))
+        monkeypatch.setattr("syndarix_rt.broker.endpoint.COMMAND_S", 1)
         for node in cluster.nodes:
             node.pause()
         with pytest.raises(BrokerUnavailable):
-            await asyncio.wait_for(broker.ping(), 20)
+            await asyncio.wait_for(broker.ping(), DEADLINE_S)
         for node in cluster.nodes:
             node.resume()
         await once_it_is_back(broker.ping)
