@@ -330,10 +330,10 @@ async def test_a_flush_is_a_gap_for_a_live_consumer(server, broker):
 
 
 async def test_a_server_that_hangs_is_given_up_and_found_again(server, broker, monkeypatch):
-    monkeypatch.setattr("syndarix_rt.broker.endpoint.COMMAND_S", 0.3)
-    monkeypatch.setattr("syndarix_rt.broker.endpoint.CONNECT_S", 0.3)
-    monkeypatch.setattr("syndarix_rt.broker.subscriptions.SILENCE_S", 0.3)
-    monkeypatch.setattr("syndarix_rt.broker.subscriptions.PING_S", 0.1)
+    monkeypatch.setattr("syndarix_rt.broker.endpoint.COMMAND_S", 1)
+    monkeypatch.setattr("syndarix_rt.broker.endpoint.CONNECT_S", 1)
+    monkeypatch.setattr("syndarix_rt.broker.subscriptions.SILENCE_S", 1)
+    monkeypatch.setattr("syndarix_rt.broker.subscriptions.PING_S", 0.3)
     async with following(broker) as tail:
         await broker.publish(CHANNEL, numbered(1, 1))
         assert await tail.entries(1) == numbered(1, 1)
