@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import threading
+import warnings
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 
 import pytest
@@ -199,6 +202,21 @@ async def test_a_server_that_wants_a_certificate_is_given_one(tmp_path, authorit
         # Whether its alert is read, or the connection is found broken off, is chance.
         said = await refusal(server.url, BrokerUnavailable)
         assert said.endswith("it wants a certificate from its clients: ?ssl_certfile=FILE&ssl_keyfile=FILE")
+
+
+def test_a_loop_that_ends_with_its_broker_leaks_no_connection(tmp_path, authority):
+    async def use(server):
+        async with opened(server.url) as broker, following(broker) as tail:
+            await broker.publish(CHANNEL, numbered(1, 1))
+            await tail.entries(1)
+            server.pause()  # it does not answer at once that we say goodbye
+            threading.Timer(0.1, server.resume).start()
+
+    with RedisServer(tmp_path, name="redis", tls=authority) as server, warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        asyncio.run(use(server))
+        gc.collect()
+    assert [str(each.message) for each in warned] == []
 
 
 def test_the_guide_says_what_a_user_must_be_permitted():

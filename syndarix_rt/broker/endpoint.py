@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -24,7 +24,7 @@ from syndarix_rt.broker.scripts import Script
 from syndarix_rt.broker.tls import check, reason_of, suspicion
 from syndarix_rt.errors import BrokerError, BrokerUnavailable, SyndarixError
 
-__all__ = ["PERMISSIONS", "Command", "Endpoint", "Resolve", "place_of"]
+__all__ = ["PERMISSIONS", "Command", "Endpoint", "Resolve", "close", "place_of"]
 
 Resolve = Callable[[], Awaitable[str]]
 """Gives the server's URL anew; asked before each reconnect, may take some seconds (and start the server meanwhile)."""
@@ -141,7 +141,8 @@ class Endpoint:
         if self._asking is not None:
             self._asking.cancel()
             await asyncio.gather(self._asking, return_exceptions=True)
-        await self._drop_idle()
+        idle, self._idle = self._idle, []
+        await asyncio.gather(*map(close, idle))
 
     def _new(self) -> Connection:
         connection: Connection = self._connections.make_connection()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
@@ -246,6 +247,12 @@ class Endpoint:
             if isinstance(error, _TRANSIENT) or str(error).startswith(_TRANSIENT_CODES):
                 raise BrokerUnavailable(f"Redis at {self.place} cannot do it now: {error}") from error
             raise BrokerError(f"Redis at {self.place} refused: {error}") from error
+
+
+async def close(connection: Connection) -> None:
+    """Close a connection for good: over TLS the other side has a word in it, and a loop that ends first leaks it."""
+    with suppress(errors.TimeoutError):  # after `CONNECT_S`: nobody is there any more
+        await connection.disconnect()
 
 
 def place_of(text: str, port: int = 6379) -> tuple[str, int]:

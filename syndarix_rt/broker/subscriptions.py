@@ -18,7 +18,7 @@ from redis.asyncio import Connection
 from redis.crc import key_slot
 from redis.exceptions import MovedError
 
-from syndarix_rt.broker.endpoint import Endpoint
+from syndarix_rt.broker.endpoint import Endpoint, close
 from syndarix_rt.broker.inlet import Inlet
 from syndarix_rt.broker.reader import Announcement, Top, parse
 from syndarix_rt.broker.retry import pauses
@@ -224,6 +224,7 @@ class Subscriptions:
         self._heard_s = 0.0  # when anything came, the loop's clock
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
 
     def feed(self, name: str) -> Feed:
         """A feed of one Pub/Sub channel."""
@@ -248,6 +249,7 @@ class Subscriptions:
 
     async def aclose(self) -> None:
         """End all feeds."""
+        self._closed = True
         for feed in self._all():
             feed.close()
         if self._task is not None:
@@ -271,7 +273,10 @@ class Subscriptions:
                     self._pending.clear()
                     for feed in self._all():
                         feed.broken()
-                    await connection.disconnect(nowait=True)
+                    if self._closed:
+                        await close(connection)
+                    else:
+                        await connection.disconnect(nowait=True)
             except BrokerUnavailable as error:
                 if stood:  # it was good until now: the next one is tried at once, and nobody need know
                     stood = False
