@@ -173,9 +173,9 @@ the server's time is the kernel's, half of it for copying bytes, which no server
 
 **At the highest rate the subscribers' core is full, not the server's**, which has half of its own left. Where nine of
 ten subscribers have their kernel throw away what comes, each byte counted but none copied, and one in ten reads all
-(`benchmarks/bench_ceiling.py`, 2026-11-27, 4 seconds a rate), the same worker gave 1,000 subscribers 5,000 events/s with
-0.41 and 0.44 of a core (4,990,000 deliveries/s, p99 61 and 63 ms), 6,000 with 0.43 and 0.45 (p99 76 and 94 ms), and 7,000
-with 0.48 (6,990,000 deliveries/s, p99 201 ms); at 8,000 p99 was 467 ms, with half the server's core idle.
+(`benchmarks/bench_ceiling.py`, 2026-11-27, 4 seconds a rate), the same worker gave 1,000 subscribers 5,000 events/s
+with 0.41 and 0.44 of a core (4,990,000 deliveries/s, p99 61 and 63 ms), 6,000 with 0.43 and 0.45 (p99 76 and 94 ms),
+and 7,000 with 0.48 (6,990,000 deliveries/s, p99 201 ms); at 8,000 p99 was 467 ms, with half the server's core idle.
 
 Peers: sse-starlette on uvicorn (uvloop, httptools) as its documentation shows it, a Redis subscription for each client;
 the same with one subscription and a queue for each client; nginx with Nchan, one worker, messages in its memory,
