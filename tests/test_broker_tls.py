@@ -230,12 +230,18 @@ def test_the_guide_says_what_a_user_must_be_permitted():
 
 async def refusal(url, kind=BrokerError):
     """What is said to who publishes there; its type must be the very ``kind``: of others, one tries again."""
-    with pytest.raises(BrokerError) as caught:
-        async with opened(url) as broker:
-            await broker.publish(CHANNEL, numbered(1, 1))
-    assert type(caught.value) is kind
-    assert "cret" not in str(caught.value)
-    return str(caught.value)
+
+    async def refused():
+        with pytest.raises(BrokerError) as caught:
+            async with opened(url) as broker:
+                await broker.publish(CHANNEL, numbered(1, 1))
+        # A node that is starved may not have said anything within a cluster's limit.
+        return None if str(caught.value).endswith("does not answer") else caught.value
+
+    error = await eventually(refused)
+    assert type(error) is kind
+    assert "cret" not in str(error)
+    return str(error)
 
 
 @pytest.fixture(params=[of_cluster, of_sentinel])
