@@ -22,7 +22,7 @@ demo: $(VENV)/base
 lab: $(VENV)/lab
 	@$(BIN)/syndarix-rt lab $(ARGS)
 
-# Two at a time, however many cores there are: a third saves a tenth of the time, and starves the servers that tests start
+# Two at a time, however many cores there are: a third saves a sixth of the time, and starves the servers that tests start
 # on a machine with two of them.
 test: $(VENV)/test
 	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)

@@ -227,6 +227,13 @@ def test_a_port_is_free_or_taken_by_a_server_of_ours(served, port):
     assert machine.port(port) == ("port", f"{port} is free", True)
 
 
+@pytest.mark.parametrize("files", [(65_536, 65_536), (resource.RLIM_INFINITY, resource.RLIM_INFINITY)])
+def test_a_machine_that_takes_many_connections_is_good(monkeypatch, files):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: files)
+    monkeypatch.setattr(machine, "BACKLOG", 1)
+    assert all(finding.is_good for finding in machine.limits())
+
+
 def test_a_short_queue_of_connections_is_told(monkeypatch):
     monkeypatch.setattr(machine, "BACKLOG", 1 << 31)
     *_, finding = machine.limits()

@@ -36,11 +36,9 @@ def _private_jupyter(tmp_path, monkeypatch):
     monkeypatch.delenv("SYNDARIX_RT_TRACES", raising=False)
 
 
-def execute(directory, events=50_000):
-    """Its cells by id, with outputs, and what was found; simulations to be compared have so many events."""
+def execute(directory):
+    """Its cells by id, with outputs, and what was found."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    for cell in notebook.cells:
-        cell.source = cell.source.replace("seed=2), 50_000)", f"seed=2), {events})").replace("60_000", "20_000")
     notebook.cells.append(nbformat.v4.new_code_cell(FINDINGS, id="findings"))
     client = NotebookClient(
         notebook, timeout=120, store_widget_state=False, resources={"metadata": {"path": str(directory)}}
@@ -90,7 +88,7 @@ def test_it_finds_the_law_that_the_log_was_made_with_and_simulates_it(tmp_path):
 @pytest.mark.timeout(240)
 def test_with_the_real_traces_it_calibrates_from_them_too(tmp_path, monkeypatch, traces_dir):
     monkeypatch.setenv("SYNDARIX_RT_TRACES", str(traces_dir))
-    cells, found = execute(tmp_path, events=10_000)
+    cells, found = execute(tmp_path)
     assert found["names"] == ["mine", "code.head70", "conv.head70"]
     assert found["code"] == pytest.approx([0.431], abs=0.001)
     assert found["arrivals_ks"]["code.head70"] == pytest.approx(0.138, abs=0.001)

@@ -133,8 +133,9 @@ class RedisBroker:
             if at_once is None or reader is None or not reader.follows(message):
                 return False
             batch = reader.announced(message)
-            if batch is not None:
-                at_once(batch)
+            if batch is None:
+                return False
+            at_once(batch)
             return True
 
         away = False

@@ -224,7 +224,6 @@ class Subscriptions:
         self._heard_s = 0.0  # when anything came, the loop's clock
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._closed = False
 
     def feed(self, name: str) -> Feed:
         """A feed of one Pub/Sub channel."""
@@ -249,7 +248,6 @@ class Subscriptions:
 
     async def aclose(self) -> None:
         """End all feeds."""
-        self._closed = True
         for feed in self._all():
             feed.close()
         if self._task is not None:
@@ -268,15 +266,15 @@ class Subscriptions:
                 connection = await self._endpoint.connect()
                 try:
                     await self._use(connection)
+                except Exception:
+                    await connection.disconnect(nowait=True)  # it is broken: there is nothing to wait for
+                    raise
                 finally:
                     stood, self._standing = bool(self._standing), set()
                     self._pending.clear()
                     for feed in self._all():
                         feed.broken()
-                    if self._closed:
-                        await close(connection)
-                    else:
-                        await connection.disconnect(nowait=True)
+                    await close(connection)
             except BrokerUnavailable as error:
                 if stood:  # it was good until now: the next one is tried at once, and nobody need know
                     stood = False
