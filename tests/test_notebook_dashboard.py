@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 import pytest_asyncio
+from playwright.async_api import expect
 
 from syndarix_rt.client import StreamState
 from syndarix_rt.delivery import Gap, Ledger, RunState
@@ -585,8 +586,15 @@ async def test_in_a_browser_there_are_buttons_for_what_the_run_can_do(page, stee
     widget.push(1)
     (told,) = widget.taken()
     await page.get_by_role("button", name="Pause").press("Enter")
-    for change in ({"doing": "pause"}, {"abilities": ["resume", "step"]}):
-        await page.evaluate("(message) => receive(message)", told | change)
+    sent = await page.evaluate("sent.length")
+    await page.evaluate("(message) => receive(message)", told | {"doing": "pause"})
+    storm = page.get_by_role("button", name="Inject incident storm")
+    await expect(storm).to_be_disabled()  # seen to be, by assistive technology, too: a press now is none
+    await storm.evaluate("(button) => button.click()")
+    assert await page.evaluate("sent.length") == sent
+    await page.evaluate("(message) => receive(message)", told | {"abilities": ["resume", "step", "inject"]})
+    await storm.evaluate("(button) => button.click()")
+    assert await page.evaluate("sent.length") == sent + 1
     assert await page.evaluate("document.activeElement.textContent") == "Resume"
     await page.keyboard.press("Enter")
     assert await page.evaluate("sent.at(-1)") == {"op": "resume", "value": None}

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import time
+from contextlib import asynccontextmanager
 from xml.etree import ElementTree as ET
 
 import nbformat
@@ -124,6 +125,10 @@ async def until(condition):
     async with asyncio.timeout(40):
         while not condition():
             await asyncio.sleep(0.05)
+control, pressed = dashboard["control"], []
+control.on_msg(lambda _, content, __: pressed.append(content) if content["op"] != "ready" else None)
+def rests():  # nothing is being done that was asked for, and the view is told so
+    return not control._doing and not control._changed and not control._told["doing"]
 """
 NEWEST = "print(newest()[['epoch', 'simulation', 'offset']].iloc[0].to_json())"
 PENDING = """
@@ -180,22 +185,24 @@ class Lab:
         """What code in the kernel prints, as JSON."""
         return json.loads(await self.execute(source))
 
-    async def rest(self):
-        """Wait until nothing is being done that was asked for; until then a click is none."""
-        await self.execute("await until(lambda: not dashboard['control']._doing)")
-
     async def press(self, name):
         """Press a button of the run as soon as it can be pressed, and wait until that is done."""
         button = self._control.get_by_role("button", name=name, exact=True)
-        await expect(button).to_be_enabled(timeout=DEADLINE_MS)
-        await self.rest()
-        await button.evaluate("(button) => button.click()")
-        await self.rest()
+        async with self._asking():
+            await expect(button).to_be_enabled(timeout=DEADLINE_MS)
+            await button.evaluate("(button) => button.click()")
 
     async def choose_speed(self, speed):
-        await self.rest()
-        await self._control.get_by_label("speed", exact=True).select_option(speed)
-        await self.rest()
+        async with self._asking():
+            await self._control.get_by_label("speed", exact=True).select_option(speed)
+
+    @asynccontextmanager
+    async def _asking(self):
+        """What one click asks for. While another is being done it is none, and the kernel may take it after a cell."""
+        await self.execute("await until(rests); pressed.clear()")
+        yield
+        await self.execute("await until(lambda: pressed and rests())")
+        assert await self.read("print(json.dumps([len(pressed), control._error]))") == [1, ""]
 
     async def shows_waiting(self, titles):
         """Wait until these and no other questions wait in the inbox."""

@@ -7,7 +7,8 @@ export function createView(el, { title, scenarios, speeds, faults, faultMin }, s
   const row = body.appendChild(make("div", "srt-row"));
   row.hidden = !scenarios.length; // where none can be begun, runs are only steered
   const live = body.appendChild(make("div", "srt-row srt-live"));
-  let busy = false; // what was asked for is being done; a button that were disabled meanwhile would lose the focus
+  const buttons = [];
+  let busy = false; // what was asked for is being done
   const ask = (op, value, more = {}) => send({ op, value, ...more });
 
   function choice(parent, label, options, first = null) {
@@ -25,6 +26,7 @@ export function createView(el, { title, scenarios, speeds, faults, faultMin }, s
   function button(parent, text, className, act) {
     const node = parent.appendChild(make("button", className, text, { type: "button" }));
     node.addEventListener("click", () => busy || act());
+    buttons.push(node);
     return node;
   }
 
@@ -68,7 +70,7 @@ export function createView(el, { title, scenarios, speeds, faults, faultMin }, s
     setText(note, status);
     note.title = status;
     busy = Boolean(doing);
-    section.classList.toggle("srt-busy", busy);
+    for (const node of buttons) node.ariaDisabled = busy ? "true" : null; // one that is `disabled` would lose the focus
     play.disabled = Boolean(ended);
     setText(play, playing ? "Play anew" : "Play");
     stop.disabled = ended || !playing;
