@@ -15,7 +15,9 @@ from steering import DEADLINE_S, demo, plain, steered, undisturbed
 from syndarix_rt.broker import MemoryBroker, RedisBroker
 from syndarix_rt.broker.protocol import control_channel, project_channel
 from syndarix_rt.delivery import jsonrpc
+from syndarix_rt.delivery.approvals import DECISION_SOURCE
 from syndarix_rt.errors import RpcError
+from syndarix_rt.events import Event
 from syndarix_rt.playback.control import LEASE_S
 from syndarix_rt.playback.inspection import Inspection
 from syndarix_rt.simulation import Simulation, validate
@@ -193,6 +195,24 @@ async def test_a_run_goes_on_from_a_persons_decision_and_does_not_decide_again(b
         assert len(log) == run.player.published + 1
         assert (await run.ask("run.inspect", {"entity": f"approval:{approval}"}))["by"] == "Ana"
         assert validate(log).ok
+
+
+async def test_an_event_of_another_type_that_names_the_source_of_decisions_is_none_and_ends_nothing():
+    simulation = demo()
+    async with steered(simulation, speed=math.inf) as run:
+        await run.ask("run.setBreakpoints", [{"type": "approval_required"}])
+        await run.ask("run.resume")
+        await run.told(at_a_breakpoint)
+        asked = (await run.log())[-1]
+        about = {"project": "apollo", "id": "x-1", "time": asked.time, "simulation": simulation.id}
+        foreign = Event.new("notes_decided", {}, source=DECISION_SOURCE, **about)
+        channel = project_channel("apollo")
+        await run.broker.publish(channel, [foreign.encode()])
+        await run.broker.decide(channel, asked.data["approval_id"], "rejected", at=asked.time)
+        async with asyncio.timeout(DEADLINE_S):
+            while not simulation.commands:
+                await asyncio.sleep(0.01)
+        assert [sent.command.decision for sent in simulation.commands] == ["rejected"]
 
 
 async def test_all_who_steer_are_told_the_same():

@@ -368,7 +368,9 @@ class Control:
     def _decide(self, event: Event) -> None:
         """Let the simulation go on from a person's decision; not from its own, which stand in the log, too."""
         simulation = self.simulation
-        if simulation is None or event.source != DECISION_SOURCE or event.simulation != simulation.id:
+        if simulation is None or event.simulation != simulation.id:
+            return
+        if event.type != "approval_resolved" or event.source != DECISION_SOURCE:  # anybody may name that source
             return
         self._inspection(event.project).add(event)
         told = event.data
