@@ -20,6 +20,11 @@ from system_tools import HOW_TO_GET, require_tool, require_traces
 
 from syndarix_rt.ports import held_port
 
+# Many environments and CI ask for no bytecode; then each of the hundreds of programs that tests start would compile the
+# whole package anew, 1.3 s of work a server, and each worker all tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # jsonschema, which nbformat loads, would build a grammar of IRIs for three seconds; nothing here checks one.
 sys.modules["rfc3987_syntax"] = None
 
