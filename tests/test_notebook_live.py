@@ -36,12 +36,21 @@ def stored(name):
     return nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
 
 
+TOLD = """\
+while watcher.ledger().gaps[-1].reason != "epoch":
+    await asyncio.sleep(0.05)
+"""
+
+
 def execute(name, tmp_path):
     """The cells with their outputs, by id; without the time that is there for people to watch."""
     notebook = stored(name)
     for cell in notebook.cells:
         cell.source = re.sub(r"asyncio\.sleep\([68]\)", "asyncio.sleep(1.5)", cell.source)
         cell.source = cell.source.replace("window_s=30", "window_s=120")  # on a slow machine all is in it, too
+        cell.source = cell.source.replace("await publish(50)\n    await asyncio.sleep(0.5)", "await publish(50)")
+        cell.source = cell.source.replace("    await asyncio.sleep(1)", "")  # of `caught_up`, which waits for it all
+        cell.source = cell.source.replace("await publish(100)\nawait asyncio.sleep(1)", f"await publish(100)\n{TOLD}")
     resources = {"metadata": {"path": str(tmp_path)}}
     client = NotebookClient(notebook, timeout=120, store_widget_state=False, resources=resources)
     return {cell.id: cell for cell in client.execute().cells}

@@ -65,6 +65,8 @@ def test_it_is_stored_with_its_outputs_and_no_widget_state():
 
 def test_it_runs_to_its_end(tmp_path):
     notebook = nbformat.read(NOTEBOOK, as_version=4)
+    for cell in notebook.cells:  # the same issues, in less than half of the time
+        cell.source = cell.source.replace("chance.expovariate(6)", "chance.expovariate(15)")
     resources = {"metadata": {"path": str(tmp_path)}}
     client = NotebookClient(notebook, timeout=100, store_widget_state=False, resources=resources)
     check({cell.id: cell for cell in client.execute().cells})
