@@ -408,17 +408,51 @@ async def test_nothing_is_compared_for_tails_that_left_before_they_were_subscrib
             assert broker._subscriptions._standing == {"project:{first}", "project:{last}"}
 
 
-async def test_a_command_that_waits_in_line_leaves_no_connection_behind_a_close(open_broker):
+async def test_a_command_that_waits_in_line_leaves_no_connection_behind_a_close(open_broker, client):
     broker = open_broker()
-    async with contextlib.AsyncExitStack() as stack:
+    async with asyncio.TaskGroup() as group:
         for _ in range(CONNECTIONS):
-            await stack.enter_async_context(broker._endpoint._connection())
-        waiting = asyncio.create_task(broker.ping())
-        for _ in range(10):
-            await asyncio.sleep(0)
+            group.create_task(broker._endpoint.command("BLPOP", "held", 0))
+        waiting = group.create_task(broker.ping())
+        await asyncio.sleep(0)
+        assert broker._endpoint._slots.locked()
         await broker.aclose()
-    await asyncio.gather(waiting, return_exceptions=True)
+        await client.rpush("held", *range(CONNECTIONS))
+    assert waiting.done()
     assert broker._endpoint._idle == []
+
+
+async def test_a_connection_that_the_server_closes_while_it_is_idle_costs_nobody_an_error(open_broker, client):
+    broker = open_broker()
+    for _ in range(3):
+        await asyncio.gather(*(broker.ping() for _ in range(4)))
+        await client.client_kill_filter(_type="normal", skipme=True)
+        while any(line.is_free for line in broker._endpoint._idle):
+            await asyncio.sleep(0.01)
+        await broker.ping()
+        assert len(broker._endpoint._idle) == 1
+
+
+async def test_a_server_that_has_too_many_clients_says_so_at_once(open_broker, client):
+    most = (await client.config_get("maxclients"))["maxclients"]
+    try:
+        await client.config_set("maxclients", len(await client.client_list()))
+        with pytest.raises(BrokerUnavailable, match="max number of clients reached"):
+            await open_broker().ping()
+    finally:
+        await client.config_set("maxclients", most)
+
+
+async def test_a_command_that_is_given_up_takes_its_connection_along_and_no_reply_reaches_another(open_broker, client):
+    broker = open_broker()
+    given_up = asyncio.create_task(broker._endpoint.command("BLPOP", "given-up", 0))
+    while not (await client.info("clients"))["blocked_clients"]:
+        await asyncio.sleep(0.01)
+    given_up.cancel()
+    await asyncio.gather(given_up, return_exceptions=True)
+    assert await broker._endpoint.command("ECHO", "mine") == b"mine"
+    while (await client.info("clients"))["blocked_clients"]:  # the connection is gone, not only its owner
+        await asyncio.sleep(0.01)
 
 
 async def test_a_user_who_may_not_subscribe_is_told(open_broker, client, shared_server):
@@ -610,11 +644,12 @@ async def test_a_silent_connection_is_replaced(open_broker, monkeypatch):
     assert not connections[0].is_connected
 
 
-async def test_pings_keep_an_idle_connection(open_broker, monkeypatch, client):
+@pytest.mark.parametrize("query", ["", "?health_check_interval=1"])  # redis-py's own would wait for a reply in vain
+async def test_pings_keep_an_idle_connection(shared_server, monkeypatch, client, query):
     monkeypatch.setattr("syndarix_rt.broker.subscriptions.SILENCE_S", 1.5)
     monkeypatch.setattr("syndarix_rt.broker.subscriptions.PING_S", 0.1)
-    broker = open_broker()
-    async with following(broker):
+    broker = RedisBroker(shared_server.url + query)
+    async with contextlib.aclosing(broker), following(broker):
         first = [c["id"] for c in await client.client_list() if "P" in c["flags"]]
         pings = int((await client.info("commandstats"))["cmdstat_ping"]["calls"])
 

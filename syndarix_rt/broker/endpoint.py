@@ -7,8 +7,8 @@ account: a caller who gets `BrokerUnavailable` decides.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -20,11 +20,12 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 
+from syndarix_rt.broker.inlet import Line
 from syndarix_rt.broker.scripts import Script
 from syndarix_rt.broker.tls import check, reason_of, suspicion
 from syndarix_rt.errors import BrokerError, BrokerUnavailable, SyndarixError
 
-__all__ = ["PERMISSIONS", "Command", "Endpoint", "Resolve", "close", "place_of"]
+__all__ = ["PERMISSIONS", "Command", "Endpoint", "Resolve", "place_of"]
 
 Resolve = Callable[[], Awaitable[str]]
 """Gives the server's URL anew; asked before each reconnect, may take some seconds (and start the server meanwhile)."""
@@ -81,7 +82,7 @@ class Endpoint:
         self._asking: asyncio.Task[None] | None = None
         self._closed = False
         self._connections = _connections(url or "redis://")  # of nowhere: replaced before it is used
-        self._idle: list[Connection] = []
+        self._idle: list[Line] = []
         self._slots = asyncio.Semaphore(CONNECTIONS)
 
     @property
@@ -101,16 +102,15 @@ class Endpoint:
             args: its other arguments.
             asking: the keys are on their way to this node of a cluster, and it was named by the one they come from.
         """
-        async with self._connection() as connection:
-            try:
-                return await _execute(connection, "EVALSHA", script.sha, len(keys), *keys, *args, asking=asking)
-            except errors.NoScriptError:  # nothing has run, so this is no second try
-                return await _execute(connection, "EVAL", script.text, len(keys), *keys, *args, asking=asking)
+        how = (len(keys), *keys, *args)
+        reply = await self._reply(("EVALSHA", script.sha, *how), asking=asking)
+        if isinstance(reply, errors.NoScriptError):  # nothing has run, so this is no second try
+            reply = await self._reply(("EVAL", script.text, *how), asking=asking)
+        return self._accepted(reply)
 
     async def command(self, *args: str | bytes | int, asking: bool = False) -> Any:
         """Run one command; ``asking`` as for `run`."""
-        async with self._connection() as connection:
-            return await _execute(connection, *args, asking=asking)
+        return self._accepted(await self._reply(args, asking=asking))
 
     async def ping(self) -> None:
         """Return when it answers."""
@@ -122,18 +122,18 @@ class Endpoint:
 
     async def pipeline(self, commands: Sequence[Command]) -> list[Any]:
         """Run commands in one round trip; an error stands in the place of its reply."""
-        async with self._connection() as connection:
-            await connection.send_packed_command(b"".join(map(_packed, commands)))
-            return [await _reply(connection) for _ in commands]
+        replies = await self._exchange(b"".join(map(_packed, commands)), len(commands))
+        for reply in replies:
+            if isinstance(reply, Exception) and not isinstance(reply, errors.ResponseError):
+                self._accepted(reply)  # it concerns all of them: the server is starting, say
+        return replies
 
     async def connect(self) -> Connection:
         """A connection of its own, to be disconnected by the caller."""
         await self._found()
-        connection = self._new()
         with self.translated():
             async with asyncio.timeout(CONNECT_S):
-                await connection.connect()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
-        return connection
+                return await self._open()
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -142,46 +142,75 @@ class Endpoint:
             self._asking.cancel()
             await asyncio.gather(self._asking, return_exceptions=True)
         idle, self._idle = self._idle, []
-        await asyncio.gather(*map(close, idle))
+        await asyncio.gather(*(line.aclose() for line in idle))
 
-    def _new(self) -> Connection:
+    async def _open(self) -> Connection:
         connection: Connection = self._connections.make_connection()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
         if isinstance(connection, SSLConnection):  # one context for all: to load what is trusted takes 20 ms
             self._tls = connection.ssl_context = self._tls or connection.ssl_context
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+            if await connection.can_read():  # the server has closed it already, or says why it is about to
+                await connection.read_response()
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
         return connection
 
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Connection]:
-        """A connection for one command or a few. redis-py closes one that breaks or that still owes a reply."""
-        await self._found()
-        with self.translated():
-            async with asyncio.timeout(COMMAND_S):  # a limit of its own: who waits in line breaks no connection
-                await self._slots.acquire()
-            try:
-                idle = self._idle
-                connection = idle.pop() if idle else self._new()
-                try:
-                    async with asyncio.timeout(COMMAND_S):
-                        if connection.is_connected and await connection.can_read():
-                            await connection.disconnect(nowait=True)  # the server has closed it meanwhile
-                        await connection.connect()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
-                        self._answered = True
-                        yield connection
-                finally:
-                    if connection.is_connected:
-                        if idle is self._idle and not self._closed:
-                            idle.append(connection)
-                        else:
-                            await connection.disconnect(nowait=True)
-                    else:  # what broke it broke those that wait, too; each of them would cost a caller an error
-                        await self._drop_idle()
-            finally:
-                self._slots.release()
+    async def _reply(self, command: Command, *, asking: bool) -> Any:
+        """The reply to one command, which may be an error."""
+        if not asking:
+            return (await self._exchange(_packed(command), 1))[0]
+        permitted, reply = await self._exchange(_ASKING + _packed(command), 2)
+        return permitted if isinstance(permitted, Exception) else reply
 
-    async def _drop_idle(self) -> None:
+    async def _exchange(self, packed: bytes, replies: int) -> list[Any]:
+        """Send commands and return the replies; errors of Redis are among them."""
+        if self._closed or self._lost:
+            await self._found()
+        slots, idle = self._slots, self._idle
+        try:
+            if slots.locked():
+                async with asyncio.timeout(COMMAND_S):  # a limit of its own: who waits in line breaks no connection
+                    await slots.acquire()
+            else:
+                await slots.acquire()
+            try:
+                async with asyncio.timeout(COMMAND_S):
+                    line = idle.pop() if idle else Line(await self._open())
+                    if not line.is_free:  # the server has closed it meanwhile
+                        await self._drop_idle(line)
+                        idle, line = self._idle, Line(await self._open())
+                    try:
+                        found = await line.ask(packed, replies)
+                        self._answered = True
+                        return found
+                    finally:
+                        if (
+                            not line.is_free
+                        ):  # what broke it broke those that wait, too: each would cost a caller an error
+                            await self._drop_idle(line)
+                        elif idle is self._idle and not self._closed:
+                            idle.append(line)
+                        else:
+                            await line.disconnect()
+            finally:
+                slots.release()
+        except Exception:
+            with self.translated():
+                raise
+
+    async def _drop_idle(self, *more: Line) -> None:
         idle, self._idle = self._idle, []
-        for connection in idle:
-            await connection.disconnect(nowait=True)
+        for line in (*more, *idle):
+            await line.disconnect()
+
+    def _accepted(self, reply: Any) -> Any:
+        """A reply that is no error."""
+        if isinstance(reply, Exception):
+            with self.translated():
+                raise reply
+        return reply
 
     async def _found(self) -> None:
         """Where the server was lost, ask where it is; all who need to know wait for one answer."""
@@ -249,12 +278,6 @@ class Endpoint:
             raise BrokerError(f"Redis at {self.place} refused: {error}") from error
 
 
-async def close(connection: Connection) -> None:
-    """Close a connection for good: over TLS the other side has a word in it, and a loop that ends first leaks it."""
-    with suppress(errors.TimeoutError):  # after `CONNECT_S`: nobody is there any more
-        await connection.disconnect()
-
-
 def place_of(text: str, port: int = 6379) -> tuple[str, int]:
     """Host and port of ``HOST``, ``HOST:PORT`` or ``[IPv6]:PORT``."""
     parts = urlsplit(f"//{text}")
@@ -266,21 +289,7 @@ def _packed(command: Command) -> bytes:
     return packed
 
 
-async def _execute(connection: Connection, *args: str | bytes | int, asking: bool = False) -> Any:
-    if asking:
-        await connection.send_packed_command(_packed(("ASKING",)) + _packed(args))
-        await connection.read_response()
-    else:
-        await connection.send_packed_command(_packed(args))
-    return await connection.read_response()
-
-
-async def _reply(connection: Connection) -> Any:
-    """The next reply of several; an error does not end them."""
-    try:
-        return await connection.read_response()
-    except errors.ResponseError as error:
-        return error
+_ASKING = _packed(("ASKING",))
 
 
 def _connections(url: str) -> ConnectionPool:
@@ -293,5 +302,6 @@ def _connections(url: str) -> ConnectionPool:
         retry=Retry(NoBackoff(), 0),  # the default tries ten times, so a batch could be added twice
         maint_notifications_config=MaintNotificationsConfig(enabled=False),
     )
+    connections.connection_kwargs["health_check_interval"] = 0  # it would wait for replies that another reads
     check(connections, url)
     return connections

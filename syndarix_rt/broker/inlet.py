@@ -1,13 +1,14 @@
-"""`Inlet`: what a Redis connection says, handed on the moment it arrives.
+"""`Inlet`: what a Redis connection says, handed on the moment it arrives; `Line`: questions and answers over one.
 
-redis-py reads through a stream and a task, which is right for questions and answers. Of announcements nobody is asked
-for, each hop costs about as much as it takes to find their subscribers, before the first of those has a byte.
+redis-py opens a connection, greets and closes it. In between it would read through a stream and write through several
+layers, each of which costs about as much as to encode an event, or to find its subscribers.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import hiredis
@@ -15,15 +16,16 @@ from redis.asyncio import Connection
 from redis.asyncio.connection import DefaultParser
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
-__all__ = ["Inlet"]
+__all__ = ["Inlet", "Line", "close"]
 
 _NOTHING = object()
 """Of a reply, not all of it is there."""
 
 
 class Inlet(asyncio.Protocol):
-    """Reads a connection in redis-py's stead from now on; redis-py still writes to it, and closes it.
+    """Reads a connection in redis-py's stead from now on; redis-py may still write to it, and closes it.
 
     Args:
         connection: a connected one that owes no reply.
@@ -40,9 +42,13 @@ class Inlet(asyncio.Protocol):
         self._replies = hiredis.Reader(
             protocolError=InvalidResponse, replyError=DefaultParser.parse_error, notEnoughData=_NOTHING
         )
-        transport = connection._writer.transport  # type: ignore[union-attr]  # noqa: SLF001 - there is no public way to it
-        self._before: asyncio.StreamReaderProtocol = transport.get_protocol()  # type: ignore[assignment]
-        transport.set_protocol(self)
+        self._transport = connection._writer.transport  # type: ignore[union-attr]  # noqa: SLF001 - there is no public way to it
+        self._before: asyncio.StreamReaderProtocol = self._transport.get_protocol()  # type: ignore[assignment]
+        self._transport.set_protocol(self)
+
+    def write(self, data: bytes) -> None:
+        """Send commands. All of it is taken at once; that too much comes together is for the caller to see to."""
+        self._transport.write(data)
 
     def data_received(self, data: bytes) -> None:
         """Hand on what is complete."""
@@ -69,3 +75,67 @@ class Inlet(asyncio.Protocol):
     def _end(self, error: Exception) -> None:
         if not self.ended.done():
             self.ended.set_exception(error)
+
+
+class Line:
+    """Sends commands over a connection and waits for their replies, then for the next ones.
+
+    Args:
+        connection: as for `Inlet`.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._inlet = Inlet(connection, self._take)
+        self._inlet.ended.add_done_callback(self._break)
+        self._replies: list[Any] = []
+        self._missing = 0
+        self._complete: asyncio.Future[list[Any]] | None = None
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it can be asked: it stands, and owes no reply, as it does after a wait that was given up."""
+        return self._complete is None and not self._inlet.ended.done()
+
+    async def ask(self, packed: bytes, replies: int) -> list[Any]:
+        """Send commands and return what is replied to them, an error of Redis as an exception in its place.
+
+        Args:
+            packed: the commands.
+            replies: how many they are.
+
+        Raises:
+            redis.exceptions.ConnectionError, OSError: the connection broke; whether they were carried out is unknown.
+        """
+        self._replies, self._missing = [], replies
+        self._complete = asyncio.get_running_loop().create_future()
+        self._inlet.write(packed)
+        found = await self._complete
+        self._complete = None
+        return found
+
+    async def disconnect(self) -> None:
+        """Close it, whatever state it is in; nothing is waited for."""
+        await self._connection.disconnect(nowait=True)
+
+    async def aclose(self) -> None:
+        """Close it in good order."""
+        await close(self._connection)
+
+    def _take(self, reply: Any) -> None:
+        if not self._missing:  # why the server is about to close it
+            raise reply if isinstance(reply, Exception) else RedisConnectionError(f"unasked for: {reply!r}")
+        self._replies.append(reply)
+        self._missing -= 1
+        if not self._missing and self._complete is not None and not self._complete.done():
+            self._complete.set_result(self._replies)
+
+    def _break(self, ended: asyncio.Future[None]) -> None:
+        if self._complete is not None and not self._complete.done() and (error := ended.exception()):
+            self._complete.set_exception(error)
+
+
+async def close(connection: Connection) -> None:
+    """Close a connection for good: over TLS the other side has a word in it, and a loop that ends first leaks it."""
+    with suppress(RedisTimeoutError):  # nobody is there any more
+        await connection.disconnect()

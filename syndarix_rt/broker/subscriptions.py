@@ -18,8 +18,8 @@ from redis.asyncio import Connection
 from redis.crc import key_slot
 from redis.exceptions import MovedError
 
-from syndarix_rt.broker.endpoint import Endpoint, close
-from syndarix_rt.broker.inlet import Inlet
+from syndarix_rt.broker.endpoint import Endpoint
+from syndarix_rt.broker.inlet import Inlet, close
 from syndarix_rt.broker.reader import Announcement, Top, parse
 from syndarix_rt.broker.retry import pauses
 from syndarix_rt.errors import BrokerUnavailable
