@@ -228,6 +228,10 @@ async def refusing(port):
     await runner.cleanup()
 
 
+LONGEST_DELAY_MS = 31_000
+"""A page that was refused asks again by then."""
+
+
 async def soon(delay_s):
     await asyncio.sleep(min(delay_s, 0.2))
 
@@ -244,6 +248,7 @@ async def test_client_and_page_come_back_by_themselves_after_502_and_503(browser
             context = await browser.new_context(ignore_https_errors=True)
             stack.push_async_callback(context.close)
             page = await context.new_page()
+            await page.clock.install()
             await page.goto(f"{nginx.tls_url}/p/apollo")
             await page.wait_for_function("() => document.getElementById('connection').textContent === 'live'")
             await server.publish(1, 3)
@@ -255,6 +260,7 @@ async def test_client_and_page_come_back_by_themselves_after_502_and_503(browser
         await page.wait_for_function(says, arg="the server answers 502")
         await broker.publish(CHANNEL, [event(4).encode()])
         async with refusing(port) as asked:
+            await page.clock.fast_forward(LONGEST_DELAY_MS)
             await page.wait_for_function(says, arg="the server answers 503")
             before = len(asked)
             await eventually(lambda: len(asked) >= before + 2)
@@ -264,6 +270,7 @@ async def test_client_and_page_come_back_by_themselves_after_502_and_503(browser
             async with asyncio.timeout(3 * TIMEOUT_S):
                 assert (await reading).id == "event-4"
                 assert (await anext(client)).id == "event-5"
+            await page.clock.fast_forward(LONGEST_DELAY_MS)
             await page.wait_for_function(received, arg="5")
             assert await page.locator("#gaps").inner_text() == "0"
             assert client.ledger.clean

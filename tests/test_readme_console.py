@@ -50,7 +50,7 @@ def settings(tmp_path, port):
     (config / "jupyter_server_config.py").write_text("\n".join(lines))
     settings = environment(
         SYNDARIX_RT_PORT="0", JUPYTER_CONFIG_DIR=str(config), PYTHONUNBUFFERED="1",
-        PIP_NO_COMPILE="1",  # what is imported is compiled then; the rest of hundreds of packages need not be
+        PIP_COMPILE="0",  # what is imported is compiled then; the rest of hundreds of packages need not be
     )  # fmt: skip
     for name in ("ARGS", "VENV", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS"):
         settings.pop(name, None)  # of the `make test ARGS=…` that runs us: make exports what it is given
