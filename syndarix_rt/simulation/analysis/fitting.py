@@ -313,24 +313,34 @@ def _mixture(values: Floats, cap: float | None) -> AnyLaw:
     """Two lognormals by EM from three starts: the lower quarter, half and three quarters as the first one."""
     if len(values) > _EM_VALUES:
         values = values[np.linspace(0, len(values) - 1, _EM_VALUES).astype(np.int64)]
-    logs = np.log(values)
-    _, weight, means, sigmas = max((_em(logs, share) for share in (0.25, 0.5, 0.75)), key=lambda found: found[0])
+    different, counts = np.unique(values, return_counts=True)  # of times in whole milliseconds, or counts, far fewer
+    logs = np.log(different)
+    starts = (_em(logs, counts, share) for share in (0.25, 0.5, 0.75))
+    _, weight, means, sigmas = max(starts, key=lambda found: found[0])
     laws = tuple(
         Lognormal(median=math.exp(mean), sigma=sigma, max=cap) for mean, sigma in zip(means, sigmas, strict=True)
     )
     return Mixture(weights=(weight, 1 - weight), laws=laws)
 
 
-def _em(logs: Floats, share: float) -> tuple[float, float, list[float], list[float]]:
-    """Log-likelihood, weight of the first component, means and standard deviations of the two normals."""
-    middle = float(logs.mean())
+def _em(logs: Floats, times: npt.NDArray[np.int64], share: float) -> tuple[float, float, list[float], list[float]]:
+    """Log-likelihood, weight of the first component, means and standard deviations of the two normals.
+
+    Args:
+        logs: the different values, ascending.
+        times: how often each of them is there.
+        share: of all values, from the lowest, that the first component begins with.
+    """
+    n = int(times.sum())
+    middle = float(times @ logs) / n
     values = logs - middle
     squares = values**2
-    whole = np.array([len(values), values.sum(), squares.sum()])
-    taken = (np.arange(len(values)) < share * len(values)).astype(float)  # by the first component
+    moments = times * np.stack([np.ones(len(values)), values, squares])
+    whole = moments.sum(axis=1)
+    taken = np.clip((share * n - (times.cumsum() - times)) / times, 0, 1)  # by the first component
     likelihood = -math.inf
     for _ in range(_EM_STEPS):
-        first = np.array([taken.sum(), taken @ values, taken @ squares])
+        first = moments @ taken
         counts, sums, powers = np.stack([first, whole - first], axis=1)
         counts = np.maximum(counts, 1e-9)
         weights, means = counts / counts.sum(), sums / counts
@@ -342,8 +352,8 @@ def _em(logs: Floats, share: float) -> tuple[float, float, list[float], list[flo
         small = np.exp(-np.abs(ratio))
         taken = np.where(ratio > 0, 1.0, small) / (1 + small)
         second = float(whole @ [constants[1], slopes[1], bends[1]])
-        before, likelihood = likelihood, second + float((np.maximum(ratio, 0) + np.log1p(small)).sum())
-        if likelihood - before < 1e-7 * len(values):
+        before, likelihood = likelihood, second + float(times @ (np.maximum(ratio, 0) + np.log1p(small)))
+        if likelihood - before < 1e-7 * n:
             break
     return likelihood, float(weights[0]), (means + middle).tolist(), np.sqrt(variances).tolist()
 
