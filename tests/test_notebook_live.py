@@ -146,6 +146,10 @@ asked, answered = f[f["type"] == "approval_required"], f[f["type"] == "approval_
 waiting = asked if answered.empty else asked[~asked["data.approval_id"].isin(answered["data.approval_id"])]
 print(json.dumps(waiting["data.title"].tolist() if len(waiting) else []))
 """
+PRESSED = """
+await until(lambda: pressed and rests())
+print(json.dumps([len(pressed), control._error]))
+"""
 STANDS = """
 state = await debug.attach()
 print(json.dumps([state.state, state.published, len(newest()) - len(decisions())]))
@@ -210,8 +214,7 @@ class Lab:
         """What one click asks for. While another is being done it is none, and the kernel may take it after a cell."""
         await self.execute("await until(rests); pressed.clear()")
         yield
-        await self.execute("await until(lambda: pressed and rests())")
-        assert await self.read("print(json.dumps([len(pressed), control._error]))") == [1, ""]
+        assert await self.read(PRESSED) == [1, ""]
 
     async def shows_waiting(self, titles):
         """Wait until these and no other questions wait in the inbox."""
