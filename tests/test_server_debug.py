@@ -333,6 +333,19 @@ async def test_the_runs_of_a_project_are_listed_with_their_state_and_no_others(s
         assert "silent, sim-1, ticks-1" in answer["error"]["message"]
 
 
+async def test_a_socket_is_attached_to_so_many_runs_and_to_those_it_has_as_before(server, monkeypatch):
+    monkeypatch.setattr(debug, "MAX_ATTACHED", 1)
+    async with (
+        steered(ticks(9), broker=server.broker, run="one"),
+        steered(ticks(9), broker=server.broker, run="two"),
+        connected(server) as debugger,
+    ):
+        assert (await debugger.call("run.attach", {"run": "one"}))["result"]["run"] == "one"
+        refused = (await debugger.call("run.attach", {"run": "two"}))["error"]
+        assert (refused["code"], "at most 1 runs" in refused["message"]) == (-32000, True)
+        assert (await debugger.call("run.pause", {"run": "one"}))["result"]["run"] == "one"
+
+
 async def test_a_run_is_steered_and_two_debuggers_are_told_the_same(server):
     async with (
         steered(demo(), broker=server.broker, run="sim-1") as run,

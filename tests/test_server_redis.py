@@ -9,16 +9,22 @@ import subprocess
 import sys
 from contextlib import AsyncExitStack
 
+import aiohttp
 import pytest
 import structlog
+from playback_clock import ticks
 from prometheus_client.parser import text_string_to_metric_families
 from redis import asyncio as redis
 from redis_server import PASSWORD, RedisServer
 from serving import TIMEOUT_S, is_data, offsets, running
+from steering import steered
 
 from syndarix_rt.broker import RedisBroker
+from syndarix_rt.broker.chat import Chat
 from syndarix_rt.broker.protocol import Retention
+from syndarix_rt.delivery.chat import Say
 from syndarix_rt.errors import BrokerUnavailable
+from syndarix_rt.server import room
 
 CHANNEL = "project:{apollo}"
 
@@ -251,3 +257,51 @@ async def test_the_figures_tell_what_the_reader_lacks_of_the_log(redis_url, monk
         go.set()
         await stream.events(7)
         await shows(0)
+
+
+async def test_who_steers_and_talks_is_told_when_redis_refuses_the_server_and_goes_on_when_it_does_no_more(
+    own_redis, monkeypatch
+):
+    monkeypatch.setattr(room, "FOLLOW_AGAIN_S", 0.05)
+    client = redis.Redis.from_url(own_redis.url)
+    await client.execute_command("ACL", "SETUSER", "server", "on", ">first", "~*", "&*", "+@all")
+    runs, broker = RedisBroker(own_redis.url), RedisBroker(own_redis.url.replace(f":{PASSWORD}", "server:first"))
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(client.aclose)
+        stack.push_async_callback(runs.aclose)
+        stack.push_async_callback(broker.aclose)
+        server = await stack.enter_async_context(running(broker))
+        await stack.enter_async_context(steered(ticks(9), broker=runs))
+
+        async def socket(what):
+            url = f"{server.url}/projects/apollo/{what}"
+            return await stack.enter_async_context(server.http.ws_connect(url, protocols=(f"syndarix.{what}.v1",)))
+
+        async def call(debugger, method):
+            await debugger.send_json({"jsonrpc": "2.0", "id": method, "method": method})
+            while (answer := await debugger.receive_json(timeout=TIMEOUT_S)).get("id") != method:
+                pass
+            return answer
+
+        first, member = await socket("debug"), await socket("chat")
+        assert (await member.receive_json(timeout=TIMEOUT_S))["type"] == "ready"
+        assert (await call(first, "run.attach"))["result"]["run"] == "run-1"
+        await client.execute_command("ACL", "SETUSER", "server", "resetpass", ">second")
+        await client.execute_command("CLIENT", "KILL", "USER", "server")
+        second = await socket("debug")
+        for method in ("run.list", "run.attach"):
+            error = (await call(second, method))["error"]
+            assert (error["code"], "refuses these credentials" in error["message"]) == (-32003, True)
+        (link,) = server.app.extensions["syndarix_rt_links"]._links.values()
+        await asyncio.wait({link._tasks[0]}, timeout=TIMEOUT_S)  # it has learnt, too, and the first socket is closing
+        await client.execute_command("ACL", "SETUSER", "server", ">first")
+        assert (await call(second, "run.attach"))["result"]["run"] == "run-1"
+        await second.send_json({"jsonrpc": "2.0", "method": "run.resume"})
+        while (await second.receive_json(timeout=TIMEOUT_S))["params"]["state"] != "playing":
+            pass
+        while (message := await first.receive(TIMEOUT_S)).type is aiohttp.WSMsgType.TEXT:
+            pass
+        assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, 1012)
+        await Chat(runs, "apollo").send("ben", Say(id="a", text="Back?"))
+        while (await member.receive_json(timeout=TIMEOUT_S)).get("text") != "Back?":
+            pass

@@ -70,14 +70,15 @@ class Link:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
-        """Begin to listen, if that has not begun.
+        """Begin to listen, if that has not begun, or has ended with the broker.
 
         Raises:
             RpcError: no such run plays into the project.
-            BrokerUnavailable: the broker is away.
+            BrokerError: the broker is away, or refuses.
         """
         async with self.opened:
-            if not self._tasks:
+            if not self._tasks or self._tasks[0].done():
+                self.close()
                 if self._run not in await self._broker.claimants(project_channel(self._project)):
                     raise _unknown(self._run, self._project)
                 top = (await self._broker.position(self._channel)).top
@@ -104,6 +105,9 @@ class Link:
             answer.cancel()
             text = "the broker cannot be reached; the run may have been asked or not"
             raise RpcError(jsonrpc.BROKER_AWAY, text) from error
+        except BrokerError as error:
+            answer.cancel()
+            raise _away(error) from error
         except EventError as error:
             answer.cancel()
             raise RpcError(jsonrpc.INVALID_PARAMS, f"that is too much: {error.reason}", {"path": "$.params"}) from error
@@ -127,7 +131,7 @@ class Link:
     async def _plays(self) -> bool:
         try:
             return self._run in await self._broker.claimants(project_channel(self._project))
-        except BrokerUnavailable:
+        except BrokerError:
             return True  # for all we know
 
     async def _send(self, message: dict[str, Any]) -> None:
@@ -185,18 +189,18 @@ class Links:
         """The runs that play into a project.
 
         Raises:
-            RpcError: the broker is away.
+            RpcError: the broker is away, or refuses.
         """
         try:
             return [name for name in await self._broker.claimants(project_channel(project)) if is_run_name(name)]
-        except BrokerUnavailable as error:
-            raise RpcError(jsonrpc.BROKER_AWAY, "the broker cannot be reached; try again") from error
+        except BrokerError as error:
+            raise _away(error) from error
 
     async def open(self, project: str, run: str) -> Link:
         """The way to a run, shared by all who use it; each lets it go in the end.
 
         Raises:
-            RpcError: no such run plays into the project, or the broker is away.
+            RpcError: no such run plays into the project, or the broker is away, or refuses.
         """
         if not is_run_name(run):
             raise _unknown(run[:100], project)
@@ -209,8 +213,8 @@ class Links:
             await link.open()
         except BaseException as error:
             self.let_go(link)
-            if isinstance(error, BrokerUnavailable):
-                raise RpcError(jsonrpc.BROKER_AWAY, "the broker cannot be reached; try again") from error
+            if isinstance(error, BrokerError):
+                raise _away(error) from error
             raise
         return link
 
@@ -225,3 +229,9 @@ class Links:
 def _unknown(run: str, project: str) -> RpcError:
     text = f"no run {run!r} plays into {project!r} now"
     return RpcError(jsonrpc.UNKNOWN_RUN, text, {"path": "$.params.run"})
+
+
+def _away(error: BrokerError) -> RpcError:
+    """Of one that refuses, such as after a change of its password, with its reason: a person must mend that."""
+    away = isinstance(error, BrokerUnavailable)
+    return RpcError(jsonrpc.BROKER_AWAY, "the broker cannot be reached; try again" if away else str(error))
