@@ -245,7 +245,8 @@ async def test_who_is_far_behind_reads_the_log_in_pages(server, monkeypatch):
     chat = Chat(server.broker, "apollo")
     first = await chat.send("ana", Say(id="0", text="0"))
     async with member(server, "here"):
-        await server.broker.publish(chat.channel, [b'{"type":"my_event"}', b"[]", b"\xff"])
+        foreign = [b'{"type":"my_event"}', b"[]", b"\xff"]  # so many of them that there are pages of nothing else
+        await server.broker.publish(chat.channel, foreign * 8)
         for n in range(1, 101):
             await chat.send("ana", Say(id=f"{n}", text=f"{n}"))
         async with member(server, "ben", last_event_id=f"{first.epoch}.0") as ben:

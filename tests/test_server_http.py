@@ -286,6 +286,22 @@ async def test_an_open_server_takes_writes_from_programs_and_listed_pages_only()
         )
 
 
+async def test_only_a_page_of_a_listed_origin_is_told_before_it_asks_what_it_may():
+    async with running(cors_origins=("https://lab.example",)) as server:
+        for origin, allowed in (("https://lab.example", "GET, POST, PUT, DELETE"), ("https://x.example", None)):
+            headers = {"origin": origin, "access-control-request-method": "POST"}
+            async with server.http.options(server.url + EVENTS, headers=headers) as answer:
+                assert answer.status == 204
+                assert answer.headers.get("access-control-allow-methods") == allowed
+                assert answer.headers.get("access-control-allow-origin") == (allowed and origin)
+
+
+async def test_what_the_events_cannot_be_had_as_is_406():
+    async with running() as server:
+        status, _, problem = await server.get(EVENTS, headers={"accept": "text/html"})
+        assert (status, problem["type"]) == (406, "urn:syndarix-rt:problem:not-acceptable")
+
+
 async def test_unknown_paths_and_methods_are_problems_too():
     async with running() as server:
         for path in ("/nope", "/static/nope.js", "/static/..%2Fapp.py", "/static/.hidden"):

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import h2.config
 import h2.connection
 import h2.events
+from h2.errors import ErrorCodes
 from h2.settings import SettingCodes, Settings
 from serving import TIMEOUT_S, is_data, offsets, running
 
@@ -27,7 +28,7 @@ class Client:
         self.connection.local_settings = Settings(client=True, initial_values=initial)
         self.connection.initiate_connection()
         self.connection.increment_flow_control_window(2**24)
-        self.decoders, self.frames, self.sizes, self.ended = {}, {}, {}, set()
+        self.decoders, self.frames, self.sizes, self.ended, self.reset = {}, {}, {}, set(), {}
         self.say()
 
     def say(self):
@@ -61,6 +62,8 @@ class Client:
                         self.frames[event.stream_id] += self.decoders[event.stream_id].feed(event.data)
                     elif isinstance(event, h2.events.StreamEnded):
                         self.ended.add(event.stream_id)
+                    elif isinstance(event, h2.events.StreamReset):
+                        self.reset[event.stream_id] = event.error_code
                 self.say()
 
     async def opened(self, *streams):
@@ -139,3 +142,25 @@ async def test_a_stream_that_its_client_resets_ends_alone():
         async with asyncio.timeout(TIMEOUT_S):
             while len(server.hub.streams) > 1:
                 await asyncio.sleep(0.01)
+
+
+async def test_a_stream_that_makes_no_room_is_given_up_alone():
+    async with running(stall_s=0.3, keepalive_s=0.1) as server, connected(server, window=4096) as client:
+        full, other = client.follow("apollo"), client.follow("zeus")
+        await client.opened(full, other)
+        await server.publish(1, 100, data=PAD)
+        await client.until(lambda: full in client.reset)
+        assert client.reset == {full: ErrorCodes.CANCEL}
+        assert server.hub.ended == {"stalled": 1}
+        await server.publish(1, 1, project="zeus")
+        assert offsets(await client.events(other, 1)) == [1]
+
+
+async def test_what_a_client_says_of_priorities_is_left_alone():
+    async with running() as server, connected(server) as client:
+        stream = client.follow("apollo")
+        client.connection.prioritize(stream, weight=256, depends_on=0, exclusive=True)
+        client.say()
+        await client.opened(stream)
+        await server.publish(1)
+        assert offsets(await client.events(stream, 1)) == [1]

@@ -82,6 +82,8 @@ def echoing(app):
             text = await websocket.receive()
             if text == "ping":
                 await wire.ping()
+            elif text == "large":
+                await wire.send(["x" * 0x10000])
             else:
                 await wire.send([text, text])
 
@@ -111,6 +113,8 @@ async def test_texts_of_every_size_arrive_as_they_are_and_several_in_one_write(s
                 text = text[: len(text) // 2]
             await ws.send_str(text)
             assert [await ws.receive_str(timeout=TIMEOUT_S) for _ in range(2)] == [text, text]
+        await ws.send_str("large")
+        assert await ws.receive_str(timeout=TIMEOUT_S) == "x" * 0x10000
     (wire,) = server.wires
     assert wire._stream, "Hypercorn has another shape: see syndarix_rt/server/wire.py"
 

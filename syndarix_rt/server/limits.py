@@ -14,8 +14,7 @@ import ipaddress
 import math
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import lru_cache
 
 import structlog
@@ -134,15 +133,6 @@ class Quota:
         self._by_client[client] -= amount
         if not self._by_client[client]:
             del self._by_client[client]
-
-    @contextmanager
-    def holding(self, client: str) -> Iterator[None]:
-        """Hold one until the block ends."""
-        self.take(client)
-        try:
-            yield
-        finally:
-            self.give(client)
 
 
 class Allowance:
