@@ -168,7 +168,7 @@ class Endpoint:
         """Send commands and return the replies; errors of Redis are among them."""
         if self._closed or self._lost:
             await self._found()
-        slots, idle = self._slots, self._idle
+        slots = self._slots
         try:
             if slots.locked():
                 async with asyncio.timeout(COMMAND_S):  # a limit of its own: who waits in line breaks no connection
@@ -176,29 +176,36 @@ class Endpoint:
             else:
                 await slots.acquire()
             try:
-                async with asyncio.timeout(COMMAND_S):
-                    line = idle.pop() if idle else Line(await self._open())
-                    if not line.is_free:  # the server has closed it meanwhile
-                        await self._drop_idle(line)
-                        idle, line = self._idle, Line(await self._open())
-                    try:
-                        found = await line.ask(packed, replies)
-                        self._answered = True
-                        return found
-                    finally:
-                        if (
-                            not line.is_free
-                        ):  # what broke it broke those that wait, too: each would cost a caller an error
-                            await self._drop_idle(line)
-                        elif idle is self._idle and not self._closed:
-                            idle.append(line)
-                        else:
-                            await line.disconnect()
+                return await self._ask_a_line(packed, replies)
             finally:
                 slots.release()
         except Exception:
             with self.translated():
                 raise
+
+    async def _ask_a_line(self, packed: bytes, replies: int) -> list[Any]:
+        deadline_s = asyncio.get_running_loop().time() + COMMAND_S
+        line = self._idle.pop() if self._idle else None
+        if line is not None and not line.is_free:  # the server has closed it meanwhile
+            await self._drop_idle(line)
+            line = None
+        idle = self._idle
+        if line is None:
+            async with asyncio.timeout_at(deadline_s):
+                line = Line(await self._open())
+        try:
+            answer = line.ask(packed, replies)  # before the limit is set, which takes as long as the kernel does
+            async with asyncio.timeout_at(deadline_s):
+                found = await answer
+            self._answered = True
+            return found
+        finally:
+            if not line.is_free:  # what broke it broke those that wait, too; each would cost a caller an error
+                await self._drop_idle(line)
+            elif idle is self._idle and not self._closed:
+                idle.append(line)
+            else:
+                await line.disconnect()
 
     async def _drop_idle(self, *more: Line) -> None:
         idle, self._idle = self._idle, []

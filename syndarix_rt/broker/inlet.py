@@ -97,22 +97,21 @@ class Line:
         """Whether it can be asked: it stands, and owes no reply, as it does after a wait that was given up."""
         return self._complete is None and not self._inlet.ended.done()
 
-    async def ask(self, packed: bytes, replies: int) -> list[Any]:
-        """Send commands and return what is replied to them, an error of Redis as an exception in its place.
+    def ask(self, packed: bytes, replies: int) -> asyncio.Future[list[Any]]:
+        """Send commands; what is replied to them, an error of Redis as an exception in its place.
 
         Args:
             packed: the commands.
             replies: how many they are.
 
-        Raises:
-            redis.exceptions.ConnectionError, OSError: the connection broke; whether they were carried out is unknown.
+        Returns:
+            The replies to come. It raises `redis.exceptions.ConnectionError` or `OSError` if the connection breaks:
+            whether the commands were carried out is unknown.
         """
         self._replies, self._missing = [], replies
         self._complete = asyncio.get_running_loop().create_future()
         self._inlet.write(packed)
-        found = await self._complete
-        self._complete = None
-        return found
+        return self._complete
 
     async def disconnect(self) -> None:
         """Close it, whatever state it is in; nothing is waited for."""
@@ -123,12 +122,14 @@ class Line:
         await close(self._connection)
 
     def _take(self, reply: Any) -> None:
-        if not self._missing:  # why the server is about to close it
+        complete = self._complete
+        if complete is None:  # why the server is about to close it
             raise reply if isinstance(reply, Exception) else RedisConnectionError(f"unasked for: {reply!r}")
         self._replies.append(reply)
         self._missing -= 1
-        if not self._missing and self._complete is not None and not self._complete.done():
-            self._complete.set_result(self._replies)
+        if not self._missing and not complete.done():
+            complete.set_result(self._replies)
+            self._complete = None
 
     def _break(self, ended: asyncio.Future[None]) -> None:
         if self._complete is not None and not self._complete.done() and (error := ended.exception()):
