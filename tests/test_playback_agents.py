@@ -193,6 +193,33 @@ def test_what_is_counted_of_an_agent_is_the_same_however_often_somebody_looks():
     assert agent["cost_usd"] == pytest.approx(sum(total["cost_usd"] for total in totals))
 
 
+def test_an_agent_tells_what_it_has_not_done_which_sprint_it_is_and_what_it_waits_for():
+    known, sprint, begun, failed = Inspection("apollo"), None, None, None
+
+    def says(question):
+        return answer(known, begun.data["agent_id"], question, "sim-a")
+
+    for event in undisturbed(5_000):
+        known.add(event)
+        if begun is None and event.type == "agent_started":
+            begun = event
+            assert "I have called no tool in this run yet." in says("Which tool?")
+        elif event.type == "sprint_started" and sprint is None:
+            sprint = event
+        elif begun and failed is None and event.type == "agent_activity" and event.subject == begun.subject:
+            trouble = {"status": "error", "error": "rate_limit", "backoff_s": 2.5}
+            failed = msgspec.structs.replace(event, data=event.data | trouble)
+            known.add(failed)
+            assert "I try again after 2.5 s, for the last call failed: rate_limit." in says("What are you waiting for?")
+        elif failed and event.type == "agent_completed" and event.data["run_id"] == begun.data["run_id"]:
+            assert "I wait for work." in says("What are you waiting for?")
+            break
+    else:
+        pytest.fail("that agent's first run has not ended")
+    began = f"{sprint.time:%H:%M:%S}"
+    assert f"We are in {sprint.data['sprint_id']}, which began at {began}." in says("Which sprint is it?")
+
+
 async def test_an_answer_is_streamed_and_its_parts_are_the_whole(place, monkeypatch):
     monkeypatch.setattr(agents, "TOKENS_PER_S", 100.0)
     async with steered(demo(), **place) as run, Visitor(run.broker) as ana:
