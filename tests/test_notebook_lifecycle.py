@@ -64,6 +64,33 @@ async def test_running_the_cell_of_a_dashboard_again_leaves_one_stream_and_nothi
         assert server.hub.subscribers("project:{apollo}") == 1
 
 
+async def test_of_the_agents_a_frame_has_their_states_and_what_no_dashboard_has_is_refused():
+    async with running() as server, await Workbench.connect(server.url, project="apollo") as bench:
+        await asyncio.to_thread(bench.frame)  # the server is in this loop
+        with pytest.raises(ValueError, match="no panel is called 'nope'"):
+            bench.dashboard(panels=["events", "nope"])
+        with pytest.raises(ValueError, match="name each panel once, and at least one"):
+            bench.dashboard(panels=[])
+        with pytest.raises(ValueError, match="fps must be above 0 and at most"):
+            bench.dashboard(fps=0)
+        with pytest.raises(ValueError, match="window_s must be above 0 and at most"):
+            bench.dashboard(window_s=-1)
+        with pytest.raises(ValueError, match="axis is 'wall' or 'simulated', not 'real'"):
+            bench.dashboard(axis="real")
+        dashboard = bench.dashboard(fps=10)
+        with pytest.raises(ValueError, match="axis is 'wall' or 'simulated', not 'real'"):
+            dashboard.axis = "real"
+        for get, what in ((dashboard.__getitem__, "panel"), (dashboard.frame, "chart")):
+            with pytest.raises(KeyError, match=f"there is no {what} 'nope'"):
+                get("nope")
+        about = {"run_id": "run-1", "agent_id": "dev-1", "role": "developer"}
+        await bench.publish("agent_started", about)
+        await until(lambda: not dashboard.frame("agents").empty, "the agent is seen")
+        frame = dashboard.frame("agents")
+        assert frame["agent"].unique().tolist() == ["dev-1"]
+        assert frame["state"].tolist() == ["in a call"]
+
+
 async def test_a_server_that_is_killed_and_comes_back_costs_nothing(redis_url, tmp_path):
     environment = os.environ | {"SYNDARIX_RT_REDIS_URL": redis_url, "SYNDARIX_RT_TOKEN": "a-secret"}
     with Command("serve", "--port", "0", env=environment) as first:
