@@ -25,6 +25,9 @@ from syndarix_rt.ports import held_port
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# One core a test: several are run at a time, and threads that wait for each other's cores cost a third more work.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # jsonschema, which nbformat loads, would build a grammar of IRIs for three seconds; nothing here checks one.
 sys.modules["rfc3987_syntax"] = None
 
