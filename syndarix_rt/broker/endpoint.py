@@ -184,19 +184,16 @@ class Endpoint:
                 raise
 
     async def _ask_a_line(self, packed: bytes, replies: int) -> list[Any]:
-        deadline_s = asyncio.get_running_loop().time() + COMMAND_S
         line = self._idle.pop() if self._idle else None
         if line is not None and not line.is_free:  # the server has closed it meanwhile
             await self._drop_idle(line)
             line = None
         idle = self._idle
         if line is None:
-            async with asyncio.timeout_at(deadline_s):
+            async with asyncio.timeout(COMMAND_S):
                 line = Line(await self._open())
         try:
-            answer = line.ask(packed, replies)  # before the limit is set, which takes as long as the kernel does
-            async with asyncio.timeout_at(deadline_s):
-                found = await answer
+            found = await line.ask(packed, replies, COMMAND_S)
             self._answered = True
             return found
         finally:

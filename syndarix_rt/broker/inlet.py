@@ -97,20 +97,23 @@ class Line:
         """Whether it can be asked: it stands, and owes no reply, as it does after a wait that was given up."""
         return self._complete is None and not self._inlet.ended.done()
 
-    def ask(self, packed: bytes, replies: int) -> asyncio.Future[list[Any]]:
+    def ask(self, packed: bytes, replies: int, limit_s: float) -> asyncio.Future[list[Any]]:
         """Send commands; what is replied to them, an error of Redis as an exception in its place.
 
         Args:
             packed: the commands.
             replies: how many they are.
+            limit_s: after which they are given up.
 
         Returns:
-            The replies to come. It raises `redis.exceptions.ConnectionError` or `OSError` if the connection breaks:
-            whether the commands were carried out is unknown.
+            The replies to come. It raises `redis.exceptions.ConnectionError` or `OSError` if the connection breaks,
+            `TimeoutError` if it took too long: whether the commands were carried out is unknown.
         """
+        loop = asyncio.get_running_loop()
         self._replies, self._missing = [], replies
-        self._complete = asyncio.get_running_loop().create_future()
+        self._complete = loop.create_future()
         self._inlet.write(packed)
+        self._limit = loop.call_later(limit_s, self._fail, TimeoutError())
         return self._complete
 
     async def disconnect(self) -> None:
@@ -130,9 +133,14 @@ class Line:
         if not self._missing and not complete.done():
             complete.set_result(self._replies)
             self._complete = None
+            self._limit.cancel()
 
     def _break(self, ended: asyncio.Future[None]) -> None:
-        if self._complete is not None and not self._complete.done() and (error := ended.exception()):
+        if error := ended.exception():
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if self._complete is not None and not self._complete.done():
             self._complete.set_exception(error)
 
 
