@@ -415,10 +415,15 @@ def spooled():
     return sum(path.read_bytes().count(b"\n") for path in reporter_dir().glob("*/*/*") if path.name.endswith(".apollo"))
 
 
+def all_is_kept():
+    """Whether the disk has what `AGENT` reported, and then that its run is open."""
+    return spooled() == 501 and any(reporter_dir().glob("*/*/open-runs.json"))
+
+
 async def test_what_a_killed_agent_left_on_the_disk_arrives_with_the_next_start(port):
     with agent(AGENT, f"http://127.0.0.1:{port}") as first:
         assert first.stdout.readline() == "reported\n"
-        await until(lambda: spooled() == 501)
+        await until(all_is_kept)
         first.kill()
         first.wait()
     async with running(port=port) as server:
@@ -441,7 +446,7 @@ async def test_what_a_killed_agent_left_on_the_disk_arrives_with_the_next_start(
 async def test_a_line_that_was_cut_by_the_kill_is_left_out(port):
     with agent(AGENT, f"http://127.0.0.1:{port}") as first:
         first.stdout.readline()
-        await until(lambda: spooled() == 501)
+        await until(all_is_kept)
         first.kill()
         first.wait()
     (segment,) = reporter_dir().glob("*/*/*.apollo")
@@ -458,7 +463,7 @@ async def test_a_line_that_was_cut_by_the_kill_is_left_out(port):
 async def test_a_file_that_was_damaged_harms_no_other(port, caplog):
     with agent(AGENT, f"http://127.0.0.1:{port}") as first:
         first.stdout.readline()
-        await until(lambda: spooled() == 501)
+        await until(all_is_kept)
         first.kill()
         first.wait()
     (segment,) = reporter_dir().glob("*/*/*.apollo")
