@@ -3,7 +3,8 @@
 * :mod:`~syndarix_rt.broker.protocol`: what a broker does
 * :mod:`~syndarix_rt.broker.memory`: `MemoryBroker`, the reference
 * :mod:`~syndarix_rt.broker.redis`: `RedisBroker`, on the scripts in ``lua/`` and three parts: ``endpoint`` (commands),
-  ``subscriptions`` (Pub/Sub, read by an ``inlet``) and ``reader`` (the sans-IO core that repairs a tail from the log)
+  ``subscriptions`` (Pub/Sub), both of which read by an ``inlet``, and ``reader`` (the sans-IO core that repairs a tail
+  from the log)
 * :mod:`~syndarix_rt.broker.approvals`: what is known about approvals, and how a decision becomes an event
 * :mod:`~syndarix_rt.broker.chat`: `Chat`, what is said in a project and who is there
 * :mod:`~syndarix_rt.broker.publisher`: `Publisher`, which gets events into a project's log exactly once
