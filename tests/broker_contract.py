@@ -427,7 +427,8 @@ class BrokerContract:
                 entries = await tail.entries(start + 3)
                 assert entries == numbered(start + 1, start + len(entries))
         stop.set()
-        assert (await reader.position(CHANNEL)).last == await publishing
+        published = await publishing
+        assert (await reader.position(CHANNEL)).last == published
 
     async def test_a_tail_read_slowly_still_gives_everything(self, open_broker):
         publisher, reader = open_broker(), open_broker()

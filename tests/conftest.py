@@ -7,6 +7,7 @@ import contextlib
 import gc
 import inspect
 import os
+import signal
 import sys
 import time
 from collections import Counter
@@ -24,6 +25,10 @@ from syndarix_rt.ports import held_port
 # whole package anew, 1.3 s of work a server, and each worker all tests.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# What is run in the background of a script ignores Ctrl-C, and so would all that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # One core a test: several are run at a time, and threads that wait for each other's cores cost a third more work.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
