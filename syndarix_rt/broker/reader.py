@@ -67,10 +67,18 @@ class Reader:
         self.behind = False
         self.lag = 0
 
-    def follows(self, message: Announcement) -> bool:
-        """Whether an announcement carries exactly what comes next, and nothing must be read before."""
-        next_is = message.first == self.last + 1 and message.epoch == self.epoch
-        return next_is and message.entries is not None and not self.behind
+    def follow(self, message: Announcement) -> Batch | None:
+        """Take an announcement that carries exactly what comes next, if nothing must be read before.
+
+        None: it does not, and nothing has changed. What it gives is what `announced` would, in fewer steps: every
+        subscriber waits for it.
+        """
+        entries = message.entries
+        if entries is None or message.first != self.last + 1 or message.epoch != self.epoch or self.behind:
+            return None
+        self.last += message.size
+        self.lag = 0
+        return Batch(self.epoch, message.first, entries)
 
     def announced(self, message: Announcement) -> Batch | None:
         """Take an announcement; what is new of it, if it follows on."""

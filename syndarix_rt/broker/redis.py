@@ -130,10 +130,8 @@ class RedisBroker:
         reader: Reader | None = None
 
         def taken(message: Announcement) -> bool:
-            if at_once is None or reader is None or not reader.follows(message):
-                return False
-            batch = reader.announced(message)
-            if batch is None:
+            batch = reader.follow(message) if at_once is not None and reader is not None else None
+            if at_once is None or batch is None:
                 return False
             at_once(batch)
             return True
