@@ -91,6 +91,7 @@ class Line:
         self._replies: list[Any] = []
         self._missing = 0
         self._complete: asyncio.Future[list[Any]] | None = None
+        self._limit: asyncio.TimerHandle | None = None
 
     @property
     def is_free(self) -> bool:
@@ -118,6 +119,7 @@ class Line:
 
     async def disconnect(self) -> None:
         """Close it, whatever state it is in; nothing is waited for."""
+        self._end_limit()
         await self._connection.disconnect(nowait=True)
 
     async def aclose(self) -> None:
@@ -133,6 +135,10 @@ class Line:
         if not self._missing and not complete.done():
             complete.set_result(self._replies)
             self._complete = None
+            self._end_limit()
+
+    def _end_limit(self) -> None:
+        if self._limit is not None:
             self._limit.cancel()
 
     def _break(self, ended: asyncio.Future[None]) -> None:

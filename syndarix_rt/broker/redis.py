@@ -130,8 +130,10 @@ class RedisBroker:
         reader: Reader | None = None
 
         def taken(message: Announcement) -> bool:
-            batch = reader.follow(message) if at_once is not None and reader is not None else None
-            if at_once is None or batch is None:
+            if at_once is None or reader is None:
+                return False
+            batch = reader.follow(message)
+            if batch is None:
                 return False
             at_once(batch)
             return True
