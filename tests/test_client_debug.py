@@ -141,7 +141,7 @@ async def test_a_run_that_publishes_over_http_goes_on_from_a_persons_decision(se
 
 
 async def test_a_debugger_that_was_killed_does_not_leave_the_run_standing(server, monkeypatch):
-    monkeypatch.setattr("syndarix_rt.playback.control.LEASE_S", 1)
+    monkeypatch.setattr("syndarix_rt.playback.control.LEASE_S", 2)
     monkeypatch.setattr(steering, "RENEW_S", 0.1)
     async with steered(ticks(1_000), broker=server.broker) as run:
         async with server.http.ws_connect(
@@ -151,7 +151,7 @@ async def test_a_debugger_that_was_killed_does_not_leave_the_run_standing(server
             while "id" not in await ws.receive_json():
                 pass
             loop = asyncio.get_running_loop()
-            held_until = loop.time() + 2  # two leases
+            held_until = loop.time() + 4  # two leases
             while loop.time() < held_until:
                 assert run.player.state == "paused"
                 await asyncio.sleep(0.05)

@@ -24,7 +24,8 @@ from syndarix_rt.broker.chat import Chat
 from syndarix_rt.broker.protocol import Retention
 from syndarix_rt.delivery.chat import Say
 from syndarix_rt.errors import BrokerUnavailable
-from syndarix_rt.server import room
+from syndarix_rt.server import revocation, room
+from syndarix_rt.server.tokens import issue
 
 CHANNEL = "project:{apollo}"
 
@@ -193,6 +194,26 @@ async def test_entries_deleted_by_hand_are_declared(own_redis):
     await broker.aclose()
 
 
+async def test_chat_entries_deleted_by_hand_are_declared(own_redis):
+    broker = RedisBroker(own_redis.url)
+    async with running(broker) as server:
+        for n in range(1, 10):
+            await Chat(broker, "apollo").send("ben", Say(id=f"m-{n}", text=str(n)))
+        client = redis.Redis.from_url(own_redis.url)
+        assert await client.xdel("srt:log:chat:{apollo}", "4-0", "5-0") == 2
+        await client.aclose()
+        epoch = (await broker.position("chat:{apollo}")).epoch
+        url = f"{server.url}/projects/apollo/chat?last_event_id={epoch}.0"
+        async with server.http.ws_connect(url, protocols=("syndarix.chat.v1",)) as ws:
+            frames = []
+            while not frames or frames[-1].get("text") != "9":
+                frames.append(await ws.receive_json(timeout=TIMEOUT_S))
+    (gap,) = [frame for frame in frames if frame["type"] == "gap"]
+    assert (gap["reason"], gap["requested"].rpartition(".")[2], gap["missed"]) == ("slow", "3", 2)
+    assert [frame["text"] for frame in frames if frame["type"] == "said"] == ["1", "2", "3", "6", "7", "8", "9"]
+    await broker.aclose()
+
+
 @pytest.mark.parametrize("fault", ["the password was changed", "a fault of ours"])
 async def test_the_log_says_why_a_channel_cannot_be_followed_and_never_the_password(own_redis, monkeypatch, fault):
     said = io.StringIO()
@@ -305,3 +326,41 @@ async def test_who_steers_and_talks_is_told_when_redis_refuses_the_server_and_go
         await Chat(runs, "apollo").send("ben", Say(id="a", text="Back?"))
         while (await member.receive_json(timeout=TIMEOUT_S)).get("text") != "Back?":
             pass
+
+
+async def test_while_redis_refuses_the_server_the_log_says_what_nobody_knows_and_then_it_is_asked_again(
+    own_redis, monkeypatch
+):
+    monkeypatch.setattr(revocation, "LOOK_S", 0.05)
+    said = io.StringIO()
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(said), cache_logger_on_first_use=False)
+    client = redis.Redis.from_url(own_redis.url)
+    await client.execute_command("ACL", "SETUSER", "server", "on", ">first", "~*", "&*", "+@all")
+    key = "k" * 48
+    async with AsyncExitStack() as stack:
+        stack.callback(structlog.reset_defaults)
+        stack.push_async_callback(client.aclose)
+        brokers = [RedisBroker(own_redis.url.replace(f":{PASSWORD}", who)) for who in (f":{PASSWORD}", "server:first")]
+        for broker in brokers:
+            stack.push_async_callback(broker.aclose)
+        other, server = [await stack.enter_async_context(running(broker, token=key)) for broker in brokers]
+        token = issue(key, ["chat:apollo"], name="Ada", life_s=600)
+        url, headers = f"{server.url}/projects/apollo/chat", {"authorization": f"Bearer {token}"}
+        ada = await stack.enter_async_context(
+            server.http.ws_connect(url, protocols=("syndarix.chat.v1",), headers=headers)
+        )
+        assert (await ada.receive_json(timeout=TIMEOUT_S))["type"] == "ready"
+
+        async def told():
+            return all(f"nobody knows {what}" in said.getvalue() for what in ("who is in a chat", "which tokens are"))
+
+        await client.execute_command("ACL", "SETUSER", "server", "resetpass", ">second")
+        await client.execute_command("CLIENT", "KILL", "USER", "server")
+        await eventually(told)
+        body, owner = json.dumps({"token": token}).encode(), {"authorization": f"Bearer {key}"}
+        assert (await other.post("/tokens/revoke", body, headers=owner))[0] == 200
+        await client.execute_command("ACL", "SETUSER", "server", ">first")
+        async with asyncio.timeout(TIMEOUT_S):
+            async for _ in ada:
+                pass
+        assert ada.close_code == 4401

@@ -244,7 +244,7 @@ async def test_a_token_for_one_project_does_not_reach_another_projects_run():
 
 async def test_a_stream_and_a_socket_end_with_their_token():
     async with running(token=KEY) as server:
-        headers = {"authorization": f"Bearer {token('subscribe:*', 'chat:*', life_s=2)}"}
+        headers = {"authorization": f"Bearer {token('subscribe:*', 'chat:*', life_s=5)}"}
         chat = f"{server.url}/projects/apollo/chat"
         async with (
             server.stream(headers=headers) as stream,
