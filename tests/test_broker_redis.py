@@ -433,6 +433,26 @@ async def test_a_connection_that_the_server_closes_while_it_is_idle_costs_nobody
         assert len(broker._endpoint._idle) == 1
 
 
+async def test_who_does_not_wait_for_a_reply_any_more_costs_no_connection_but_its_own(open_broker, client):
+    broker = open_broker()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(4):
+            group.create_task(broker._endpoint.command("BLPOP", "held", 0))
+        while (await client.info("clients"))["blocked_clients"] < 4:
+            await asyncio.sleep(0.01)
+        await client.rpush("held", *range(4))
+    lines = set(broker._endpoint._idle)
+    waiting = asyncio.create_task(broker._endpoint.command("BLPOP", "held", 0))
+    while len(broker._endpoint._idle) == 4:
+        await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert len(broker._endpoint._idle) == 3
+    assert lines > set(broker._endpoint._idle)
+    await asyncio.gather(*(broker.ping() for _ in range(3)))
+    assert lines > set(broker._endpoint._idle)
+
+
 async def test_a_server_that_has_too_many_clients_says_so_at_once(open_broker, client):
     most = (await client.config_get("maxclients"))["maxclients"]
     try:

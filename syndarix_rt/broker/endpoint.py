@@ -194,15 +194,18 @@ class Endpoint:
                 line = Line(await self._open())
         try:
             found = await line.ask(packed, replies, COMMAND_S)
-            self._answered = True
-            return found
-        finally:
-            if not line.is_free:  # what broke it broke those that wait, too; each would cost a caller an error
-                await self._drop_idle(line)
-            elif idle is self._idle and not self._closed:
-                idle.append(line)
-            else:
-                await line.disconnect()
+        except asyncio.CancelledError:  # whoever asked waits no more; connections of others are as good as before
+            await line.disconnect()
+            raise
+        except BaseException:  # what broke it broke those that wait, too; each would cost a caller an error
+            await self._drop_idle(line)
+            raise
+        self._answered = True
+        if idle is self._idle and not self._closed:
+            idle.append(line)
+        else:
+            await line.disconnect()
+        return found
 
     async def _drop_idle(self, *more: Line) -> None:
         idle, self._idle = self._idle, []
