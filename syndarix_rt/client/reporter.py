@@ -41,9 +41,6 @@ DISK_BYTES = 256 * 1024 * 1024
 CLOSE_S = 2.0
 """How long the end of a program is delayed at most to send what waits; the rest is on the disk."""
 
-_WHO = ("agent_id", "role", "issue_id", "branch")
-"""What the end of a run has in common with its beginning, beside its ``run_id``."""
-
 _log = logging.getLogger(__name__)
 _alive: weakref.WeakSet[Reporter] = weakref.WeakSet()
 
@@ -193,8 +190,7 @@ class Reporter:
             self._complain("an event of type %s is left out: %s", type, error)
             return None
         if type == "agent_started":
-            who = {key: data[key] for key in _WHO if key in data}
-            courier.open_runs[data["run_id"]] = OpenRun(project, self._source, data["run_id"], who)
+            courier.open_runs[data["run_id"]] = OpenRun.begun(project, self._source, data)
         elif type in ("agent_completed", "agent_error"):
             courier.open_runs.pop(data["run_id"], None)
         courier.put(project, raw)

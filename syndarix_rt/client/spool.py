@@ -38,6 +38,9 @@ _LOCK = "lock"
 _OPEN_RUNS = "open-runs.json"
 _ENDS = ("agent_completed", "agent_error")
 
+_WHO = ("agent_id", "role", "issue_id", "branch")
+"""What the end of a run has in common with its beginning, beside its ``run_id``."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -51,19 +54,21 @@ class OpenRun(msgspec.Struct, frozen=True):
     who: dict[str, Any]
     """What its last event has in common with its first."""
 
+    @classmethod
+    def begun(cls, project: str, source: str, data: dict[str, Any]) -> OpenRun:
+        """Of the data of its first event."""
+        return cls(project, source, data["run_id"], {key: data[key] for key in _WHO if key in data})
+
 
 _open_run = msgspec.json.Decoder(OpenRun).decode
-
-
-class _Who(msgspec.Struct):
-    run_id: str = ""
 
 
 class _Told(msgspec.Struct):
     """What is read of an event that waits."""
 
     type: str
-    data: _Who
+    data: dict[str, Any]
+    source: str = ""
 
 
 class Segment:
@@ -198,7 +203,11 @@ class Spool:
             self._noted = list(runs)
 
     def open_runs(self, segments: Sequence[Segment]) -> list[OpenRun]:
-        """The noted runs, less those whose end waits in these segments. A note that cannot be read is passed over."""
+        """The noted runs and those that begin in these segments, less those that end in them.
+
+        What is noted is older than what waits, if the process was killed in between. A note that cannot be read is
+        passed over.
+        """
         path = self.directory / _OPEN_RUNS
         noted: dict[str, msgspec.Raw] = {}
         runs: dict[str, OpenRun] = {}
@@ -217,8 +226,13 @@ class Spool:
             for line in segment.body().splitlines():
                 with contextlib.suppress(*UNREADABLE):  # the server will refuse it
                     event = msgspec.json.decode(line, type=_Told)
-                    if event.type in _ENDS:
-                        runs.pop(event.data.run_id, None)
+                    whose = event.data.get("run_id")
+                    if not isinstance(whose, str):
+                        continue
+                    if event.type == "agent_started":
+                        runs[whose] = OpenRun.begun(segment.project, event.source, event.data)
+                    elif event.type in _ENDS:
+                        runs.pop(whose, None)
         return list(runs.values())
 
     def forget_open_runs(self) -> None:
