@@ -78,10 +78,9 @@ class Endpoint:
         self._resolve = resolve
         self._lost = not url
         self._answered = False
-        self._tls: RedisSSLContext | None = None
         self._asking: asyncio.Task[None] | None = None
         self._closed = False
-        self._connections = _connections(url or "redis://")  # of nowhere: replaced before it is used
+        self._connections, self._tls = _connections(url or "redis://")  # of nowhere: replaced before it is used
         self._idle: list[Line] = []
         self._slots = asyncio.Semaphore(CONNECTIONS)
 
@@ -146,7 +145,7 @@ class Endpoint:
 
     async def _open(self) -> Connection:
         connection: Connection = self._connections.make_connection()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
-        if isinstance(connection, SSLConnection):  # one context for all: to load what is trusted takes 20 ms
+        if isinstance(connection, SSLConnection):
             self._tls = connection.ssl_context = self._tls or connection.ssl_context
         try:
             await connection.connect()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
@@ -236,9 +235,8 @@ class Endpoint:
         try:
             url = await resolve()
             if url != self._url:
-                self._connections = _connections(url)
+                self._connections, self._tls = _connections(url)
                 self._url = url
-                self._tls = None
                 await self._drop_idle()
             self._lost = False
         except (SyndarixError, OSError, ValueError) as error:
@@ -299,8 +297,11 @@ def _packed(command: Command) -> bytes:
 _ASKING = _packed(("ASKING",))
 
 
-def _connections(url: str) -> ConnectionPool:
-    """Makes connections; as a pool it is not used, since its bookkeeping takes as long as a short command."""
+def _connections(url: str) -> tuple[ConnectionPool, RedisSSLContext | None]:
+    """What makes connections, and their context for TLS.
+
+    As a pool it is not used, since its bookkeeping takes as long as a short command.
+    """
     connections = ConnectionPool.from_url(
         url,
         protocol=2,  # replies of scripts are arrays and strings; RESP3 adds nothing but pushes between them
@@ -310,5 +311,4 @@ def _connections(url: str) -> ConnectionPool:
         maint_notifications_config=MaintNotificationsConfig(enabled=False),
     )
     connections.connection_kwargs["health_check_interval"] = 0  # it would wait for replies that another reads
-    check(connections, url)
-    return connections
+    return connections, check(connections, url)
