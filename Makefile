@@ -43,24 +43,27 @@ samples: $(VENV)/test
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-# One stamp a set of packages; it is older than pyproject.toml when the dependencies may have changed.
+# One stamp a set of packages; it is older than pyproject.toml when the dependencies may have changed. What is imported is
+# compiled then, if Python may keep it; to compile all, of which most is never imported, takes as long as to install it.
+unexport PYTHONDONTWRITEBYTECODE
 $(VENV)/base: PACKAGES = --editable .
 $(VENV)/lab: PACKAGES = --editable '.[notebook,analysis]' jupyterlab
 $(VENV)/test: PACKAGES = --editable '.[test]'
 $(VENV)/bench: PACKAGES = --requirement benchmarks/requirements.txt
 $(VENV)/base $(VENV)/lab $(VENV)/test $(VENV)/bench: $(BIN)/python pyproject.toml
 	@echo "Installing into $(VENV): $(PACKAGES) (the first time takes a minute or two)"
-	@$(PIP) install $(PACKAGES)
+	@$(PIP) install --no-compile $(PACKAGES)
 	@touch $@
 
-# Tries each candidate, because a name on PATH may be a shim for a Python that is not there, or lack the venv module.
+# Tries each candidate, because a name on PATH may be a shim for a Python that is not there, or lack the venv module. The
+# pip that comes with an older Python takes twice as long as today's, which is there in three seconds.
 $(BIN)/python:
 	@for python in $(PYTHONS); do \
 	  "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null >&2 || continue; \
 	  found=$$python; \
 	  "$$python" -c 'import ensurepip, venv' 2>/dev/null >&2 || continue; \
 	  echo "Making $(VENV) with $$("$$python" --version)"; \
-	  exec "$$python" -m venv --clear $(VENV); \
+	  "$$python" -m venv --clear $(VENV) && $(PIP) install --no-compile --upgrade pip; exit; \
 	done; \
 	if [ -n "$$found" ]; then \
 	  echo "$$found cannot make a virtual environment: install its venv module (Debian, Ubuntu: apt-get install python3-venv)"; \
