@@ -18,11 +18,12 @@ import tempfile
 import time
 import urllib.request
 from pathlib import Path
+from urllib.parse import urljoin
 
 import aiohttp
 from redis.asyncio import Redis
 
-from syndarix_rt.benchmark.candidate import Candidate, child, wait_until
+from syndarix_rt.benchmark.candidate import Candidate, child, loop_factory, wait_until
 from syndarix_rt.benchmark.offer import keep_pace, padded
 from syndarix_rt.ports import held_port
 
@@ -108,6 +109,7 @@ async def offer(options):
     async with contextlib.AsyncExitStack() as stack:
         if options.how == "redis":
             redis = await stack.enter_async_context(Redis.from_url(options.to))
+            await redis.ping()  # connected before the first event, as in `offer`
 
             async def send(due):
                 async with redis.pipeline(transaction=False) as pipeline:
@@ -116,6 +118,7 @@ async def offer(options):
                     await pipeline.execute()
         else:
             http = await stack.enter_async_context(aiohttp.ClientSession())
+            await (await http.get(urljoin(options.to, "/readyz"))).read()
 
             async def send(due):
                 for number in due:
@@ -135,7 +138,9 @@ def main():
     parser.add_argument("--events", type=int, required=True)
     parser.add_argument("--projects", type=int, default=1)
     parser.add_argument("--bytes", type=int, default=300)
-    asyncio.run(offer(parser.parse_args()))
+    options = parser.parse_args()
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(offer(options))
 
 
 if __name__ == "__main__":

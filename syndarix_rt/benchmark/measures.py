@@ -22,7 +22,16 @@ from typing import Any, cast
 
 import numpy as np
 
-from syndarix_rt.benchmark.candidate import Candidate, Usage, beside, child, pinned_beside, printed, wait_until
+from syndarix_rt.benchmark.candidate import (
+    Candidate,
+    Usage,
+    beside,
+    child,
+    loop_factory,
+    pinned_beside,
+    printed,
+    wait_until,
+)
 from syndarix_rt.errors import SyndarixError
 
 __all__ = ["Figures", "Loader", "fan_out", "highest_rate", "idle", "publish", "publishing", "resume"]
@@ -209,18 +218,8 @@ def resume(candidate: Candidate, *, clients: int, missed: int, size_bytes: int =
         ``p50_ms``, ``p99_ms`` (from the first byte of a request to the last of the events).
     """
     publish(candidate, float("inf"), missed, 1, size_bytes)
-    with pinned_beside(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with pinned_beside(), asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_resume(candidate, clients, missed))
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Uvloop's, so that the clients cost less than the server."""
-    try:
-        import uvloop  # noqa: PLC0415 - optional, and not on every platform
-    except ImportError:
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
 
 
 async def _resume(candidate: Candidate, clients: int, missed: int) -> Figures:
