@@ -279,8 +279,8 @@ human_time_scale = 0.01
 
 @pytest.fixture(scope="module")
 def simulated():
-    """120,000 events of a busy project, in which nobody waits for long."""
-    return list(islice(Simulation(Scenario.from_toml(BUSY), 3), 120_000))
+    """80,000 events of a busy project, in which nobody waits for long."""
+    return list(islice(Simulation(Scenario.from_toml(BUSY), 3), 80_000))
 
 
 def quantity(profile, key):
