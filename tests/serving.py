@@ -127,6 +127,7 @@ async def running(broker=None, port=0, **settings):
             broker = MemoryBroker()
             stack.push_async_callback(broker.aclose)
         sock = bind("127.0.0.1", port)
+        stack.callback(sock.close)  # a server that does not come up leaves it to us
         certificate = settings.get("tls_cert")
         url = f"{'https' if certificate else 'http'}://127.0.0.1:{sock.getsockname()[1]}"
         shutdown, ready = asyncio.Event(), asyncio.get_running_loop().create_future()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import math
 import random
@@ -20,6 +21,7 @@ from steering import demo, plain, steered, undisturbed
 from syndarix_rt.broker import RedisBroker
 from syndarix_rt.broker.protocol import control_channel, project_channel
 from syndarix_rt.client import Api, DebugClient, HttpLine, HttpPublisher
+from syndarix_rt.client.http import Unavailable
 from syndarix_rt.delivery import jsonrpc
 from syndarix_rt.errors import BrokerUnavailable, RpcError, StreamError
 from syndarix_rt.events import Event
@@ -217,6 +219,22 @@ async def test_what_is_refused_is_raised_with_its_code(server):
             with pytest.raises(RpcError, match="65536 bytes"):
                 await debug.inject(event={"type": "my_note", "data": {"text": "x" * 70_000}})
             assert debug.state == "open"
+
+
+async def test_a_question_that_could_not_be_sent_leaves_no_error_behind_that_nobody_asks_for():
+    complaints = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    async with running(token="s3cret") as server, DebugClient(server.url, "apollo", token="wrong") as debug:
+
+        async def send(text):
+            raise Unavailable("planted: the socket has just been cut")
+
+        debug._send = send
+        with pytest.raises(StreamError, match="wants its key"):
+            await debug.runs()
+    del debug, send
+    gc.collect()
+    assert complaints == []
 
 
 async def test_a_refusal_for_good_ends_it_and_says_why():

@@ -267,6 +267,7 @@ class DebugClient(SocketClient):
         if len(text.encode()) > MAX_SENT_BYTES:
             raise RpcError(jsonrpc.INVALID_PARAMS, f"a request has at most {MAX_SENT_BYTES} bytes")
         asked: asyncio.Future[_Message] = asyncio.get_running_loop().create_future()
+        asked.add_done_callback(lambda done: done.cancelled() or done.exception())  # the write may have told already
         self._pending[call_id] = asked
         try:
             await self._send(text)
