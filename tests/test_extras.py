@@ -8,7 +8,7 @@ import sys
 import tarfile
 import tomllib
 import zipfile
-from importlib.metadata import distribution, distributions, version
+from importlib.metadata import distribution, distributions
 from pathlib import Path
 
 import pytest
@@ -155,21 +155,21 @@ def link(site, part, target):
 
 
 def asked_for(site, extra):
-    """What the wheel asks for with an extra beyond base, and what that asks for in turn."""
-    [ours] = distributions(name="syndarix-rt", path=[str(site)])
-    there = {canonicalize_name(each.name) for each in distributions(path=[str(site)])}
-    found, todo = set(), [(ours, extra)]
+    """What the wheel asks for with an extra, and what that asks for in turn, as far as it is not in base."""
+    base = {canonicalize_name(each.name): each for each in distributions(path=[str(site)])}
+    asked, todo = set(), [("syndarix-rt", extra)]
     while todo:
-        one, its_extra = todo.pop()
-        for requirement in map(Requirement, one.requires or []):
-            name = canonicalize_name(requirement.name)
-            marker = requirement.marker
-            if name in there | found or not (marker is None or marker.evaluate({"extra": its_extra})):
-                continue
-            assert requirement.specifier.contains(version(name), prereleases=True)
-            found.add(name)
-            todo += [(distribution(name), more) for more in (requirement.extras or {""})]
-    return found
+        one = name, its_extra = todo.pop()
+        if one in asked:
+            continue
+        asked.add(one)
+        for requirement in map(Requirement, (base.get(name) or distribution(name)).requires or []):
+            if requirement.marker is None or requirement.marker.evaluate({"extra": its_extra}):
+                wanted = canonicalize_name(requirement.name)
+                found = base.get(wanted) or distribution(wanted)
+                assert requirement.specifier.contains(found.version, prereleases=True), requirement
+                todo += [(wanted, each) for each in requirement.extras or {""}]
+    return {name for name, _ in asked} - base.keys()
 
 
 @pytest.mark.parametrize("extra", ["base", *sorted(EXTRAS)])

@@ -120,7 +120,7 @@ def test_the_readme_has_these_blocks():
 def test_the_console_blocks_do_what_the_readme_says(clone, settings):
     """One after the other, as a newcomer tries them."""
     for block in BLOCKS:
-        if "lab" in block:  # test_extras.py installs all that this does; here it is found
+        if "lab" in block:  # found where these tests run: pip has installed all of it there
             [site] = (clone / ".venv" / "lib").glob("python*/site-packages")
             (site / "ours.pth").write_text(sysconfig.get_path("purelib"))
         url, page = served(block, clone, settings)

@@ -79,7 +79,7 @@ def load(scenario, queue):
 
 @pytest.mark.parametrize("name", presets())
 def test_a_preset_gives_a_possible_stream(name):
-    assert str(validate(islice(Simulation(preset(name), 7), 10_000))).endswith(" events, 0 violations")
+    assert str(validate(islice(Simulation(preset(name), 7), 20_000))).endswith(" events, 0 violations")
 
 
 # ---- everyday -----------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from syndarix_rt import Scenario
@@ -417,7 +417,6 @@ changes = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=50)
 @given(changes, st.dictionaries(st.sampled_from("abc"), changes, max_size=3))
 def test_any_scenario_is_the_same_after_it_was_written_and_read(everywhere, of_projects):
     scenario = Scenario.preset("demo_small").replace(everywhere, allow_overload=True)
