@@ -22,6 +22,7 @@ from broker_contract import (
     numbered,
     once_it_is_back,
 )
+from redis.asyncio import SSLConnection
 from redis_cluster import RedisCluster
 from redis_sentinel import ASKER, Watched
 from redis_server import PASSWORD, RedisServer
@@ -214,18 +215,52 @@ async def test_a_server_that_wants_a_certificate_is_given_one(tmp_path, authorit
         assert said.endswith("it wants a certificate from its clients: ?ssl_certfile=FILE&ssl_keyfile=FILE")
 
 
-def test_a_loop_that_ends_with_its_broker_leaks_no_connection(tmp_path, authority):
-    async def use(server):
-        async with opened(server.url) as broker, following(broker) as tail:
-            await broker.publish(CHANNEL, numbered(1, 1))
-            await tail.entries(1)
-            server.pause()  # it does not answer at once that we say goodbye
-            threading.Timer(0.1, server.resume).start()
+async def taken_leave_of(server, _):
+    async with opened(server.url) as broker, following(broker) as tail:
+        await broker.publish(CHANNEL, numbered(1, 1))
+        await tail.entries(1)
+        server.pause()  # it does not answer at once that we say goodbye
+        threading.Timer(0.1, server.resume).start()
 
+
+async def taken_leave_of_in_vain(server, patch):
+    patch.setattr("syndarix_rt.broker.endpoint.CONNECT_S", 0.1)  # is what it is given for that, too
+    async with opened(server.url) as broker:
+        await broker.ping()
+        server.pause()
+
+
+async def given_up(server, _):
+    async with opened(server.url) as broker:
+        await broker.ping()
+        server.pause()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(broker.ping(), 0.05)
+
+
+async def refusing_us(server, patch):
+    disconnect = SSLConnection.disconnect
+
+    def once_it_is_silent(*args, **options):
+        server.pause()
+        return disconnect(*args, **options)
+
+    patch.setattr(SSLConnection, "disconnect", once_it_is_silent)
+    with pytest.raises(BrokerError, match="refuses these credentials"):
+        async with opened(server.url.replace(PASSWORD, "wrong")) as broker:
+            await broker.ping()
+
+
+@pytest.mark.parametrize("use", [taken_leave_of, taken_leave_of_in_vain, given_up, refusing_us])
+def test_a_loop_that_ends_with_its_broker_leaks_no_connection(tmp_path, authority, monkeypatch, use):
+    gc.collect()  # of others
     with RedisServer(tmp_path, name="redis", tls=authority) as server, warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        asyncio.run(use(server))
-        gc.collect()
+        try:
+            asyncio.run(use(server, monkeypatch))
+            gc.collect()
+        finally:
+            server.resume()
     assert [str(each.message) for each in warned] == []
 
 

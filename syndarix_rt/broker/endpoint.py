@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import redis.exceptions as errors
 from hiredis import pack_command
-from redis.asyncio import Connection, ConnectionPool, SSLConnection
+from redis.asyncio import Connection, ConnectionPool
 from redis.asyncio.connection import RedisSSLContext
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -22,7 +22,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from syndarix_rt.broker.inlet import Line
 from syndarix_rt.broker.scripts import Script
-from syndarix_rt.broker.tls import check, reason_of, suspicion
+from syndarix_rt.broker.tls import SSLConnection, check, reason_of, suspicion
 from syndarix_rt.errors import BrokerError, BrokerUnavailable, SyndarixError
 
 __all__ = ["PERMISSIONS", "Command", "Endpoint", "Resolve", "place_of"]
