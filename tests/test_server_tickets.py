@@ -121,8 +121,8 @@ async def test_the_cookie_of_a_ticket_opens_that_stream_again_and_nothing_else()
 
 async def test_a_ticket_and_its_cookie_end_with_their_token():
     async with running(token=KEY) as server:
-        ticket = await ticket_of(server, bearer("subscribe:*", life_s=5))
-        unused = await ticket_of(server, bearer("subscribe:*", life_s=5))
+        token = bearer("subscribe:*", life_s=5)
+        ticket, unused = await ticket_of(server, token), await ticket_of(server, token)
         async with server.stream(ticket=ticket) as stream:
             jar = {"cookie": stream.response.headers["set-cookie"].partition(";")[0]}
             assert (await until_ended(stream))[-1] == "auth-expiring"
