@@ -32,8 +32,8 @@ __all__ = ["SLICE_S", "Channel"]
 SLICE_S = 0.005
 """Written at a stretch; then everything else has its turn."""
 
-PAUSE_COSTS = 4
-"""From one flush to the next passes so many times what it takes: a channel uses a fourth of the worker at most …"""
+PAUSE_COSTS = 3
+"""From one flush to the next passes so many times what it takes: a channel uses a third of the worker at most …"""
 
 PAUSE_S = 0.020
 """… or until so much has passed; the events that come together then are written as one."""
