@@ -223,8 +223,7 @@ async def taken_leave_of(server, _):
         threading.Timer(0.1, server.resume).start()
 
 
-async def taken_leave_of_in_vain(server, patch):
-    patch.setattr("syndarix_rt.broker.endpoint.CONNECT_S", 0.1)  # is what it is given for that, too
+async def taken_leave_of_in_vain(server, _):
     async with opened(server.url) as broker:
         await broker.ping()
         server.pause()

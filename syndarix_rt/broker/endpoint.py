@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 import redis.exceptions as errors
 from hiredis import pack_command
 from redis.asyncio import Connection, ConnectionPool
+from redis.asyncio import SSLConnection as RedisSSLConnection
 from redis.asyncio.connection import RedisSSLContext
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -310,5 +311,7 @@ def _connections(url: str) -> tuple[ConnectionPool, RedisSSLContext | None]:
         retry=Retry(NoBackoff(), 0),  # the default tries ten times, so a batch could be added twice
         maint_notifications_config=MaintNotificationsConfig(enabled=False),
     )
+    if connections.connection_class is RedisSSLConnection:
+        connections.connection_class = SSLConnection
     connections.connection_kwargs["health_check_interval"] = 0  # it would wait for replies that another reads
     return connections, check(connections, url)

@@ -39,7 +39,7 @@ class SSLConnection(RedisSSLConnection):
 
 
 def check(connections: ConnectionPool, url: str) -> RedisSSLContext | None:
-    """See that connections can be made with the options of a URL, before one is; over TLS, ours.
+    """See that connections can be made with the options of a URL, before one is.
 
     Returns:
         The context for TLS, if they use it: good for all of them, and loading what is trusted takes 20 ms and more.
@@ -47,8 +47,6 @@ def check(connections: ConnectionPool, url: str) -> RedisSSLContext | None:
     Raises:
         ValueError: an option is none, or names a file that is of no use.
     """
-    if connections.connection_class is RedisSSLConnection:
-        connections.connection_class = SSLConnection
     try:
         connection = connections.make_connection()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
         if not isinstance(connection, SSLConnection):
