@@ -9,6 +9,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from functools import cache
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -380,12 +381,37 @@ def test_lanes_have_the_order_of_roles_and_numbers_whoever_comes_first():
     assert panel.lanes == ["developer-9", "developer-10", "reviewer-1", "x-1"]
 
 
+def started(agent, seconds, simulation):
+    return msgspec.structs.replace(run_of(agent, "agent_started", seconds), simulation=simulation)
+
+
 def test_agents_of_two_simulations_have_lanes_of_their_own():
     panel = AgentLanes()
     for simulation in ("sim-aaaa", "sim-bbbb"):
-        event = run_of("dev-1", "agent_started", 0)
-        show(panel, Event.new(event.type, event.data, project="p", id="e", time=event.time, simulation=simulation))
+        show(panel, started("dev-1", 0, simulation))
     assert panel.lanes == ["dev-1 (aaaa)", "dev-1 (bbbb)"]
+
+
+def test_agents_of_a_simulation_that_another_followed_leave_with_what_is_seen_of_them():
+    panel, newer = AgentLanes(window_s=60), ("sim-bbbb", "sim-cccc")
+    show(panel, *[started(f"dev-{n}", 0, "sim-aaaa") for n in range(MAX_LANES + 1)])
+    panel.advance(T0 + 500)
+    assert len(panel.lanes) == MAX_LANES + 1  # it is paused, but none came after it
+    show(panel, started("dev-1", 500, "sim-bbbb"))
+    assert panel.lanes[MAX_LANES:] == [f"dev-{MAX_LANES}", "dev-1"]  # without room
+    panel.advance(T0 + 500)
+    assert panel.lanes == []
+    for second in range(500, 700):  # two are played at once, and of each one agent is heard of but once
+        for simulation in newer:
+            show(panel, started(f"dev-{min(second, 501)}", second, simulation))
+        panel.advance(T0 + second)
+    assert panel.lanes == [f"dev-{agent} ({simulation[-4:]})" for agent in (500, 501) for simulation in newer]
+    show(panel, run_of("dev-1", "agent_started", 700))
+    panel.advance(T0 + 1000)
+    assert panel.lanes == ["dev-1"]
+    show(panel, started("dev-9", 1000, "sim-cccc"))
+    panel.advance(T0 + 2000)
+    assert panel.lanes == ["dev-1", "dev-9"]  # a real agent thinks for as long as it likes
 
 
 def test_more_agents_than_lanes_are_named_and_lanes_are_free_again_when_agents_are_gone():

@@ -56,21 +56,25 @@ def static_url():
 
 
 def steps(name, seed, count=1200):
-    """Events of a recording with pauses, gaps, duplicates of the beginning and clocks that run apart."""
+    """Events of a recording with pauses, gaps, duplicates of the beginning, clocks that run apart and a second run."""
     rng = random.Random(seed)
     content = (ROOT / "sample_data" / name).read_bytes()
     lines = (gzip.decompress(content) if name.endswith(".gz") else content).splitlines()[:count]
     wall_s = 1_790_000_000.0
     found = []
     for offset, line in enumerate(lines, 1):
-        wall_s += rng.expovariate(20)
+        wall_s += rng.expovariate(8)
         event = msgspec.json.decode(line)
+        if is_second := offset > count // 2:  # as if another simulation had gone on in its place
+            event["simulation"] = "sim-after"
         published_s = wall_s + rng.choice([0, 0, 0, -0.7, 0.3])
         event["recordedtime"] = f"{np.datetime64(int(published_s * 1e6), 'us')}Z"
         found.append(["add", msgspec.json.encode(event).decode(), offset if rng.random() > 0.002 else 1, wall_s])
         if rng.random() < 0.05:
             found.append(["advance", wall_s + 0.25])
-        if rng.random() < 0.004:
+        if (
+            not is_second and rng.random() < 0.008
+        ):  # later it would hide that the agents of the first leave by themselves
             wall_s += rng.uniform(0, 9)
             found.append(["gap", wall_s, f"gap: {offset} missed"])
         if rng.random() < 0.002:

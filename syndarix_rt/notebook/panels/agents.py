@@ -90,12 +90,14 @@ class AgentLanes:
         self._sorted: list[_Lane] = []
         self._beyond: dict[tuple[str | None, str], None] = {}
         """Agents for whom there is no room."""
+        self._newest: str | None = None  # simulation of the newest event
         self._pace = 0.0  # seconds on the axis for one of the events', as of the newest that tell
 
     def see(self, event: Sighting, time_s: float) -> None:
         """A run begins or ends, or a call has ended; a call reaches back by its duration."""
         self.prove(time_s)
         data = event.data
+        self._newest = event.simulation
         lane = self._lane((event.simulation, data["agent_id"]), data["role"])
         if lane is None:
             return
@@ -115,14 +117,23 @@ class AgentLanes:
         self.version += self._gaps.prove(time_s)
 
     def advance(self, now_s: float) -> None:
-        """Time goes on: what has left the window is forgotten, and so are agents that are no more."""
+        """Time goes on: what has left the window is forgotten, and so are agents that are no more.
+
+        Those of a simulation are no more when a window has passed since it was heard of last, and others were heard of
+        after it.
+        """
         horizon_s = now_s - self._window_s - 1
-        for lane in list(self._by_agent.values()):
+        lanes = list(self._by_agent.values())
+        heard = {lane.simulation for lane in lanes if lane.axis_s > horizon_s}
+        heard |= {self._newest, None}  # a real agent may think for longer
+        for lane in lanes:
             marks = lane.marks
             while len(marks) > 1 and marks[1][0] <= horizon_s:
                 marks.popleft()
-            if marks[-1][1] == UNKNOWN and marks[-1][0] <= horizon_s:
+            lost = marks[-1][1] == UNKNOWN and marks[-1][0] <= horizon_s
+            if lost or lane.simulation not in heard:
                 del self._by_agent[lane.simulation, lane.agent_id]
+                self._beyond.clear()  # there is room: whoever is still there will be seen
                 self._sort()
 
     def gap(self, now_s: float, label: str) -> None:

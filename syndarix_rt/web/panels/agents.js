@@ -60,6 +60,7 @@ export class AgentLanes {
     this.byAgent = new Map();
     this.sorted = [];
     this.beyond = new Map(); // agents for whom there is no room, with their ids
+    this.newest = undefined; // the newest event's simulation
     this.pace = 0; // seconds on the axis for one of the events', as of the newest that tell
   }
 
@@ -71,6 +72,7 @@ export class AgentLanes {
   see(event, time) {
     this.prove(time);
     const { type, data, simulation } = event;
+    this.newest = simulation;
     const lane = this.lane(simulation, data.agent_id, data.role);
     if (!lane) return;
     const at = Math.max(time, lane.axis);
@@ -85,17 +87,21 @@ export class AgentLanes {
     if (this.holes.prove(time)) this.version += 1;
   }
 
-  /** Time goes on: what has left the window is forgotten, and so are agents that are no more. */
+  /** Time goes on: what has left the window is forgotten, and so are agents that are no more: see `agents.py`. */
   advance(now) {
     const horizon = now - this.windowS - 1;
-    for (const lane of [...this.byAgent.values()]) {
+    const lanes = [...this.byAgent.values()];
+    const heard = new Set(lanes.filter(({ axis }) => axis > horizon).map(({ simulation }) => simulation));
+    heard.add(this.newest).add(undefined); // a real agent may think for longer
+    for (const lane of lanes) {
       const { marks } = lane;
       let gone = 0;
       while (gone + 1 < marks.length && marks[gone + 1][0] <= horizon) gone += 1;
       if (gone) marks.splice(0, gone);
       const [time, state] = marks.at(-1);
-      if (state === UNKNOWN && time <= horizon) {
+      if ((state === UNKNOWN && time <= horizon) || !heard.has(lane.simulation)) {
         this.byAgent.delete(lane.key);
+        this.beyond.clear();
         this.sort();
       }
     }
