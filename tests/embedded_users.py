@@ -95,7 +95,19 @@ def endpoint(state):
 
 def kill_server(state):
     os.kill(endpoint(state)["pid"], signal.SIGKILL)
-    FileLock.acquire(state / "redis" / "server.lock", timeout_s=60).release()  # all its threads have ended
+    until_free(state, "server.lock")  # all its threads have ended
+
+
+def kill_watchdog(state):
+    (watchdog,) = watchdogs(state)
+    watchdog.kill()
+    until_free(state, "watchdog.lock")
+    return watchdog
+
+
+def until_free(state, name):
+    """Wait until who was killed has let go of a lock: it is not seen among the processes any more a moment before."""
+    FileLock.acquire(state / "redis" / name, timeout_s=60).release()
 
 
 def processes(state, word=""):

@@ -18,10 +18,12 @@ from embedded_users import (
     endpoint,
     is_running,
     kill_server,
+    kill_watchdog,
     own_state,
     poll,
     processes,
     servers,
+    until_free,
     users,
     watchdogs,
 )
@@ -296,9 +298,7 @@ async def test_a_live_server_is_left_alone(server, state):
 
 
 def test_the_next_user_replaces_a_killed_watchdog(server, state):
-    (watchdog,) = watchdogs(state)
-    watchdog.kill()
-    poll(lambda: not watchdogs(state))
+    watchdog = kill_watchdog(state)
     EmbeddedServer.acquire().release()
     (new,) = watchdogs(state)
     assert new.pid != watchdog.pid
@@ -306,9 +306,7 @@ def test_the_next_user_replaces_a_killed_watchdog(server, state):
 
 def test_the_last_user_replaces_a_killed_watchdog(state):
     server = EmbeddedServer.acquire()
-    (watchdog,) = watchdogs(state)
-    watchdog.kill()
-    poll(lambda: not watchdogs(state))
+    kill_watchdog(state)
     server.release()
     poll(lambda: not processes(state))
 
@@ -321,6 +319,7 @@ def test_all_killed_at_once_leaves_what_the_next_user_needs(state):
         me.release()
         for process in [*watchdogs(state), *servers(state), user.process]:
             process.kill()
+    until_free(state, "watchdog.lock")
     assert (state / "redis" / "endpoint.json").exists()
     server = EmbeddedServer.acquire()
     assert server.url == url
