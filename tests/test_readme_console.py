@@ -52,7 +52,7 @@ def settings(tmp_path, port):
         SYNDARIX_RT_PORT="0", JUPYTER_CONFIG_DIR=str(config), PYTHONUNBUFFERED="1",
         PIP_COMPILE="0",  # what is imported is compiled then; the rest of hundreds of packages need not be
     )  # fmt: skip
-    for name in ("ARGS", "VENV", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS"):
+    for name in ("ARGS", "VENV", "PYTHON", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS"):
         settings.pop(name, None)  # of the `make test ARGS=…` that runs us: make exports what it is given
     return settings
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -35,7 +36,8 @@ class SSLConnection(RedisSSLConnection):
             await super().disconnect(*args, **options)
         finally:
             if writer is not None:
-                writer.transport.abort()
+                with suppress(AttributeError):  # Python before 3.11.3 stumbles over one that was lost
+                    writer.transport.abort()
 
 
 def check(connections: ConnectionPool, url: str) -> RedisSSLContext | None:
