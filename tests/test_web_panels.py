@@ -72,9 +72,8 @@ def steps(name, seed, count=1200):
         found.append(["add", msgspec.json.encode(event).decode(), offset if rng.random() > 0.002 else 1, wall_s])
         if rng.random() < 0.05:
             found.append(["advance", wall_s + 0.25])
-        if (
-            not is_second and rng.random() < 0.008
-        ):  # later it would hide that the agents of the first leave by themselves
+        # A later gap would hide that the agents of the first run leave by themselves.
+        if not is_second and rng.random() < 0.008:
             wall_s += rng.uniform(0, 9)
             found.append(["gap", wall_s, f"gap: {offset} missed"])
         if rng.random() < 0.002:
