@@ -379,7 +379,7 @@ def test_a_plot_has_a_panel_a_quantity_with_its_unit(fitted):
 
 
 def test_a_frame_and_lines_give_what_events_give(simulated):
-    some = simulated[:20_000]
+    some = simulated[:5_000]
     expected = fit(some)
     assert fit(events_frame(some)) == expected
     assert fit(event.encode() for event in some) == expected
