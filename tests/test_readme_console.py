@@ -9,10 +9,12 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import sysconfig
 import threading
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import click
 import pytest
@@ -52,8 +54,10 @@ def settings(tmp_path, port):
         SYNDARIX_RT_PORT="0", JUPYTER_CONFIG_DIR=str(config), PYTHONUNBUFFERED="1",
         PIP_COMPILE="0",  # what is imported is compiled then; the rest of hundreds of packages need not be
     )  # fmt: skip
-    for name in ("ARGS", "VENV", "PYTHON", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS"):
+    for name in ("ARGS", "VENV", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS"):
         settings.pop(name, None)  # of the `make test ARGS=…` that runs us: make exports what it is given
+    python = Path(sys.executable).resolve()  # the packages that `make lab` shall find are of this version
+    settings |= {"PYTHON": str(python), "PATH": f"{python.parent}{os.pathsep}{settings['PATH']}"}
     return settings
 
 
