@@ -8,6 +8,7 @@ import pty
 import re
 import select
 import subprocess
+import sys
 import time
 from contextlib import asynccontextmanager, suppress
 
@@ -92,10 +93,10 @@ def terminal():
     opened = []
 
     class AtTerminal:
-        def __init__(self, *arguments):
+        def __init__(self, *arguments, program=PROGRAM):
             self.mine, theirs = pty.openpty()
             self.process = subprocess.Popen(
-                [*PROGRAM, *arguments], stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+                [*program, *arguments], stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
                 env=environment(TERM="xterm", COLUMNS="80"),
             )  # fmt: skip
             os.close(theirs)
@@ -125,6 +126,41 @@ def terminal():
         one.process.kill()
         one.process.wait()
         os.close(one.mine)
+
+
+TALKING = """
+import asyncio
+from syndarix_rt.cli.terminal import Terminal
+
+async def talk(terminal):
+    while True:
+        terminal.say("talk")
+        await asyncio.sleep(0)
+
+async def main():
+    terminal = Terminal("apollo> ")
+    others = asyncio.create_task(talk(terminal))
+    async for line in terminal.lines():
+        if line == "end":
+            others.cancel()
+            break
+
+asyncio.run(main())
+"""
+
+
+async def test_who_talks_while_the_prompt_is_written_does_not_tear_it(terminal):
+    me = terminal(program=[sys.executable, "-c", TALKING])
+    seen = b""
+    for _ in range(20):
+        me.press(b"\n")
+        seen += await me.until(rb"apollo> (.|\n)*apollo> ")
+    me.press(b"end\n")
+    with suppress(OSError):  # it has ended
+        await me.until(rb"(?!)")
+    lines = {line.replace(b"apollo> ", b"") for line in re.split(rb"\r\n|\r\x1b\[K|\n|\r", seen)}
+    assert lines <= {b"talk", b""}, lines
+    assert await me.ended() == 0
 
 
 async def test_at_a_terminal_answers_grow_while_others_come_and_talk(terminal):

@@ -22,6 +22,9 @@ __all__ = ["Terminal", "printable"]
 MIN_COLUMNS = 20
 """In a narrower terminal nothing reads well; it breaks lines itself."""
 
+PROMPT_S = 5
+"""The longest wait for the prompt, seconds: it is there within milliseconds, on a machine without time within one."""
+
 
 class Terminal:
     """Standard input line by line, and standard output above what is being typed.
@@ -40,12 +43,14 @@ class Terminal:
         self._words = sorted(words)
         self._readline: Any = None
         self._waiting = False
+        self._prompted = threading.Event()
 
     def say(self, text: str, **style: Any) -> None:
         """One or more lines; ``style`` as of `click.style`, seen only at a terminal, where words are not broken."""
         if self.interactive:
             text = "\n".join(map(_fitted, text.split("\n")))
         if self._waiting:
+            self._prompted.wait(PROMPT_S)  # readline writes it letter by letter, and ours would stand among them
             click.echo("\r\x1b[K", nl=False)
         click.echo(click.style(text, **style) if style else text)
         if self._waiting:
@@ -85,6 +90,7 @@ class Terminal:
         # Not on the loop's executor: its threads are waited for, and this one waits for a person.
         threading.Thread(target=read, name="syndarix-rt terminal", daemon=True).start()
         while True:
+            self._prompted.clear()
             self._waiting = self.interactive
             wanted.release()
             try:
@@ -101,7 +107,12 @@ class Terminal:
 
     def _read(self) -> str:
         if self.interactive:
-            return input(self.prompt)
+            if not hasattr(self._readline, "set_pre_input_hook"):  # then nobody tells
+                self._prompted.set()
+            try:
+                return input(self.prompt)
+            finally:
+                self._prompted.set()  # also when it came to its end before the prompt
         line = sys.stdin.readline()
         if not line:
             raise EOFError
@@ -117,6 +128,8 @@ class Terminal:
             self._readline = readline
             readline.set_completer(self._complete)
             readline.set_completer_delims(" ")
+            if hasattr(readline, "set_pre_input_hook"):
+                readline.set_pre_input_hook(self._prompted.set)
             with suppress(Exception):  # libedit has other words for it
                 readline.parse_and_bind("tab: complete")
 
