@@ -2,22 +2,25 @@
 
 import asyncio
 import json
+import os
 import re
 import socket
 import ssl
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import h2.config
 import h2.connection
 import h2.events
 import pytest
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
-from serving import TIMEOUT_S, Subscriber, offsets, running
+from serving import TIMEOUT_S, Subscriber, event, offsets, running
 from structlog.testing import capture_logs
 
 from syndarix_rt.broker.memory import MemoryBroker
+from syndarix_rt.broker.protocol import Batch
 from syndarix_rt.server import below
 from syndarix_rt.server.channel import Joint
 from syndarix_rt.server.wheel import Wheel
@@ -98,13 +101,13 @@ class Multiplexed(Subscriber):
             received = await self.reader.read(65_536)
             if not received:
                 return b""
-            for event in self.connection.receive_data(received):
-                if isinstance(event, h2.events.ResponseReceived):
-                    self.status = int(dict(event.headers)[":status"])
-                elif isinstance(event, h2.events.DataReceived):
-                    self._data += event.data
-                    self.connection.acknowledge_received_data(event.flow_controlled_length, 1)
-                elif isinstance(event, h2.events.StreamEnded):
+            for told in self.connection.receive_data(received):
+                if isinstance(told, h2.events.ResponseReceived):
+                    self.status = int(dict(told.headers)[":status"])
+                elif isinstance(told, h2.events.DataReceived):
+                    self._data += told.data
+                    self.connection.acknowledge_received_data(told.flow_controlled_length, 1)
+                elif isinstance(told, h2.events.StreamEnded):
                     self._ended = True
             self.streamer.write(self.connection.data_to_send())
         data, self._data = self._data, b""
@@ -270,6 +273,84 @@ async def test_a_peer_that_sent_a_second_request_and_left_is_found_by_writing():
         await until(lambda: not any("_server_callback" in repr(task) for task in asyncio.all_tasks()))
 
 
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def on_each_loop(request):
+    """Runs a coroutine."""
+
+    def run(work):
+        with asyncio.Runner(loop_factory=request.param) as runner:
+            runner.run(asyncio.wait_for(work, TIMEOUT_S))
+
+    return run
+
+
+def in_crowd(server):
+    return [stream for stream in server.hub.streams if stream._in_crowd]
+
+
+async def joined(server):
+    """The only stream, once it is one of the crowd."""
+    await until(lambda: any(stream.is_live for stream in server.hub.streams))
+    await server.publish(1)
+    await until(lambda: in_crowd(server))
+    return server.hub.streams[0]
+
+
+def test_who_opens_the_descriptor_of_a_client_that_left_gets_nothing_of_what_was_its(on_each_loop):
+    async def work():
+        async with running() as server, raw(server, get()):
+            stream = await joined(server)
+            descriptor, channel = stream.descriptor, stream._channel
+            one, other = socket.socketpair()
+            inode = os.fstat(descriptor).st_ino
+            with one, other, ExitStack() as copies:
+                stream._writer.abort()
+                while os.fstat(descriptor).st_ino == inode:
+                    await asyncio.sleep(0)
+                    copy = -1
+                    while copy < descriptor:  # the lowest is taken that is free
+                        copy = os.dup(one.fileno())
+                        copies.callback(os.close, copy)
+                assert copy == descriptor
+                assert stream in channel.streams  # Hypercorn has not told it yet
+                for number in range(2, 4):
+                    channel._apply(Batch(channel.log.epoch, number, [event(number).encode()]))
+                    channel._flush()
+                one.close()
+                copies.close()
+                assert other.recv(1_000) == b""
+
+    on_each_loop(work())
+
+
+def test_what_the_crowd_is_given_does_not_overtake_a_comment_that_waits(on_each_loop):
+    async def work():
+        async with running(keepalive_s=60) as server, raw(server, get(), receive_bytes=4_096) as (reader, streamer):
+            stream = await joined(server)
+            await reader.readuntil(b'"n":1}')
+            streamer.transport.pause_reading()
+            filled = 0
+            with suppress(BlockingIOError):
+                while True:
+                    filled += os.write(stream.descriptor, b"~" * 4_096)
+            stream.put(b": comment\n\n")
+            assert in_crowd(server) == []
+            await server.publish(2, 3)
+            await until(lambda: stream.cursor.offset == 4)
+            streamer.transport.resume_reading()
+            received = b""
+            while b'"n":4}' not in received:
+                received += await reader.read(65_536)
+            assert received.count(b"~") == filled
+            numbers = re.findall(rb'comment|"n":\d', received)
+            assert numbers == [b"comment", b'"n":2', b'"n":3', b'"n":4']
+            await until(lambda: not stream._writer.lags)
+            await server.publish(5)
+            assert in_crowd(server) == [stream]
+
+    on_each_loop(work())
+
+
 async def test_an_old_stream_is_ended_with_its_place_and_comes_back():
     async with running(max_age_s=1) as server:
         done = await server.publish(1, 3)
@@ -283,17 +364,17 @@ async def test_an_old_stream_is_ended_with_its_place_and_comes_back():
 
 
 async def test_a_fault_in_one_stream_ends_that_one_alone(monkeypatch, capsys):
-    async with running() as server, server.stream() as one, server.stream() as other:
+    async with running(fast_path=False) as server, server.stream() as one, server.stream() as other:
         await one.opened()
         await other.opened()
         await until(lambda: all(stream.is_live for stream in server.hub.streams))
         broken = server.hub.streams[0]._writer
         write = Writer.write
 
-        def write_or_fail(self, data, chunk):
+        def write_or_fail(self, *what):
             if self is broken:
                 raise RuntimeError("planted")
-            return write(self, data, chunk)
+            return write(self, *what)
 
         monkeypatch.setattr(Writer, "write", write_or_fail)
         await server.publish(1, 2)

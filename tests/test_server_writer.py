@@ -2,11 +2,12 @@
 
 import asyncio
 import errno
+import os
 import random
 import socket
 import ssl
 import struct
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import uvloop
@@ -33,18 +34,19 @@ def run(loop_factory, work):
         return runner.run(limited())
 
 
-def writer_to(reader, writer):
+def writer_to(reader, writer, closing=None):
     """As Hypercorn would have it."""
     config = Config()
     tcp = TCPServer(None, asyncio.get_running_loop(), config, WorkerContext(None), None, reader, writer)
     about = {"app": None, "config": config, "context": tcp.context, "task_group": None}
     about |= {"ssl": False, "client": None, "server": None}
     protocol = H11Protocol(**about, connection_state=ConnectionState({}), send=tcp.protocol_send)
-    return Writer(HTTPStream(**about, send=protocol.stream_send, stream_id=1).app_send, chunked=True)
+    send = HTTPStream(**about, send=protocol.stream_send, stream_id=1).app_send
+    return Writer(send, chunked=True, closing=closing)
 
 
 @asynccontextmanager
-async def connected():
+async def connected(closing=None):
     """A client's socket that takes little at once, and the writer to it."""
     accepted = asyncio.get_running_loop().create_future()
     server = await asyncio.start_server(lambda *pair: accepted.set_result(pair), "127.0.0.1", 0)
@@ -56,8 +58,9 @@ async def connected():
         await loop.sock_connect(client, server.sockets[0].getsockname())
         reader, writer = await accepted
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8_192)
-        yield client, writer_to(reader, writer)
-        writer.transport.abort()
+        ours = writer_to(reader, writer, closing)
+        yield client, ours
+        ours.abort()
     finally:
         client.close()
         server.close()
@@ -118,6 +121,77 @@ def test_a_client_that_is_gone_is_heard_of_by_the_transport(loop_factory):
             while not writer._transport.is_closing():
                 assert writer.write(b"x", chunk_of(b"x"))
                 await asyncio.sleep(0)
+
+    run(loop_factory, work)
+
+
+def reset(client, writer):
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
+def reset_and_written_to(client, writer):
+    reset(client, writer)
+    writer.write(b"x", chunk_of(b"x"))
+
+
+def aborted(client, writer):
+    writer.abort()
+
+
+def closed(client, writer):
+    writer._transport.close()
+
+
+def closed_with_something_waiting(client, writer):
+    data = b"x" * 40_000
+    assert writer.write(data, chunk_of(data))
+    assert writer.lags
+    writer._transport.close()
+
+
+@pytest.mark.parametrize("end", [reset, reset_and_written_to, aborted, closed, closed_with_something_waiting])
+@pytest.mark.parametrize("loop_factory", LOOPS)
+def test_that_a_descriptor_is_closed_is_told_once_and_before_it_can_be_anothers(loop_factory, end):
+    async def work():
+        told = []
+        async with connected(lambda: told.append(os.fstat(descriptor).st_ino)) as (client, writer):
+            descriptor, streamer = writer.descriptor, writer._below._writer
+            protocol = streamer.transport.get_protocol()
+            socket_ = os.fstat(descriptor).st_ino
+            end(client, writer)
+            while is_open(descriptor, socket_):
+                await asyncio.sleep(0)
+                with suppress(OSError):
+                    client.recv(100_000)
+            assert told == [socket_]
+            assert "connection_lost" not in vars(protocol)  # it would keep itself
+            assert writer.lags
+            with suppress(OSError):
+                await streamer.wait_closed()  # it was told as well
+
+    run(loop_factory, work)
+
+
+def is_open(descriptor, inode):
+    try:
+        return os.fstat(descriptor).st_ino == inode
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("loop_factory", LOOPS)
+def test_a_connection_that_the_stream_has_let_go_of_is_not_watched_any_more(loop_factory):
+    async def work():
+        told = []
+        async with connected(lambda: told.append("first")) as (_, writer):
+            streamer = writer._below._writer
+            writer.close()
+            second = Writer(writer._send, chunked=True, closing=lambda: told.append("second"))  # it was kept alive
+            second.abort()
+            with suppress(OSError):
+                await streamer.wait_closed()
+        assert told == ["second"]
 
     run(loop_factory, work)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from importlib import metadata
 from typing import Any
@@ -36,7 +36,7 @@ class Connection:
     Attributes:
         transport: what it writes to …
         descriptor: … and that of its socket, where the transport would write the same bytes to it; -1: it would not.
-            To be written to only while the transport is neither closing nor has anything to send itself.
+            To be written to only while the transport is not lost, and has nothing to send itself.
     """
 
     __slots__ = ("_protocol", "_writer", "descriptor", "transport")
@@ -49,6 +49,22 @@ class Connection:
         # Windows has no descriptors of sockets.
         self.descriptor = -1 if socket is None or encrypts or sys.platform == "win32" else socket.fileno()
 
+    def watch(self, closing: Callable[[], None]) -> None:
+        """Call this once the connection is lost, before its socket is closed; until `release`.
+
+        asyncio and uvloop tell the protocol in the very callback that closes the socket, and before it: nothing else
+        tells in time, as the next socket to be opened gets the same descriptor.
+        """
+        protocol: Any = self.transport.get_protocol()
+        tell = protocol.connection_lost
+
+        def connection_lost(error: Exception | None) -> None:
+            del protocol.connection_lost
+            closing()
+            tell(error)
+
+        protocol.connection_lost = connection_lost
+
     @property
     def waiting_bytes(self) -> int:
         """What its socket has not yet taken."""
@@ -60,14 +76,17 @@ class Connection:
 
     def abort(self) -> None:
         """Drop it, and what waits."""
-        self.transport.abort()
+        if self.transport.get_protocol() is not None:  # asyncio's fails where a transport is lost after its last write
+            self.transport.abort()
 
     def release(self) -> None:
-        """Let Hypercorn forget a connection whose client has left.
+        """Do not watch it any more, and let Hypercorn forget a connection whose client has left.
 
         After a pipelined request it waits for the response's end before it reads on, also of a response that has none
         any more.
         """
+        if (watched := self.transport.get_protocol()) is not None:  # else it is lost, and was told
+            vars(watched).pop("connection_lost", None)
         if self.transport.is_closing():
             self._protocol.connection = h11.Connection(h11.SERVER)  # without the request that waits
             _spawn(self._protocol.can_read.set())

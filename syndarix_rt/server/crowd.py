@@ -1,16 +1,18 @@
 """`Crowd`: the live streams of a channel that stand at one place, as nearly all do. One cursor serves them.
 
-What it takes from the log is written to one member after the other, and a write is all that each costs. Who leaves (its
-client is slow, or it ends) has a cursor of its own again, at the place that it has come to.
+What it takes from the log is written to one member after the other. Nearly all are known here by the descriptors of
+their sockets, which are written to without a look at anything else: a system call is all that each costs. Who leaves
+(its client is slow, or it ends) has a cursor of its own again, at the place that it has come to.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
 from syndarix_rt.delivery import Cursor, Log
-from syndarix_rt.server.writer import Writer, chunk_of
+from syndarix_rt.server.writer import chunk_of
 
 if TYPE_CHECKING:
     from syndarix_rt.server.stream import Stream
@@ -24,6 +26,9 @@ AT_ONCE = 16
 class Crowd:
     """The members, and what they have in common. Streams without a filter only: those have nothing to tell but events.
 
+    A member that has a descriptor has nothing waiting for its client, and leaves before that is closed: from then on
+    the same number may be another connection's. Its stream sees to both.
+
     Args:
         log: the channel's.
 
@@ -35,9 +40,9 @@ class Crowd:
         self.written_s = 0.0
         self._log = log
         self._cursor = Cursor("", 0)
-        self._members: dict[Writer, Stream] = {}
+        self._members: dict[int | Stream, Stream] = {}  # by descriptor; by themselves, who have none to write to
         self._data = self._chunk = b""
-        self._lacking: set[Writer] = set()  # they have not been given the data …
+        self._lacking: set[int | Stream] = set()  # they have not been given the data …
         self._before = self._cursor  # … and stand here
         self._target = 0  # offset at which the round is over
 
@@ -46,7 +51,7 @@ class Crowd:
         """Whether a round is under way."""
         return bool(self._lacking) or (self._cursor.offset < self._target and bool(self._members))
 
-    def join(self, stream: Stream, writer: Writer, cursor: Cursor) -> Cursor | None:
+    def join(self, stream: Stream, cursor: Cursor) -> Cursor | None:
         """Take in a stream, if it stands where the members do.
 
         Returns:
@@ -58,18 +63,19 @@ class Crowd:
             self._target = cursor.offset
         elif cursor.offset != common.offset or cursor.epoch != common.epoch:
             return None
-        self._members[writer] = stream
+        self._members[_key(stream)] = stream
         return cursor.since(common)
 
-    def place(self, writer: Writer, cursor: Cursor) -> Cursor:
+    def place(self, stream: Stream, cursor: Cursor) -> Cursor:
         """Where a member stands, and what it has been given; ``cursor`` is what `join` returned."""
-        return cursor.at(self._before if writer in self._lacking else self._cursor)
+        return cursor.at(self._before if _key(stream) in self._lacking else self._cursor)
 
-    def leave(self, writer: Writer, cursor: Cursor) -> Cursor:
+    def leave(self, stream: Stream, cursor: Cursor) -> Cursor:
         """Let a member go; its `place`."""
-        place = self.place(writer, cursor)
-        self._lacking.discard(writer)
-        del self._members[writer]
+        place = self.place(stream, cursor)
+        key = _key(stream)
+        self._lacking.discard(key)
+        del self._members[key]
         return place
 
     def begin(self) -> None:
@@ -87,20 +93,24 @@ class Crowd:
         """Write to those whose turn it is, until the round is over or time is up (monotonic clock)."""
         now_s = self.written_s = time.monotonic()
         while now_s < until_s and (self._lacking or self._take()):
-            self._write_some(self._data, self._chunk)
+            self._write_some(now_s)
             now_s = time.monotonic()
 
-    def _write_some(self, data: bytes, chunk: bytes) -> None:
-        lacking = self._lacking
+    def _write_some(self, now_s: float) -> None:
+        lacking, chunk, size = self._lacking, self._chunk, len(self._chunk)
         for _ in range(min(AT_ONCE, len(lacking))):
-            writer = lacking.pop()
+            key = lacking.pop()
+            if type(key) is not int:
+                self._members[key].put(self._data, now_s)
+                continue
             try:
-                taken = writer.write(data, chunk)
-            except Exception:  # noqa: BLE001 - the stream logs it, and the others must go on
-                self._members[writer].fail()
-            else:
-                if not taken:
-                    self._members[writer].wait_for_client()
+                sent = os.write(key, chunk)
+            except OSError:  # the socket is full; or broken, which the transport must hear of
+                sent = 0
+            if sent < size:
+                stream = self._members[key]
+                stream.step_out()
+                stream.put(self._data, now_s, sent)
 
     def _take(self) -> bool:
         """Take the round's next piece, which all lack then; whether there is one."""
@@ -115,3 +125,7 @@ class Crowd:
         self._chunk = chunk_of(self._data)
         self._lacking = set(self._members)
         return True
+
+
+def _key(stream: Stream) -> int | Stream:
+    return stream if stream.descriptor < 0 else stream.descriptor

@@ -126,13 +126,18 @@ class Stream:
     def cursor(self) -> Cursor | None:
         """Its place; None until the broker has answered."""
         if self._in_crowd:
-            return self._channel.crowd.place(self._writer, self._cursor)  # type: ignore[union-attr,arg-type] # it has both
+            return self._channel.crowd.place(self, self._cursor)  # type: ignore[union-attr,arg-type] # it has both
         return self._cursor
 
     @property
     def detour(self) -> Detour:
         """Why it is not written straight to its connection; empty: it is."""
         return self._writer.detour
+
+    @property
+    def descriptor(self) -> int:
+        """Of the socket that it may be written to at, as one of a crowd; -1: it has none."""
+        return self._writer.descriptor
 
     # ---- its life -------------------------------------------------------------------------------------------------
 
@@ -154,12 +159,12 @@ class Stream:
                 self._expires_s = None  # its age ends it earlier
             self._until_s = min(self._until_s, now_s + left_s)
         self._written_s = now_s
-        self._writer = Writer(send, chunked=chunked, detour=self._hub.detour)
+        self._writer = Writer(send, chunked=chunked, detour=self._hub.detour, closing=self.step_out)
         self._parked = asyncio.current_task()
         with self._hub.holding_stream(self) as self._channel:
             self._hub.look(self, self._until_s)
             try:
-                self._put(encode(retry_ms=_rng.randint(*settings.retry_ms)))
+                self.put(encode(retry_ms=_rng.randint(*settings.retry_ms)))
                 if self._hub.draining:
                     self.end("drained")
                 self._work()
@@ -217,10 +222,10 @@ class Stream:
             self._written_s = max(self._written_s, self._channel.crowd.written_s)
         checkpoint_s = self._cursor.checkpoint_due_s() if self._cursor else None
         if self._cursor and checkpoint_s is not None and now_s >= checkpoint_s:
-            self._put(self._cursor.checkpoint())
+            self.put(self._cursor.checkpoint())
             checkpoint_s = None
         elif now_s >= self._written_s + settings.keepalive_s:
-            self._put(_KEEPALIVE)
+            self.put(_KEEPALIVE)
         due_s = min(self._until_s, self._written_s + settings.keepalive_s)
         return due_s if checkpoint_s is None else min(due_s, checkpoint_s)
 
@@ -235,24 +240,25 @@ class Stream:
             self._work()
             return
         while cursor.offset < log.last and self.is_live:
-            self._put(cursor.advance(log.piece(cursor.offset, cursor.types), now_s), now_s)
+            self.put(cursor.advance(log.piece(cursor.offset, cursor.types), now_s), now_s)
         if cursor.types is not None and (due_s := cursor.checkpoint_due_s()) is not None:
             self._hub.look(self, due_s)
 
     def join_crowd(self) -> None:
-        """Be written to with the others, if it is live at the place where they are, and has no filter."""
+        """Be written to with the others, if it is live where they are, unfiltered, and nothing waits for its client."""
         channel, cursor = self._channel, self._cursor
-        if self.is_live and channel is not None and cursor is not None and cursor.types is None:
-            joined = channel.crowd.join(self, self._writer, cursor)
-            if joined is not None:
-                self._cursor, self._in_crowd = joined, True
-                channel.alone.discard(self)
+        if channel is None or cursor is None or cursor.types is not None or not self.is_live or self._writer.lags:
+            return
+        joined = channel.crowd.join(self, cursor)
+        if joined is not None:
+            self._cursor, self._in_crowd = joined, True
+            channel.alone.discard(self)
 
     def step_out(self) -> None:
         """Be written to by itself again, if it was one of the crowd."""
         channel, cursor = self._channel, self._cursor
         if self._in_crowd and channel is not None and cursor is not None:
-            self._cursor, self._in_crowd = channel.crowd.leave(self._writer, cursor), False
+            self._cursor, self._in_crowd = channel.crowd.leave(self, cursor), False
             channel.alone.add(self)
 
     def wake(self) -> None:
@@ -260,26 +266,24 @@ class Stream:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _put(self, data: bytes, now_s: float | None = None) -> None:
-        """Write; where the client does not take it, go on when it has."""
+    def put(self, data: bytes, now_s: float | None = None, sent: int = 0) -> None:
+        """Write, or what is left of it (`Writer.write`); where the client does not take it, go on when it has."""
         if not data:  # nothing passed the filter; an empty chunk would end the response
             return
         self._written_s = time.monotonic() if now_s is None else now_s
         try:
-            taken = self._writer.write(data, chunk_of(data))
+            taken = self._writer.write(data, chunk_of(data), sent)
         except Exception:  # noqa: BLE001 - logged with its traceback, and the others must go on
-            self.fail()
+            self._fail()
             return
         if not taken:
-            self.wait_for_client()
+            self._hub.counts["blocked"] += 1
+            self._hub.look(self, time.monotonic() + self._hub.settings.stall_s)
+            self._work()
+        elif self._in_crowd and self._writer.lags:
+            self.step_out()
 
-    def wait_for_client(self) -> None:
-        """Go on when its client has taken what was written."""
-        self._hub.counts["blocked"] += 1
-        self._hub.look(self, time.monotonic() + self._hub.settings.stall_s)
-        self._work()
-
-    def fail(self) -> None:
+    def _fail(self) -> None:
         """Log the error that is being handled, and end it."""
         # As text: the log's own formatter may show local variables, and passwords are among them.
         _log.error("an event stream failed", channel=self.channel_name, exception=format_exc())
@@ -305,7 +309,7 @@ class Stream:
             if self.reason is not None:
                 await self._finish()
         except Exception:  # noqa: BLE001 - logged with its traceback
-            self.fail()
+            self._fail()
         finally:
             self._task = None
 
@@ -326,7 +330,7 @@ class Stream:
         self._cursor = Cursor(position.epoch, after, channel.shared(self._types))
         self._opened_s = time.monotonic()
         await self._writer.free()
-        self._put(self._opening(position, gap) + self._cursor.checkpoint())
+        self.put(self._opening(position, gap) + self._cursor.checkpoint())
 
     async def _catch_up(self) -> None:
         """Write until the log's head is reached, or the end is near."""
@@ -353,7 +357,7 @@ class Stream:
                     data = await self._page(channel, cursor)
                 if data is not None:
                     await self._writer.free()  # a keepalive may have gone out meanwhile
-                    self._put(data)
+                    self.put(data)
                 elif channel.version == version:
                     await self._wait(AWAY_S)
             else:
@@ -363,7 +367,7 @@ class Stream:
             await asyncio.sleep(0)
 
     def _advance(self, cursor: Cursor, channel: Channel) -> None:
-        self._put(cursor.advance(channel.log.piece(cursor.offset, cursor.types), time.monotonic()))
+        self.put(cursor.advance(channel.log.piece(cursor.offset, cursor.types), time.monotonic()))
 
     async def _page(self, channel: Channel, cursor: Cursor) -> bytes | None:
         """What the broker's log has for a cursor that memory cannot serve; None if that is nothing just now."""

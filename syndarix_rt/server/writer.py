@@ -37,53 +37,73 @@ class Writer:
     Attributes:
         blocked_s: since when a write waits for the client (monotonic clock); None: it is not busy.
         detour: why it does not write to the transport.
+        descriptor: of the socket that it writes to when it can, which others may do as well unless it `lags`; -1: it
+            does not write to one.
     """
 
-    __slots__ = ("_below", "_descriptor", "_rest", "_send", "_transport", "blocked_s", "detour")
+    __slots__ = ("_below", "_rest", "_send", "_transport", "blocked_s", "descriptor", "detour")
 
-    def __init__(self, send: ASGISendCallable, *, chunked: bool, detour: Detour = "") -> None:
+    def __init__(
+        self,
+        send: ASGISendCallable,
+        *,
+        chunked: bool,
+        detour: Detour = "",
+        closing: Callable[[], None] | None = None,
+    ) -> None:
         """Begin to write the body of a response whose headers are sent.
 
         Args:
             send: ASGI's.
             chunked: whether the body is sent in chunks (HTTP/1.1).
             detour: why it may not write to the transport, if it may not.
+            closing: called when the descriptor is about to be closed, and may be another connection's from then on.
         """
         self.blocked_s: float | None = None
         self._send: Callable[[Any], Coroutine[Any, Any, None]] = send  # type: ignore[assignment]  # it is a coroutine
         self._rest: asyncio.Task[None] | None = None
         self._below = below(send)
         self._transport: asyncio.WriteTransport | None = None
-        self._descriptor = -1
+        self.descriptor = -1
         if isinstance(self._below, Multiplexed):
             detour = "http/2"
         elif not chunked:
             detour = "http/1.0"
         elif not detour:
             if isinstance(self._below, Connection):
-                self._transport, self._descriptor = self._below.transport, self._below.descriptor
+                self._transport, self.descriptor = self._below.transport, self._below.descriptor
+                if closing is not None and self.descriptor >= 0:
+                    self._below.watch(closing)
             else:
                 detour = "hypercorn"
         self.detour: Detour = detour
 
-    def write(self, data: bytes, chunk: bytes) -> bool:
+    @property
+    def lags(self) -> bool:
+        """Whether its descriptor, if it has one, must not be written to: something waits, or the connection ends."""
+        transport = self._transport
+        if transport is None or self.descriptor < 0:
+            return False
+        return transport.is_closing() or transport.get_write_buffer_size() > 0
+
+    def write(self, data: bytes, chunk: bytes, sent: int = 0) -> bool:
         """Send it; false: the client does not take it at once. Not to be called while it is busy.
 
         Args:
             data: the next part of the body.
             chunk: the same, as `chunk_of` frames it.
+            sent: bytes of the chunk that were written to the descriptor already, by somebody else.
         """
         transport = self._transport
         if transport is not None and not transport.is_closing():  # of a closed one Hypercorn must learn
-            if self._descriptor >= 0 and not transport.get_write_buffer_size():
+            if self.descriptor >= 0 and not sent and not transport.get_write_buffer_size():
                 try:
-                    size = os.write(self._descriptor, chunk)
+                    sent = os.write(self.descriptor, chunk)
                 except OSError:  # the socket is full; or broken, which the transport must hear of
-                    size = 0
-                if size == len(chunk):
-                    return True
-                chunk = chunk[size:]
-            transport.write(chunk)
+                    sent = 0
+            if sent == len(chunk):
+                return True
+            transport.write(chunk[sent:])
             if transport.get_write_buffer_size() <= BUFFER_BYTES:
                 return True
             taken = True
