@@ -169,6 +169,10 @@ def test_that_a_descriptor_is_closed_is_told_once_and_before_it_can_be_anothers(
             assert writer.lags
             with suppress(OSError):
                 await streamer.wait_closed()  # it was told as well
+            late = Writer(writer._send, chunked=True, closing=lambda: told.append("late"))
+            assert late.descriptor < 0 or late.lags
+            late.close()
+            assert told == [socket_]
 
     run(loop_factory, work)
 
