@@ -56,8 +56,6 @@ class Connection:
         tells in time, as the next socket to be opened gets the same descriptor.
         """
         protocol: Any = self.transport.get_protocol()
-        if protocol is None:  # it is lost already
-            return
         tell = protocol.connection_lost
 
         def connection_lost(error: Exception | None) -> None:
