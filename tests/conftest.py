@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import importlib
 import inspect
 import os
 import signal
@@ -95,6 +96,35 @@ def pytest_terminal_summary(terminalreporter):
     for name, count in lacking.items():
         if count:
             terminalreporter.line(f"{count:4d} for {name}: {HOW_TO_GET[name]}")
+
+
+# ---- how tests are collected --------------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session):
+    gc.disable()  # what is made stays; see `pytest_collection_finish`
+    try:
+        _import_share(session.config)
+        return (yield)
+    finally:
+        gc.enable()
+
+
+def _import_share(config):
+    """Import what falls to this worker of all tests.
+
+    Each worker imports them all, in the same order and at the same time: of a fresh clone each would compile them all.
+    Begun with a share, it finds most of the others compiled.
+    """
+    worker = getattr(config, "workerinput", None)
+    tests = Path(__file__).parent
+    if worker is None or [config.rootpath / arg for arg in config.args] != [tests]:
+        return
+    paths = sorted(tests.glob("test_*.py"), key=lambda path: -path.stat().st_size)
+    for path in paths[int(worker["workerid"].removeprefix("gw")) :: worker["workercount"]]:
+        with contextlib.suppress(Exception, pytest.skip.Exception):  # which its collection tells
+            importlib.import_module(path.stem)
 
 
 # ---- the order of tests, and one browser for a worker's -------------------------------------------------------------
