@@ -54,8 +54,8 @@ CHROMIUM_FLAGS = [
 ]
 
 
-# How long an example takes says nothing on a busy machine. Where a property needs more examples it says so; a hundred of
-# each, which is the library's own default, took an eighth of the suite.
+# How long an example takes says nothing on a busy machine. Where a property needs more examples it says so; a hundred
+# of each, which is the library's own default, took an eighth of the suite.
 settings.register_profile(
     "suite",
     max_examples=60,

@@ -1,7 +1,7 @@
 """`Crowd`: whoever comes, leaves, blocks or fails at whatever moment has been given exactly what its cursor says."""
 
+import math
 import socket
-from itertools import count
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from syndarix_rt.delivery import Cursor, Log
 from syndarix_rt.server import crowd as crowd_module
-from syndarix_rt.server.crowd import Crowd
+from syndarix_rt.server.crowd import Crowds
 from syndarix_rt.server.writer import chunk_of
 
 SEND_BYTES = 50_000
@@ -23,12 +23,11 @@ class Member:
     What a socket does not take waits here, as a transport would have it.
     """
 
-    def __init__(self, log, crowd, *, has_socket, number=0):
-        self.log, self.crowd = log, crowd
+    def __init__(self, log, crowds, *, has_socket, number=0):
+        self.crowds, self.crowd = crowds, None
         self.cursor = Cursor(log.epoch, log.last)
         self.begin, self.epoch = self.cursor.offset, self.cursor.epoch
         self.read, self.waiting = b"", b""
-        self.joined = False
         self.next = "taken"
         self.number = number
         self.socket = self.peer = None
@@ -41,10 +40,14 @@ class Member:
 
     def join(self):
         if not self.joined and not self.waiting and self.next == "taken":
-            joined = self.crowd.join(self, self.cursor)
+            joined = self.crowds.join(self, self.cursor)
             if joined is not None:
-                self.cursor, self.joined = joined, True
+                self.crowd, self.cursor = joined
         return self.joined
+
+    @property
+    def joined(self):
+        return self.crowd is not None
 
     def put(self, data, now_s, sent=0):
         chunk = chunk_of(data)
@@ -56,7 +59,7 @@ class Member:
 
     def step_out(self):
         if self.joined:
-            self.cursor, self.joined = self.crowd.leave(self, self.cursor), False
+            self.cursor, self.crowd = self.crowd.leave(self, self.cursor), None
 
     def client_reads(self):
         """All of it, so that nothing waits any more."""
@@ -112,7 +115,7 @@ def pieces(chunks):
     return found
 
 
-class Crowds(RuleBasedStateMachine):
+class Rounds(RuleBasedStateMachine):
     """Writes are counted by a clock that goes on by one with each look at it."""
 
     def __init__(self):
@@ -121,11 +124,13 @@ class Crowds(RuleBasedStateMachine):
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(crowd_module, "time", SimpleNamespace(monotonic=self.tick))
         self.patch.setattr(crowd_module, "AT_ONCE", 1)
+        self.patch.setattr(crowd_module, "MEMBERS", 3)
         self.log = Log(max_entries=8)
         self.log.start("a", 0)
         self.epochs = 1
         self.history = {}
-        self.crowd = Crowd(self.log)
+        self.crowds = Crowds(self.log)
+        self.is_over = True
         self.members = []
 
     def tick(self):
@@ -139,7 +144,7 @@ class Crowds(RuleBasedStateMachine):
 
     @rule(has_socket=st.booleans())
     def someone_comes(self, has_socket):
-        member = Member(self.log, self.crowd, has_socket=has_socket, number=len(self.members))
+        member = Member(self.log, self.crowds, has_socket=has_socket, number=len(self.members))
         member.join()
         self.members.append(member)
 
@@ -158,9 +163,19 @@ class Crowds(RuleBasedStateMachine):
 
     @rule(until=st.integers(1, 6))
     def a_slice(self, until):
-        if not self.crowd.is_writing:
-            self.crowd.begin()
-        self.crowd.write(self.now_s + until)
+        if self.is_over:
+            self.crowds.begin()
+        self.is_over = self.crowds.write(self.now_s + until)
+
+    @rule()
+    def two_rounds_without_news(self):
+        for _ in range(2):  # the one that is under way, and one from its beginning to its end
+            if self.is_over:
+                self.crowds.begin()
+            assert self.crowds.write(math.inf)
+            self.is_over = True
+        head = (self.log.epoch, self.log.last)
+        assert {(each.place.epoch, each.place.offset) for each in self.members if each.joined} <= {head}
 
     @precondition(lambda self: self.members)
     @rule(data=st.data(), next=st.sampled_from(["taken", "blocked"]))
@@ -197,82 +212,136 @@ class Crowds(RuleBasedStateMachine):
             assert place.told == place.offset
 
     @invariant()
-    def a_round_that_is_over_has_brought_all_to_the_head(self):
-        if not self.crowd.is_writing:
-            offsets = {(each.place.epoch, each.place.offset) for each in self.members if each.joined}
-            assert len(offsets) <= 1
+    def no_crowd_is_larger_than_it_may_be_and_all_of_a_crowd_are_brought_to_one_place(self):
+        crowds = {}
+        for member in self.members:
+            if member.joined:
+                crowds.setdefault(member.crowd, []).append(member)
+        for crowd, members in crowds.items():
+            assert len(members) == len(crowd) <= 3
+            if not crowd.is_writing:
+                assert len({(member.place.epoch, member.place.offset) for member in members}) == 1
 
 
-TestCrowds = Crowds.TestCase
+TestRounds = Rounds.TestCase
 
 
-def test_a_round_ends_at_the_head_and_gives_all_the_same_bytes():
+@pytest.fixture
+def log():
     log = Log()
     log.start("a", 0)
-    crowd = Crowd(log)
-    members = [Member(log, crowd, has_socket=False) for _ in range(3)]
+    return log
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Goes on by one with each look at it, which is followed by one write."""
+
+    def look():
+        clock.now_s += 1
+        return clock.now_s
+
+    clock = SimpleNamespace(now_s=0, monotonic=look)
+    monkeypatch.setattr(crowd_module, "time", clock)
+    monkeypatch.setattr(crowd_module, "AT_ONCE", 1)
+    return clock
+
+
+def members_of(crowds, log, number, *, has_socket):
+    members = [Member(log, crowds, has_socket=has_socket, number=number) for number in range(number)]
+    assert all(member.join() for member in members)
+    return members
+
+
+def test_a_round_ends_at_the_head_and_gives_all_the_same_bytes(log):
+    crowds = Crowds(log)
+    members = members_of(crowds, log, 3, has_socket=False)
     given = [[], [], []]
     for member, each in zip(members, given, strict=True):
         member.put = lambda data, now_s, each=each: each.append(data)
-    assert all(member.join() for member in members)
     log.append(1, [b'{"type":"e","pad":"%s"}' % (b"x" * 50_000)] * 7)  # in several pieces
-    crowd.begin()
-    crowd.write(float("inf"))
-    assert not crowd.is_writing
+    crowds.begin()
+    assert crowds.write(math.inf)
     assert {member.place.offset for member in members} == {7}
     assert len(given[0]) > 1
     assert all(one is other for one, other in zip(given[0], given[1], strict=True))
 
 
-def test_who_stands_elsewhere_is_not_taken_in():
-    log = Log()
-    log.start("a", 5)
-    crowd = Crowd(log)
-    member, behind, elsewhere = (Member(log, crowd, has_socket=False) for _ in range(3))
-    behind.cursor.offset = 4
+def test_who_stands_elsewhere_is_not_taken_in(log):
+    crowds = Crowds(log)
+    member, behind, elsewhere = (Member(log, crowds, has_socket=False) for _ in range(3))
+    behind.cursor.offset = -1
     elsewhere.cursor.epoch = "b"
     assert member.join()
     assert not behind.join()
     assert not elsewhere.join()
 
 
-@pytest.mark.parametrize("has_socket", [True, False])
-def test_who_leaves_in_the_middle_of_a_round_has_no_part_in_the_rest_of_it(monkeypatch, has_socket):
-    ticks = count()
-    monkeypatch.setattr(crowd_module, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
-    monkeypatch.setattr(crowd_module, "AT_ONCE", 1)
-    log = Log()
-    log.start("a", 0)
-    crowd = Crowd(log)
-    members = [Member(log, crowd, has_socket=has_socket, number=number) for number in range(3)]
-    assert all(member.join() for member in members)
+def test_who_has_not_had_a_turn_is_given_what_came_meanwhile(log, clock, monkeypatch):
+    monkeypatch.setattr(crowd_module, "MEMBERS", 2)
+    crowds = Crowds(log)
+    members = members_of(crowds, log, 6, has_socket=False)
     log.append(1, [b'{"type":"e"}'])
-    crowd.begin()
-    crowd.write(1)
+    crowds.begin()
+    while sum(member.place.offset for member in members) < 3:
+        assert not crowds.write(clock.now_s + 2)
+    log.append(2, [b'{"type":"e"}'])
+    assert crowds.write(math.inf)
+    assert sorted(member.place.offset for member in members) == [1, 1, 1, 1, 2, 2]
+
+
+def test_the_crowd_with_the_most_room_comes_last_so_that_others_can_come_to_it(log, clock, monkeypatch):
+    monkeypatch.setattr(crowd_module, "MEMBERS", 3)
+    crowds = Crowds(log)
+    members = members_of(crowds, log, 6, has_socket=False)
+    for leaver in members[1:3]:
+        leaver.step_out()
+    log.append(1, [b'{"type":"e"}'])
+    crowds.begin()
+    while sum(member.place.offset for member in members) < 3:
+        assert not crowds.write(clock.now_s + 2)
+    log.append(2, [b'{"type":"e"}'])
+    assert crowds.write(math.inf)
+    assert [member.place.offset for member in members] == [2, 0, 0, 1, 1, 1]
+    (comer,) = members_of(crowds, log, 1, has_socket=False)
+    assert comer.crowd is members[0].crowd
+
+
+def test_a_crowd_that_all_have_left_is_forgotten(log):
+    crowds = Crowds(log)
+    (member,) = members_of(crowds, log, 1, has_socket=False)
+    crowd = member.crowd
+    member.step_out()
+    crowds.begin()
+    (other,) = members_of(crowds, log, 1, has_socket=False)
+    assert other.crowd is not crowd
+
+
+@pytest.mark.parametrize("has_socket", [True, False])
+def test_who_leaves_in_the_middle_of_a_round_has_no_part_in_the_rest_of_it(log, clock, has_socket):
+    crowds = Crowds(log)
+    members = members_of(crowds, log, 3, has_socket=has_socket)
+    log.append(1, [b'{"type":"e"}'])
+    crowds.begin()
+    assert not crowds.write(clock.now_s + 2)
     (early,) = (member for member in members if member.place.offset == 1)
     late, other = (member for member in members if member is not early)
     for member in (early, late):
         member.is_lost()
-    crowd.write(100)
-    assert not crowd.is_writing
+    assert crowds.write(math.inf)
     assert [len(member.given) for member in (early, late, other)] == [1, 0, 1]
     assert [member.place.offset for member in (early, late, other)] == [1, 0, 1]
     other.is_lost()
 
 
-def test_whose_socket_does_not_take_all_leaves_and_is_given_the_rest():
-    log = Log()
-    log.start("a", 0)
-    crowd = Crowd(log)
-    full, broken, other = (Member(log, crowd, has_socket=True, number=number) for number in range(3))
-    assert full.join()
-    assert broken.join()
-    assert other.join()
+def test_whose_socket_does_not_take_all_leaves_and_is_given_the_rest(log):
+    crowds = Crowds(log)
+    full, broken, other = members_of(crowds, log, 3, has_socket=True)
     broken.client_leaves()
     for offset in range(1, 21):
         log.append(offset, [b'{"type":"e","pad":"%s"}' % (b"x" * 40_000)])
-        crowd.begin()
-        crowd.write(float("inf"))
+        crowds.begin()
+        assert crowds.write(math.inf)
         other.client_reads()
         for member in (full, broken):
             assert len(member.given) == member.place.offset

@@ -8,6 +8,7 @@ import socket
 import ssl
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import h2.config
 import h2.connection
@@ -21,7 +22,7 @@ from structlog.testing import capture_logs
 
 from syndarix_rt.broker.memory import MemoryBroker
 from syndarix_rt.broker.protocol import Batch
-from syndarix_rt.server import below
+from syndarix_rt.server import below, crowd
 from syndarix_rt.server.channel import Joint
 from syndarix_rt.server.wheel import Wheel
 from syndarix_rt.server.writer import Writer
@@ -285,7 +286,7 @@ def on_each_loop(request):
 
 
 def in_crowd(server):
-    return [stream for stream in server.hub.streams if stream._in_crowd]
+    return [stream for stream in server.hub.streams if stream._crowd is not None]
 
 
 async def joined(server):
@@ -323,16 +324,44 @@ def test_who_opens_the_descriptor_of_a_client_that_left_gets_nothing_of_what_was
     on_each_loop(work())
 
 
+def fill(stream):
+    """Its client's socket, and ours to it; how many bytes that took."""
+    filled = 0
+    with suppress(BlockingIOError):
+        while True:
+            filled += os.write(stream.descriptor, b"~" * 4_096)
+    return filled
+
+
+def test_who_leaves_the_crowd_in_the_middle_of_what_it_is_given_gets_the_rest(on_each_loop, monkeypatch):
+    def some(descriptor, chunk):
+        return os.write(descriptor, chunk[:90_000])
+
+    async def work():
+        async with running(keepalive_s=60) as server, raw(server, get()) as (reader, _):
+            stream = await joined(server)
+            await reader.readuntil(b'"n":1}')
+            monkeypatch.setattr(crowd, "os", SimpleNamespace(write=some))
+            done = await server.publish(2, 20, data=PAD)  # in several pieces, and no news after it
+            received = b""
+            while b"id: %b.21\n" % done.epoch.encode() not in received:
+                received += await reader.read(65_536)
+            ids = re.findall(rb"\nid: \S+\.(\d+)\n", b"\n" + received)
+            assert ids == [b"%d" % number for number in range(2, 22)]
+            await until(lambda: not stream._writer.lags)
+            await server.publish(22)
+            assert in_crowd(server) == [stream]
+
+    on_each_loop(work())
+
+
 def test_what_the_crowd_is_given_does_not_overtake_a_comment_that_waits(on_each_loop):
     async def work():
         async with running(keepalive_s=60) as server, raw(server, get(), receive_bytes=4_096) as (reader, streamer):
             stream = await joined(server)
             await reader.readuntil(b'"n":1}')
             streamer.transport.pause_reading()
-            filled = 0
-            with suppress(BlockingIOError):
-                while True:
-                    filled += os.write(stream.descriptor, b"~" * 4_096)
+            filled = fill(stream)
             stream.put(b": comment\n\n")
             assert in_crowd(server) == []
             await server.publish(2, 3)

@@ -1,8 +1,11 @@
-"""`Crowd`: the live streams of a channel that stand at one place, as nearly all do. One cursor serves them.
+"""`Crowd`: live streams of a channel that stand at one place, as nearly all do. One cursor serves them.
 
 What it takes from the log is written to one member after the other. Nearly all are known here by the descriptors of
 their sockets, which are written to without a look at anything else: a system call is all that each costs. Who leaves
 (its client is slow, or it ends) has a cursor of its own again, at the place that it has come to.
+
+A channel has as many crowds as its streams fill. Each takes from the log when its turn comes, so that nobody waits for
+the turns of all others to be given what came meanwhile.
 """
 
 from __future__ import annotations
@@ -17,10 +20,13 @@ from syndarix_rt.server.writer import chunk_of
 if TYPE_CHECKING:
     from syndarix_rt.server.stream import Stream
 
-__all__ = ["Crowd"]
+__all__ = ["Crowd", "Crowds"]
 
 AT_ONCE = 16
 """Written to between two looks at the clock: some 0.1 ms, or 1 ms of the largest pieces."""
+
+MEMBERS = 256
+"""Of a crowd: two milliseconds of writing. Fewer would be given less at a time, which costs more."""
 
 
 class Crowd:
@@ -44,24 +50,28 @@ class Crowd:
         self._data = self._chunk = b""
         self._lacking: set[int | Stream] = set()  # they have not been given the data …
         self._before = self._cursor  # … and stand here
-        self._target = 0  # offset at which the round is over
+        self._target = 0  # offset at which its turn is over
+
+    def __len__(self) -> int:
+        """How many members."""
+        return len(self._members)
 
     @property
     def is_writing(self) -> bool:
-        """Whether a round is under way."""
+        """Whether its turn is not over."""
         return bool(self._lacking) or (self._cursor.offset < self._target and bool(self._members))
 
     def join(self, stream: Stream, cursor: Cursor) -> Cursor | None:
-        """Take in a stream, if it stands where the members do.
+        """Take in a stream, if it stands where the members do, and there is room.
 
         Returns:
-            Its cursor from now on, from which `place` tells where it stands; None: it stands elsewhere.
+            Its cursor from now on, from which `place` tells where it stands; None: it is not taken in.
         """
         common = self._cursor
         if not self._members:
             common.jump(cursor.epoch, cursor.offset)
             self._target = cursor.offset
-        elif cursor.offset != common.offset or cursor.epoch != common.epoch:
+        elif len(self) >= MEMBERS or cursor.offset != common.offset or cursor.epoch != common.epoch:
             return None
         self._members[_key(stream)] = stream
         return cursor.since(common)
@@ -78,23 +88,31 @@ class Crowd:
         del self._members[key]
         return place
 
-    def begin(self) -> None:
-        """Begin a round, for all that the log has. Where that does not go on from here, each sees for itself."""
-        cursor, log = self._cursor, self._log
-        if not self._members:
-            return
-        if cursor.epoch == log.epoch and log.holds(cursor.offset):
-            self._target = log.last
+    def write(self, until_s: float) -> bool:
+        """Give all members what the log has as their turn comes, or go on with that.
+
+        Returns:
+            Whether all have been given it; else time is up (monotonic clock).
+        """
+        now_s = time.monotonic()
+        if not self.is_writing:
+            self._begin()
+        while now_s < until_s and (self._lacking or self._take()):
+            self._write_some(now_s)
+            self.written_s = now_s
+            now_s = time.monotonic()
+        return not self.is_writing
+
+    def _begin(self) -> None:
+        """Aim at the log's head. Where it does not go on from here, each sees for itself."""
+        if self._goes_on():
+            self._target = self._log.last
         else:
             for stream in list(self._members.values()):
                 stream.step_out()
 
-    def write(self, until_s: float) -> None:
-        """Write to those whose turn it is, until the round is over or time is up (monotonic clock)."""
-        now_s = self.written_s = time.monotonic()
-        while now_s < until_s and (self._lacking or self._take()):
-            self._write_some(now_s)
-            now_s = time.monotonic()
+    def _goes_on(self) -> bool:
+        return self._cursor.epoch == self._log.epoch and self._log.holds(self._cursor.offset)
 
     def _write_some(self, now_s: float) -> None:
         lacking, chunk, size = self._lacking, self._chunk, len(self._chunk)
@@ -113,18 +131,56 @@ class Crowd:
                 stream.put(self._data, now_s, sent)
 
     def _take(self) -> bool:
-        """Take the round's next piece, which all lack then; whether there is one."""
-        cursor, log = self._cursor, self._log
+        """Take the turn's next piece, which all lack then; whether there is one."""
+        cursor = self._cursor
         if not self._members or cursor.offset >= self._target:
             return False
-        if cursor.epoch != log.epoch or not log.holds(cursor.offset):  # another log since the round began
+        if not self._goes_on():  # another log since the turn began
             self._target = cursor.offset
             return False
         self._before = Cursor("", 0).at(cursor)
-        self._data = cursor.advance(log.piece(cursor.offset, None), 0.0)
+        self._data = cursor.advance(self._log.piece(cursor.offset, None), 0.0)
         self._chunk = chunk_of(self._data)
         self._lacking = set(self._members)
         return True
+
+
+class Crowds:
+    """All crowds of a channel, which have their turns one after the other: that is a round.
+
+    Args:
+        log: the channel's.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._all: list[Crowd] = []
+        self._turns: list[Crowd] = []
+
+    def join(self, stream: Stream, cursor: Cursor) -> tuple[Crowd, Cursor] | None:
+        """Take in a stream, if one of them stands where it does, or all are full.
+
+        Returns:
+            Its crowd, and its cursor as of `Crowd.join`.
+        """
+        for crowd in self._all:
+            if (joined := crowd.join(stream, cursor)) is not None:
+                return crowd, joined
+        if any(len(crowd) < MEMBERS for crowd in self._all):
+            return None
+        self._all.append(Crowd(self._log))
+        return self.join(stream, cursor)
+
+    def begin(self) -> None:
+        """Begin a round. Who has the most room comes last: so it stands where streams come to meanwhile."""
+        self._all = [crowd for crowd in self._all if len(crowd)]
+        self._turns = sorted(self._all, key=len)
+
+    def write(self, until_s: float) -> bool:
+        """Go on with the round; whether all have had their turns, else time is up (monotonic clock)."""
+        while self._turns and self._turns[-1].write(until_s):
+            self._turns.pop()
+        return not self._turns
 
 
 def _key(stream: Stream) -> int | Stream:

@@ -27,6 +27,7 @@ from syndarix_rt.server.writer import Detour, Writer, chunk_of
 
 if TYPE_CHECKING:
     from syndarix_rt.server.channel import Channel
+    from syndarix_rt.server.crowd import Crowd
     from syndarix_rt.server.hub import Hub
 
 __all__ = ["Reason", "Start", "Stream", "StreamOpen"]
@@ -87,7 +88,7 @@ class Stream:
     """
 
     __slots__ = (
-        "_channel", "_cursor", "_expires_s", "_finishing", "_hub", "_in_crowd", "_opened_s", "_parked", "_start",
+        "_channel", "_crowd", "_cursor", "_expires_s", "_finishing", "_hub", "_opened_s", "_parked", "_start",
         "_task", "_types", "_until_s", "_waiter", "_writer", "_written_s", "channel_name", "client", "is_live",
         "reason", "slot", "token_id",
     )  # fmt: skip
@@ -115,7 +116,7 @@ class Stream:
         self._expires_s = expires_s  # seconds since 1970, when the subscriber's token ends
         self._channel: Channel | None = None
         self._cursor: Cursor | None = None
-        self._in_crowd = False
+        self._crowd: Crowd | None = None
         self._task: asyncio.Task[None] | None = None
         self._parked: asyncio.Task[None] | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -125,8 +126,8 @@ class Stream:
     @property
     def cursor(self) -> Cursor | None:
         """Its place; None until the broker has answered."""
-        if self._in_crowd:
-            return self._channel.crowd.place(self, self._cursor)  # type: ignore[union-attr,arg-type] # it has both
+        if self._crowd is not None and self._cursor is not None:
+            return self._crowd.place(self, self._cursor)
         return self._cursor
 
     @property
@@ -218,8 +219,8 @@ class Stream:
             self.end("aged" if self._expires_s is None else "expired")
         if self.reason is not None:
             return now_s + settings.stall_s
-        if self._in_crowd and self._channel is not None:
-            self._written_s = max(self._written_s, self._channel.crowd.written_s)
+        if self._crowd is not None:
+            self._written_s = max(self._written_s, self._crowd.written_s)
         checkpoint_s = self._cursor.checkpoint_due_s() if self._cursor else None
         if self._cursor and checkpoint_s is not None and now_s >= checkpoint_s:
             self.put(self._cursor.checkpoint())
@@ -249,16 +250,16 @@ class Stream:
         channel, cursor = self._channel, self._cursor
         if channel is None or cursor is None or cursor.types is not None or not self.is_live or self._writer.lags:
             return
-        joined = channel.crowd.join(self, cursor)
+        joined = channel.crowds.join(self, cursor)
         if joined is not None:
-            self._cursor, self._in_crowd = joined, True
+            self._crowd, self._cursor = joined
             channel.alone.discard(self)
 
     def step_out(self) -> None:
         """Be written to by itself again, if it was one of the crowd."""
         channel, cursor = self._channel, self._cursor
-        if self._in_crowd and channel is not None and cursor is not None:
-            self._cursor, self._in_crowd = channel.crowd.leave(self, cursor), False
+        if self._crowd is not None and channel is not None and cursor is not None:
+            self._cursor, self._crowd = self._crowd.leave(self, cursor), None
             channel.alone.add(self)
 
     def wake(self) -> None:
@@ -280,7 +281,7 @@ class Stream:
             self._hub.counts["blocked"] += 1
             self._hub.look(self, time.monotonic() + self._hub.settings.stall_s)
             self._work()
-        elif self._in_crowd and self._writer.lags:
+        elif self._crowd is not None and self._writer.lags:
             self.step_out()
 
     def _fail(self) -> None:
