@@ -277,16 +277,20 @@ def test_who_stands_elsewhere_is_not_taken_in(log):
     assert not elsewhere.join()
 
 
-def test_who_has_not_had_a_turn_is_given_what_came_meanwhile(log, clock, monkeypatch):
-    monkeypatch.setattr(crowd_module, "MEMBERS", 2)
-    crowds = Crowds(log)
-    members = members_of(crowds, log, 6, has_socket=False)
+def a_round_with_news_after_three_writes(crowds, log, clock, members):
     log.append(1, [b'{"type":"e"}'])
     crowds.begin()
     while sum(member.place.offset for member in members) < 3:
         assert not crowds.write(clock.now_s + 2)
     log.append(2, [b'{"type":"e"}'])
     assert crowds.write(math.inf)
+
+
+def test_who_has_not_had_a_turn_is_given_what_came_meanwhile(log, clock, monkeypatch):
+    monkeypatch.setattr(crowd_module, "MEMBERS", 2)
+    crowds = Crowds(log)
+    members = members_of(crowds, log, 6, has_socket=False)
+    a_round_with_news_after_three_writes(crowds, log, clock, members)
     assert sorted(member.place.offset for member in members) == [1, 1, 1, 1, 2, 2]
 
 
@@ -296,12 +300,7 @@ def test_the_crowd_with_the_most_room_comes_last_so_that_others_can_come_to_it(l
     members = members_of(crowds, log, 6, has_socket=False)
     for leaver in members[1:3]:
         leaver.step_out()
-    log.append(1, [b'{"type":"e"}'])
-    crowds.begin()
-    while sum(member.place.offset for member in members) < 3:
-        assert not crowds.write(clock.now_s + 2)
-    log.append(2, [b'{"type":"e"}'])
-    assert crowds.write(math.inf)
+    a_round_with_news_after_three_writes(crowds, log, clock, members)
     assert [member.place.offset for member in members] == [2, 0, 0, 1, 1, 1]
     (comer,) = members_of(crowds, log, 1, has_socket=False)
     assert comer.crowd is members[0].crowd

@@ -37,7 +37,7 @@ PAUSE_COSTS = 3
 
 PAUSE_S = 0.021
 """… or until so much has passed; the events that come together then are written as one. Longer costs less, and is seen
-later: a thousand subscribers to 100 events/s take half a core at most, and see 99 of 100 within 30 ms."""
+later: a thousand subscribers to 100 events/s take about half a core, and see 99 of 100 within about 30 ms."""
 
 BUSY_PAUSE_COSTS = 1.5
 """Where a flush takes long, so many times that passes in any case: a third of the worker is left to all else …"""
