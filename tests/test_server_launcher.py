@@ -1,6 +1,7 @@
 """The launcher as a process: signals, streams that stay, clients that do not read, busy ports."""
 
 import asyncio
+import fcntl
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from serving import TIMEOUT_S
 
 from syndarix_rt.server import bind, loop_factory
+from syndarix_rt.server.launcher import UNSENT_BYTES
 
 PROGRAM = """
 import asyncio, sys
@@ -130,3 +132,17 @@ def test_connections_inherit_the_limits_on_dead_and_stalled_peers():
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7_000
             assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 15
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="Linux has it")
+def test_the_kernel_keeps_little_for_a_client_that_does_not_read():
+    with bind("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            accepted.settimeout(0)
+            with pytest.raises(BlockingIOError):
+                while True:
+                    accepted.send(bytes(4096))
+            unsent = fcntl.ioctl(accepted, 0x894B, bytes(4))  # SIOCOUTQNSD of linux/sockios.h
+            # What it has begun to fill, it fills: a segment of 64 KiB at the most.
+            assert int.from_bytes(unsent, sys.byteorder) <= UNSENT_BYTES + 64 * 1024
