@@ -25,7 +25,7 @@ class Measured:
     """A write of one event to one stream over plain HTTP/1.1 (bench_delivery, `single_sends`)."""
     delivery_us: float = 0.19
     """Each delivery where many go out in one write (bench_delivery, `highest_rate`)."""
-    flushes_per_s: float = 50.0
+    flushes_per_s: float = 44.0
     """Writes to a stream at the most: what comes meanwhile goes along (`PAUSE_S` of server/channel.py)."""
     event_us: float = 30.0
     """What a worker spends on an event of a channel once, for all its streams (bench_delivery, `curves`)."""

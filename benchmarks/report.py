@@ -171,7 +171,7 @@ per event, and falls as the rate grows. The peers send each event by itself. Whe
 is small, or reversed: see *200 subscribers, 100 events/s*. In a profile of 2,000 events/s to 1,000 subscribers 62 % of
 the server's time is the kernel's, half of it for copying bytes, which no server avoids.
 
-**At the highest rate the subscribers' core is full, not the server's**, which has half of its own left. Where nine of
+**At the highest rate the subscribers' core is full, not the server's**: a third of that is left. Where nine of
 ten subscribers have their kernel throw away what comes, each byte counted but none copied, and one in ten reads all
 (`benchmarks/bench_ceiling.py`, 2026-11-27, 4 seconds a rate), the same worker gave 1,000 subscribers 5,000 events/s
 with 0.41 and 0.44 of a core (4,990,000 deliveries/s, p99 61 and 63 ms), 6,000 with 0.43 and 0.45 (p99 76 and 94 ms),
