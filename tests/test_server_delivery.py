@@ -350,7 +350,7 @@ def test_who_leaves_the_crowd_in_the_middle_of_what_it_is_given_gets_the_rest(on
             assert ids == [b"%d" % number for number in range(2, 22)]
             await until(lambda: not stream._writer.lags)
             await server.publish(22)
-            assert in_crowd(server) == [stream]
+            await until(lambda: in_crowd(server) == [stream])
 
     on_each_loop(work())
 
@@ -375,7 +375,7 @@ def test_what_the_crowd_is_given_does_not_overtake_a_comment_that_waits(on_each_
             assert numbers == [b"comment", b'"n":2', b'"n":3', b'"n":4']
             await until(lambda: not stream._writer.lags)
             await server.publish(5)
-            assert in_crowd(server) == [stream]
+            await until(lambda: in_crowd(server) == [stream])
 
     on_each_loop(work())
 
