@@ -64,6 +64,15 @@ class Watched:
             assert time.monotonic() < deadline, self.ask(server, *command)
             time.sleep(0.02)
 
+    def fail_over(self):
+        """Let the replica become the master. A Sentinel held up for 0.3 s knows of no good one, and gives up."""
+        deadline = time.monotonic() + READY_S
+        switched = b"status=ok,address=127.0.0.1:%d" % self.replica.port
+        while switched not in (told := self.ask(self.sentinel, "INFO", "sentinel")):
+            assert time.monotonic() < deadline, told
+            self.ask(self.sentinel, "SENTINEL", "FAILOVER", "ours")  # refused while one is in progress
+            time.sleep(0.02)
+
     def until_replicated(self):
         """Wait until the replica has all that the master had at some moment."""
         reached = re.search(rb"master_repl_offset:(\d+)", self.ask(self.master, "INFO", "replication"))[1]

@@ -43,9 +43,7 @@ async def test_a_master_that_became_a_replica_is_left_for_the_new_one(watched):
     broker = RedisBroker(watched.url)
     await broker.publish(CHANNEL, numbered(1, 2))
     await asyncio.to_thread(watched.until_replicated)
-    await asyncio.to_thread(watched.until, watched.sentinel, "SENTINEL", "FAILOVER", "ours", has=b"OK")
-    switched = b"status=ok,address=127.0.0.1:%d" % watched.replica.port
-    await asyncio.to_thread(watched.until, watched.sentinel, "INFO", "sentinel", has=switched)
+    await asyncio.to_thread(watched.fail_over)
     watched.ask(watched.master, "REPLICAOF", "127.0.0.1", str(watched.replica.port))  # the Sentinel does so 8 s later
     published = await once_it_is_back(lambda: broker.publish(CHANNEL, numbered(3, 3), producer="p", sequence=1))
     assert published.first == 3
