@@ -507,8 +507,8 @@ def alive_in_session(session):
     return found
 
 
-def assert_session_ends(session):
-    deadline = time.monotonic() + DEADLINE_S
+def assert_session_ends(session, within_s=DEADLINE_S):
+    deadline = time.monotonic() + within_s
     while alive := alive_in_session(session):
         assert time.monotonic() < deadline, alive
         time.sleep(0.05)
@@ -562,18 +562,17 @@ show(result)
     assert out == inline
 
 
-def test_killed_in_the_middle_it_goes_on_to_the_same_result(tmp_path, inline):
-    store = tmp_path / "sweep.jsonl"
-    with program(
-        f"""
+UNTIL_KILLED = """
 def until_killed(done, total):
     print(done, flush=True)
     if done == 5:
         sys.stdin.read()
-
-run(jobs=2, store={str(store)!r}, progress=until_killed)
 """
-    ) as process:
+
+
+def test_killed_in_the_middle_it_goes_on_to_the_same_result(tmp_path, inline):
+    store = tmp_path / "sweep.jsonl"
+    with program(f"{UNTIL_KILLED}\nrun(jobs=2, store={str(store)!r}, progress=until_killed)") as process:
         while process.stdout.readline() != "5\n":
             assert process.poll() is None
         process.kill()
@@ -584,6 +583,22 @@ run(jobs=2, store={str(store)!r}, progress=until_killed)
     result = sweep(BASE, OVER, 4, 7, horizon_h=HORIZON_H, jobs=1, store=store, progress=counted)
     assert counted.done[0] == 5
     assert result.frame.to_csv() + result.replications.to_csv() == inline
+
+
+def test_a_worker_that_was_still_starting_when_the_program_was_killed_ends_too():
+    with program(f"{UNTIL_KILLED}\nrun(jobs=2, progress=until_killed)") as process:
+        workers = []
+        while len(workers) < 2:
+            assert process.poll() is None
+            children = psutil.Process(process.pid).children()
+            workers = [child for child in children if "LokyProcess-" in str(child.cmdline())]
+        workers[-1].suspend()
+        while process.stdout.readline() != "5\n":
+            assert process.poll() is None
+        process.kill()
+        process.wait()
+        workers[-1].resume()
+        assert_session_ends(process.pid, within_s=20)  # for work it would wait a minute
 
 
 def test_an_interrupt_leaves_no_process_and_a_store_to_go_on_from(tmp_path):

@@ -1,14 +1,13 @@
 """`end_with`: a worker process ends soon after the program that started it.
 
 A program that is killed cannot end its workers. Joblib's would go on to the end of their replication, and then wait a
-minute for another one.
+minute for another one; one that was just starting would wait as long for its first.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from functools import cache
 from threading import Thread
 
 __all__ = ["end_with"]
@@ -17,7 +16,6 @@ _LOOK_S = 0.5
 """Between two looks: soon for whoever waits for the cores, and nothing beside a simulation."""
 
 
-@cache  # one watch is enough, however often it is asked for
 def end_with(program: int) -> None:
     """End this process once its parent is no longer the program, which has this process id."""
 

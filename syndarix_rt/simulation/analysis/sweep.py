@@ -243,9 +243,13 @@ def _outcomes(tasks: list[_Task], how: _How, jobs: int | None) -> Generator[tupl
     import joblib  # noqa: PLC0415 - an extra
 
     parallel = joblib.Parallel(
-        min(jobs or joblib.cpu_count(), len(calls)), return_as="generator_unordered", idle_worker_timeout=_IDLE_WORKER_S
+        min(jobs or joblib.cpu_count(), len(calls)),
+        return_as="generator_unordered",
+        idle_worker_timeout=_IDLE_WORKER_S,
+        initializer=end_with,
+        initargs=(os.getpid(),),
     )
-    outcomes = parallel(joblib.delayed(_replicate_for)(os.getpid(), *call) for call in calls)
+    outcomes = parallel(joblib.delayed(_replicate)(*call) for call in calls)
     for outcome in outcomes:
         try:
             yield outcome
@@ -253,13 +257,6 @@ def _outcomes(tasks: list[_Task], how: _How, jobs: int | None) -> Generator[tupl
             with suppress(KeyboardInterrupt):  # ends the workers; merely closed, joblib would warn of it
                 outcomes.throw(KeyboardInterrupt())
             raise
-
-
-def _replicate_for(program: int, *call: Any) -> tuple[int, dict[str, float]]:
-    """In a worker process."""
-    if os.getppid() == program:  # on a Dask cluster it need not be
-        end_with(program)
-    return _replicate(*call)
 
 
 def _replicate(index: int, scenario: Scenario, seed: int, how: _How) -> tuple[int, dict[str, float]]:
