@@ -77,7 +77,7 @@ def test_times_far_from_now_and_missing_ones_survive():
     far = Event.new("my_event", {}, project="apollo", id="far", time=datetime(9999, 12, 31, 23, 59, tzinfo=UTC))
     old = Event.new("my_event", {}, project="apollo", id="old", time=datetime(1, 1, 1, tzinfo=UTC))
     frame = filled(Received(EventId("epoch-one", n), 0.0, item.encode()) for n, item in enumerate([far, old])).frame()
-    assert [time.year for time in frame["time"].dt.to_pydatetime()] == [9999, 1]
+    assert frame["time"].dt.year.tolist() == [9999, 1]
     assert frame["recordedtime"].isna().all()
 
 
@@ -87,7 +87,7 @@ def test_one_simulation_can_be_asked_for():
     assert filled(items).frame("sim-3").empty
 
 
-@pytest.mark.parametrize("value", [[1.5, None, 2], ["x", None, 1], [True, None, False]])
+@pytest.mark.parametrize("value", [[1.5, None, 2], ["x", None, 1], [True, None, False], [10**400, None, 1]])
 def test_a_payload_key_that_not_all_events_have_is_missing_there(value):
     items = [received(n, data={} if each is None else {"key": each}) for n, each in enumerate(value)]
     column = filled(items).frame()["data.key"]

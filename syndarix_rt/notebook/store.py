@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from syndarix_rt.events import EventId, category_of
-from syndarix_rt.simulation.analysis.columns import flatten, time_column
+from syndarix_rt.simulation.analysis.columns import flatten, time_column, untyped_column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,7 +113,7 @@ class Store:
         for line, (_, row) in enumerate(pairs):
             for key, value in row.data.items():
                 flatten(f"data.{key}", value, line, len(pairs), payload)
-        columns.update(sorted(payload.items()))
+        columns |= {name: untyped_column(values) for name, values in sorted(payload.items())}
         frame = pd.DataFrame(columns)
         frame.attrs["dropped"] = dropped
         return frame

@@ -16,7 +16,7 @@ from syndarix_rt.events.payloads import MAX_COUNT
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["event_columns", "fits", "flatten", "pandas", "time_column", "typed_column"]
+__all__ = ["event_columns", "fits", "flatten", "pandas", "time_column", "typed_column", "untyped_column"]
 
 
 _COLUMNS = {
@@ -110,7 +110,7 @@ def event_columns(rows: Sequence[Event]) -> dict[str, Any]:
             elif value is not None:
                 flatten(f"data.{key}", value, line, len(rows), others)
     columns |= {name: typed_column(payload[name], dtype) for name, dtype in _COLUMNS.items()}
-    return columns | dict(sorted(others.items()))
+    return columns | {name: untyped_column(values) for name, values in sorted(others.items())}
 
 
 def time_column(values: Sequence[datetime | None]) -> pd.Series[Any]:
@@ -158,6 +158,16 @@ def typed_column(values: list[Any], dtype: str) -> Any:
     if dtype == "float64":
         return np.array(values, dtype="float64")  # None becomes NaN
     return pd.array(values, dtype=dtype)
+
+
+def untyped_column(values: list[Any]) -> pd.Series[Any]:
+    """What pandas makes of the values; pandas 2 cannot tell what a whole number beyond a float's range is."""
+    new_column = pandas("a frame").Series
+    try:
+        column: pd.Series[Any] = new_column(values)
+    except OverflowError:
+        column = new_column(values, dtype="object")
+    return column
 
 
 def flatten(name: str, value: Any, line: int, lines: int, columns: dict[str, list[Any]]) -> None:
