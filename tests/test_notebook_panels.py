@@ -218,6 +218,13 @@ def test_a_sprint_burns_up_to_its_scope_at_an_ideal_pace():
     assert panel.span_s == (T0 + 12, None)
 
 
+def test_a_sprint_that_was_broken_off_is_not_joined_with_the_next():
+    panel = show(SprintProgress(), sprint("sprint_started", 1, 0, issues_planned=8))
+    rows = table(show(panel, sprint("sprint_started", 1, 30, issues_planned=6)))
+    assert [rows[second][0] for second in (0, 28, 30)] == [8, 8, 6]
+    assert math.isnan(rows[29][0])
+
+
 def test_in_simulated_time_the_whole_sprint_is_shown_with_the_ideal_that_is_to_come():
     panel = show(SprintProgress(simulated=True), sprint("sprint_started", 1, 0, duration_s=10, issues_planned=5))
     assert panel.span_s == (T0, T0 + 10)

@@ -56,7 +56,7 @@ def static_url():
 
 
 def steps(name, seed, count=1200):
-    """Events of a recording with pauses, gaps, duplicates of the beginning, clocks that run apart and a second run."""
+    """Events of a recording with pauses, gaps, repeats of its beginning, a second run and a broken sprint."""
     rng = random.Random(seed)
     content = (ROOT / "sample_data" / name).read_bytes()
     lines = (gzip.decompress(content) if name.endswith(".gz") else content).splitlines()[:count]
@@ -78,6 +78,13 @@ def steps(name, seed, count=1200):
             found.append(["gap", wall_s, f"gap: {offset} missed"])
         if rng.random() < 0.002:
             wall_s += rng.uniform(50, 700)  # more than a window
+    time = np.datetime64(event["time"].rstrip("Z"), "us")
+    for offset in (count + 1, count + 2):  # a sprint, and another that breaks it off
+        wall_s, time = wall_s + 30, time + np.timedelta64(3600, "s")
+        times = {"time": f"{time}Z", "recordedtime": f"{np.datetime64(int(wall_s * 1e6), 'us')}Z"}
+        data = {"sprint_id": f"S-{offset}", "number": 1, "issues_planned": offset}
+        started = event | times | {"id": f"sprint-{offset}", "type": "sprint_started", "data": data}
+        found.append(["add", msgspec.json.encode(started).decode(), offset, wall_s])
     return [*found, ["advance", wall_s + 1]]
 
 

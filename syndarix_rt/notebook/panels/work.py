@@ -168,6 +168,7 @@ class SprintProgress(Levels):
         self._start_s, self._duration_s = event_s, data.get("duration_s") or 0.0
         self._closed, self._scope = 0, data.get("issues_planned") or 0
         self.span_s = time_s, event_s + self._duration_s if self._simulated and self._duration_s else None
+        self.prove(time_s)  # also what was before it has rows then
         before = math.floor(time_s / self.bin_s) - 1
         if before in self._rows:  # of another sprint, and not to be joined
             self._rows[before] = [math.nan] * len(SPRINT_SERIES)

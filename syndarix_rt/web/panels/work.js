@@ -148,6 +148,7 @@ export class SprintProgress extends Levels {
     [this.start, this.duration] = [eventTime, data.duration_s || 0];
     [this.closed, this.scope] = [0, data.issues_planned || 0];
     this.span = [time, this.isSimulated && this.duration ? eventTime + this.duration : null];
+    this.prove(time); // also what was before it has rows then
     const before = Math.floor(time / this.binS) - 1;
     if (this.kept.has(before)) {
       this.kept.get(before).fill(NaN); // of another sprint, and not to be joined
