@@ -56,7 +56,10 @@ def static_url():
 
 
 def steps(name, seed, count=1200):
-    """Events of a recording with pauses, gaps, repeats of its beginning, a second run and a broken sprint."""
+    """Events of a recording with pauses, gaps, repeats of its beginning and clocks that run apart.
+
+    From its middle on they are of a second run; at the end come two sprints, the first of which is broken off.
+    """
     rng = random.Random(seed)
     content = (ROOT / "sample_data" / name).read_bytes()
     lines = (gzip.decompress(content) if name.endswith(".gz") else content).splitlines()[:count]
